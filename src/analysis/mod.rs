@@ -1,0 +1,1 @@
+//! Pure passes over a [`crate::trace::timeline::Timeline`]. Opens no file.

@@ -1,0 +1,8 @@
+//! The in-process engine: candle tensors, our own instrumented decoder and CPU operators.
+//!
+//! Knows NVTX and CUDA events only through [`crate::instrument::observer::Observer`]; writes no record and prints nothing.
+
+pub mod loader;
+pub mod models;
+pub mod tokenizer;
+pub mod weights;

@@ -1,0 +1,7 @@
+//! The analytic model: what a decoder must compute and move, from its architecture alone.
+//!
+//! Pure: no file, no clock, no device. Every formula names its source; `docs/METRICS.md` repeats them for users.
+
+pub mod architecture;
+pub mod format;
+pub mod operator;

@@ -1,0 +1,1 @@
+//! Host clock behind the [`super::observer::Observer`] trait.

@@ -1,0 +1,4 @@
+//! Observing a live run: the [`observer::Observer`] trait and the timers behind it.
+
+pub mod host_timer;
+pub mod observer;

@@ -1,0 +1,3 @@
+//! The perfprof binary.
+
+fn main() {}

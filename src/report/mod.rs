@@ -1,0 +1,1 @@
+//! Renders values it is given; runs and parses nothing.

@@ -1,0 +1,1 @@
+//! Runs work repeatedly and turns it into rows.

@@ -1,0 +1,3 @@
+//! Pure statistics: no clock, no file, no random number without a seed in the arguments.
+
+pub mod summary;
