@@ -28,3 +28,14 @@ pub struct Summary {
     /// 95 % confidence interval of the mean; null for n < 2.
     pub ci95: Option<[f64; 2]>,
 }
+
+impl Summary {
+    /// Summarises `values`, dropping none.
+    ///
+    /// If any value is not finite, every statistic is null and `n` counts the finite ones: the caller sees `n` fall short of what
+    /// it passed in and says so. An empty slice gives `n` = 0 and nulls.
+    pub fn from_values(unit: &str, values: &[f64]) -> Self {
+        let _ = values;
+        todo!("{unit}")
+    }
+}
