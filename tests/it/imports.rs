@@ -255,8 +255,7 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         }
     }
 
-    for i in 0..all.len() {
-        let line = all[i].line;
+    for (i, &Token { line, .. }) in all.iter().enumerate() {
         let path_start = text(i + 1) == "::" || (i > 0 && text(i - 1) == "use");
         let inner = i > 1 && text(i - 1) == "::" && text(i - 2) != "use";
         if let Some((name, homes)) = HOMES.iter().find(|(name, _)| *name == text(i)).filter(|_| path_start && !inner)
@@ -279,8 +278,8 @@ fn violations(path: &str, source: &str) -> Vec<String> {
 }
 
 fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("src/ is readable") {
+        let path = entry.expect("its entries too").path();
         if path.is_dir() {
             rust_files(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
