@@ -1,6 +1,7 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
 pub mod estimate;
+pub mod runs;
 
 use std::path::PathBuf;
 
