@@ -2,6 +2,7 @@
 //!
 //! Knows NVTX and CUDA events only through [`crate::instrument::observer::Observer`]; writes no record and prints nothing.
 
+pub mod device;
 pub mod generate;
 pub mod kv_cache;
 pub mod loader;
@@ -11,3 +12,8 @@ pub mod sampling;
 pub mod threads;
 pub mod tokenizer;
 pub mod weights;
+
+/// Errors of the tensor library, for callers that may not name it.
+pub mod error {
+    pub use candle_core::Error;
+}

@@ -10,11 +10,14 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
 use super::error::RecordError;
 use super::metrics::{METRICS_SCHEMA_VERSION, Stage1Metrics};
 use super::rows::{ROW_SCHEMA_VERSION, RepeatRow};
 use super::run_dir::{RUN_FILE, RUN_SCHEMA_VERSION, RunRecord};
+use super::spans::{SPANS_FILE, SPANS_SCHEMA_VERSION, SpanLine};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
+use crate::trace::timeline::Timeline;
 
 /// The rows of in-process runs.
 pub const ROWS_FILE: &str = "per_run.jsonl";
@@ -168,6 +171,42 @@ fn upgrade_v0(value: Value, before: &[RepeatRow]) -> Value {
         new.insert("schema_version".to_owned(), ROW_SCHEMA_VERSION.into());
     }
     new
+}
+
+/// `context.json` of a stage1 run.
+pub fn read_context(dir: &Path) -> Result<Stage1Context, RecordError> {
+    let path = dir.join(CONTEXT_FILE);
+    let bytes = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    parse_versioned(&path, None, &bytes, CONTEXT_SCHEMA_VERSION)
+}
+
+/// The spans of every repeat that recorded them, and findings. A torn last line is dropped; a run without spans gives an empty timeline.
+pub fn read_spans(dir: &Path) -> Result<(Timeline, Vec<Diagnostic>), RecordError> {
+    let path = dir.join(SPANS_FILE);
+    let mut timeline = Timeline::default();
+    let mut diagnostics = Diagnostics::default();
+    if !path.exists() {
+        return Ok((timeline, Vec::new()));
+    }
+    let bytes = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    for (number, text, last) in lines(&bytes) {
+        let parsed: Result<SpanLine, RecordError> = parse_versioned(&path, Some(number), text, SPANS_SCHEMA_VERSION);
+        match parsed {
+            Ok(line) => line.append_to(&mut timeline).map_err(|column| RecordError::Malformed {
+                path: path.clone(),
+                line: Some(number),
+                reason: format!("the column `{column}` does not fit the others"),
+            })?,
+            Err(newer @ RecordError::NewerSchema { .. }) => return Err(newer),
+            Err(error) if last => diagnostics.note(
+                "torn_last_spans",
+                Severity::DataLoss,
+                format!("{}:{number}: the last line is not whole and was dropped ({})", path.display(), detail(&error)),
+            ),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((timeline, diagnostics.into_vec()))
 }
 
 /// Parses a JSON document whose `schema_version` must not be newer than `known`.
