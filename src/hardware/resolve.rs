@@ -164,10 +164,11 @@ pub(crate) fn resolve_with(
         DeviceRef::Cpu => Some(request.machine.cpu.model.clone()),
         DeviceRef::Cuda(_) => gpu.and_then(|gpu| gpu.name.clone()),
     };
-    let memory_bytes = overrides.memory_bytes.or(match request.device {
+    let reported_memory = match request.device {
         DeviceRef::Cpu => request.machine.memory.map(|memory| memory.usable_bytes()),
         DeviceRef::Cuda(_) => gpu.and_then(|gpu| gpu.memory_bytes),
-    });
+    };
+    let memory_bytes = overrides.memory_bytes.or(reported_memory);
     let mut resolved = ResolvedHardware {
         device: reported.clone().or_else(|| overrides.name.clone()).unwrap_or_else(|| "unknown".to_owned()),
         device_id: request.device.to_string(),
@@ -187,7 +188,9 @@ pub(crate) fn resolve_with(
         DeviceRef::Cpu => overrides.name.clone(),
         DeviceRef::Cuda(_) => overrides.name.clone().or_else(|| reported.clone()),
     };
-    match table_name.as_deref().map(|name| (name, peaks::lookup(name, memory_bytes))) {
+    // A name the user chose need not be that of the part in this machine, so this machine's memory says nothing about it.
+    let table_memory = if overrides.name.is_some() { overrides.memory_bytes } else { reported_memory };
+    match table_name.as_deref().map(|name| (name, peaks::lookup(name, table_memory))) {
         Some((name, Lookup::Found(entry))) => {
             resolved.tdp_w = entry.tdp_w;
             resolved.notes.extend((!entry.note.is_empty()).then(|| entry.note.to_owned()));
@@ -215,6 +218,18 @@ pub(crate) fn resolve_with(
         }
         Some((name, Lookup::Unknown)) => {
             let reason = format!("`{name}` is not in the table of peaks");
+            resolved.peak_flops_per_s = unknown(&reason, SET_FLOPS);
+            resolved.peak_bytes_per_s = unknown(&reason, SET_BANDWIDTH);
+        }
+        None if request.device != DeviceRef::Cpu => {
+            let reason = match (&request.machine.gpu, &request.machine.gpu_reason) {
+                (Some(system), _) => system
+                    .ordinal_note
+                    .clone()
+                    .unwrap_or_else(|| format!("NVML shows no device that is `{}`", request.device)),
+                (None, Some(reason)) => reason.clone(),
+                (None, None) => "the device's name is unknown".to_owned(),
+            };
             resolved.peak_flops_per_s = unknown(&reason, SET_FLOPS);
             resolved.peak_bytes_per_s = unknown(&reason, SET_BANDWIDTH);
         }
@@ -247,6 +262,12 @@ pub(crate) fn resolve_with(
             resolved.peak_bytes_per_s = measured(value);
         }
         resolved.notes.extend(ceilings.notes.iter().cloned());
+        if missing_flops && request.machine.cpu.isa.iter().any(|name| name.starts_with("amx_")) {
+            resolved.notes.push(
+                "the measured FLOP/s are those of the vector units; the AMX units of this processor can do more"
+                    .to_owned(),
+            );
+        }
         resolved.measured = Some(ceilings);
     }
 
@@ -257,4 +278,178 @@ pub(crate) fn resolve_with(
         resolved.peak_bytes_per_s = value;
     }
     resolved
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::hardware::ceilings::{Ceilings, MeasureRequest, Measured};
+    use crate::hardware::identify::{CpuIdentity, GpuIdentity, GpuSystem};
+    use crate::hardware::memory::SystemMemory;
+
+    fn machine(gpu: Option<(&str, u64)>) -> Machine {
+        Machine {
+            cpu: CpuIdentity {
+                model: "Test CPU".to_owned(),
+                architecture: "x86_64".to_owned(),
+                sockets: None,
+                physical_cores: None,
+                logical_cpus: None,
+                logical_available: 2,
+                physical_available: None,
+                cgroup_quota_cpus: None,
+                usable_cpus: 2.0,
+                isa: vec!["avx2".to_owned(), "amx_tile".to_owned()],
+                caches: Vec::new(),
+                max_mhz: None,
+                virtual_machine: true,
+            },
+            memory: Some(SystemMemory {
+                total_bytes: 64 << 30,
+                available_bytes: Some(32 << 30),
+                cgroup_limit_bytes: None,
+            }),
+            memory_speed_mt_per_s: None,
+            gpu_reason: gpu.is_none().then(|| "GPU metrics unavailable: no driver".to_owned()),
+            gpu: gpu.map(|(name, memory)| GpuSystem {
+                driver_version: None,
+                nvml_version: None,
+                cuda_driver_version: None,
+                devices: vec![GpuIdentity {
+                    nvml_index: 0,
+                    cuda_ordinal: Some(0),
+                    uuid: Some("GPU-7".to_owned()),
+                    name: Some(name.to_owned()),
+                    pci_bus_id: None,
+                    memory_bytes: Some(memory),
+                    compute_capability: None,
+                    power_limit_w: None,
+                    max_sm_mhz: None,
+                    max_memory_mhz: None,
+                    mig: None,
+                    ecc: None,
+                    compute_processes: None,
+                }],
+                ordinal_note: None,
+            }),
+        }
+    }
+
+    fn resolve_on(
+        machine: &Machine,
+        device: DeviceRef,
+        overrides: &PeakOverrides,
+        dtype: Format,
+        measure: MeasurePolicy,
+    ) -> ResolvedHardware {
+        let request = ResolveRequest { machine, device, overrides, compute_dtype: dtype, threads: 2, measure };
+        resolve_with(&request, |asked: &MeasureRequest| {
+            assert_eq!(device, DeviceRef::Cpu, "only the processor is measured");
+            assert_eq!((asked.threads, asked.available_bytes), (2, Some(32 << 30)));
+            let measured = |value: f64| Measured { value, n: 5, spread: 0.1, method: "a test".to_owned() };
+            Ceilings {
+                flops_per_s: asked
+                    .formats
+                    .iter()
+                    .map(|format| (format.name().to_owned(), measured(5e10)))
+                    .collect::<BTreeMap<_, _>>(),
+                read_bytes_per_s: asked.bandwidth.then(|| measured(2e10)),
+                copy_bytes_per_s: asked.bandwidth.then(|| measured(1e10)),
+                notes: Vec::new(),
+            }
+        })
+    }
+
+    const ALLOWED: MeasurePolicy = MeasurePolicy::Within(Duration::from_secs(1));
+
+    #[test]
+    fn a_known_device_takes_its_data_sheet() {
+        let machine = machine(Some(("NVIDIA H200", 143_771 << 20)));
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &PeakOverrides::default(), Format::BF16, ALLOWED);
+        assert_eq!(resolved.peak_flops_per_s.value, Some(989.4e12));
+        assert_eq!(resolved.peak_bytes_per_s.value, Some(4.8e12));
+        assert_eq!(resolved.peak_flops_per_s.kind, PeakKind::Table);
+        assert!(resolved.peak_flops_per_s.source.contains("H200 datasheet"));
+        assert_eq!(
+            (resolved.device_id.as_str(), resolved.uuid.as_deref(), resolved.threads),
+            ("cuda:0", Some("GPU-7"), None)
+        );
+    }
+
+    #[test]
+    fn an_unknown_device_has_no_peak_and_says_how_to_set_one() {
+        let machine = machine(Some(("NVIDIA Frobnicator 9000", 8 << 30)));
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &PeakOverrides::default(), Format::BF16, ALLOWED);
+        assert_eq!((resolved.peak_flops_per_s.value, resolved.peak_bytes_per_s.value), (None, None));
+        assert_eq!(resolved.peak_flops_per_s.kind, PeakKind::Unknown);
+        assert!(resolved.peak_flops_per_s.source.contains("`NVIDIA Frobnicator 9000`"));
+        assert!(resolved.peak_flops_per_s.source.contains("hardware.peak_tflops="));
+        assert!(resolved.peak_bytes_per_s.source.contains("hardware.peak_bandwidth_gbs="));
+    }
+
+    #[test]
+    fn what_the_user_sets_wins_and_is_named_so() {
+        let machine = machine(Some(("NVIDIA H200", 143_771 << 20)));
+        let overrides = PeakOverrides { peak_flops_per_s: Some(5e14), ..PeakOverrides::default() };
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &overrides, Format::BF16, ALLOWED);
+        assert_eq!((resolved.peak_flops_per_s.value, resolved.peak_flops_per_s.kind), (Some(5e14), PeakKind::Override));
+        assert_eq!(resolved.peak_bytes_per_s.kind, PeakKind::Table);
+    }
+
+    #[test]
+    fn a_format_without_a_figure_is_unknown_though_the_device_is_known() {
+        let machine = machine(Some(("Tesla T4", 15_360 << 20)));
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &PeakOverrides::default(), Format::BF16, ALLOWED);
+        assert_eq!(resolved.peak_flops_per_s.value, None);
+        assert!(resolved.peak_flops_per_s.source.contains("bf16"));
+        assert_eq!(resolved.peak_bytes_per_s.value, Some(320e9));
+    }
+
+    #[test]
+    fn a_processor_is_measured_if_that_is_allowed() {
+        let machine = machine(None);
+        let resolved = resolve_on(&machine, DeviceRef::Cpu, &PeakOverrides::default(), Format::F32, ALLOWED);
+        assert_eq!((resolved.peak_flops_per_s.value, resolved.peak_flops_per_s.kind), (Some(5e10), PeakKind::Measured));
+        assert_eq!((resolved.peak_bytes_per_s.value, resolved.peak_bytes_per_s.kind), (Some(2e10), PeakKind::Measured));
+        assert!(resolved.peak_flops_per_s.source.starts_with("measured: a test, best of 5"));
+        assert!(resolved.notes.iter().any(|note| note.contains("AMX")));
+        let resolved =
+            resolve_on(&machine, DeviceRef::Cpu, &PeakOverrides::default(), Format::F32, MeasurePolicy::Never);
+        assert_eq!((resolved.peak_flops_per_s.value, resolved.measured), (None, None));
+        assert_eq!(
+            (resolved.device.as_str(), resolved.threads, resolved.memory_bytes),
+            ("Test CPU", Some(2), Some(64 << 30))
+        );
+    }
+
+    #[test]
+    fn only_what_is_missing_is_measured() {
+        let machine = machine(None);
+        let overrides = PeakOverrides { peak_bytes_per_s: Some(1e11), ..PeakOverrides::default() };
+        let resolved = resolve_on(&machine, DeviceRef::Cpu, &overrides, Format::F32, ALLOWED);
+        assert_eq!(resolved.peak_bytes_per_s.kind, PeakKind::Override);
+        assert_eq!(resolved.measured.unwrap().read_bytes_per_s, None);
+    }
+
+    #[test]
+    fn without_a_driver_the_reason_stands_in_the_place_of_the_peak() {
+        let machine = machine(None);
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &PeakOverrides::default(), Format::BF16, ALLOWED);
+        assert!(resolved.peak_flops_per_s.source.contains("no driver"));
+        // A name helps even then, say for a trace from another machine, and this machine's memory is none of its business.
+        let overrides = PeakOverrides { name: Some("NVIDIA H100 PCIe".to_owned()), ..PeakOverrides::default() };
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &overrides, Format::BF16, ALLOWED);
+        assert_eq!((resolved.device.as_str(), resolved.peak_flops_per_s.value), ("NVIDIA H100 PCIe", Some(756e12)));
+    }
+
+    #[test]
+    fn part_of_a_name_lists_what_it_may_be() {
+        let machine = machine(None);
+        let overrides = PeakOverrides { name: Some("A100".to_owned()), ..PeakOverrides::default() };
+        let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &overrides, Format::BF16, ALLOWED);
+        assert_eq!(resolved.peak_flops_per_s.value, None);
+        assert!(resolved.peak_flops_per_s.source.contains("NVIDIA A100 PCIe 40GB"));
+    }
 }

@@ -1,10 +1,9 @@
 //! Memory bandwidth: every thread reads (or copies) its own part of a buffer that no cache holds.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Ceilings, MeasureRequest, Measured, repeat};
+use super::{Ceilings, MeasureRequest, Measured, repeat, timed};
 
 /// Least buffer: past the last-level cache of most machines.
 const LEAST: u64 = 256 << 20;
@@ -24,31 +23,6 @@ fn buffer_bytes(last_level_cache: Option<u64>, available: Option<u64>) -> (u64, 
         )
     });
     (bytes, note)
-}
-
-/// Runs `work` on each chunk in its own thread and gives the time from the common start to the last end.
-fn timed<C: Send>(chunks: Vec<C>, work: impl Fn(C) + Sync) -> f64 {
-    let barrier = Barrier::new(chunks.len() + 1);
-    let (barrier, work) = (&barrier, &work);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = chunks
-            .into_iter()
-            .map(|chunk| {
-                scope.spawn(move || {
-                    barrier.wait();
-                    // The clock starts in the thread: with fewer cores than threads the spawner may be late to read it.
-                    let began = Instant::now();
-                    work(chunk);
-                    (began, Instant::now())
-                })
-            })
-            .collect();
-        barrier.wait();
-        let spans: Vec<(Instant, Instant)> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
-        let first = spans.iter().map(|(began, _)| *began).min();
-        let last = spans.iter().map(|(_, ended)| *ended).max();
-        first.zip(last).map_or(f64::NAN, |(first, last)| (last - first).as_secs_f64())
-    })
 }
 
 /// Sums `values` with independent sums, so that no addition waits for the one before.

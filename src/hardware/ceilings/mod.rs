@@ -7,6 +7,7 @@ mod bandwidth;
 mod compute;
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,11 @@ pub fn measure(request: &MeasureRequest) -> Ceilings {
     }
     if request.bandwidth {
         bandwidth::measure(request, threads, share * 2, &mut ceilings);
+        if cfg!(debug_assertions) {
+            ceilings
+                .notes
+                .push("debug build: the measured memory bandwidth is far below what a release build gets".to_owned());
+        }
     }
     ceilings
 }
@@ -100,6 +106,31 @@ fn repeat(budget: Duration, mut pass: impl FnMut() -> f64) -> Vec<f64> {
         rates.push(pass());
     }
     rates
+}
+
+/// Runs `work` on each chunk in its own thread and gives the time from the common start to the last end.
+fn timed<C: Send>(chunks: Vec<C>, work: impl Fn(C) + Sync) -> f64 {
+    let barrier = Barrier::new(chunks.len() + 1);
+    let (barrier, work) = (&barrier, &work);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = chunks
+            .into_iter()
+            .map(|chunk| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    // The clock starts in the thread: with fewer cores than threads the spawner may be late to read it.
+                    let began = Instant::now();
+                    work(chunk);
+                    (began, Instant::now())
+                })
+            })
+            .collect();
+        barrier.wait();
+        let spans: Vec<(Instant, Instant)> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+        let first = spans.iter().map(|(began, _)| *began).min();
+        let last = spans.iter().map(|(_, ended)| *ended).max();
+        first.zip(last).map_or(f64::NAN, |(first, last)| (last - first).as_secs_f64())
+    })
 }
 
 #[cfg(test)]

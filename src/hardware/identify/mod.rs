@@ -6,6 +6,7 @@ mod cpu;
 mod gpu;
 
 pub use cpu::{Cache, CpuIdentity, cpu, usable_cpus};
+pub(crate) use gpu::nvml_reason;
 pub use gpu::{CudaOrdinals, GpuIdentity, GpuSystem, cuda_ordinals, gpus};
 
 use serde::{Deserialize, Serialize};

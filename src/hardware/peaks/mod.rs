@@ -8,11 +8,6 @@
 //! * GeForce parts multiply fp16 twice as fast when they also accumulate in fp16. Inference libraries accumulate in fp32, and that
 //!   is the figure here (RTX 4090: 165.2, not 330.3).
 
-mod apple;
-mod nvidia_datacenter;
-mod nvidia_desktop;
-mod others;
-
 use crate::estimate::format::Format;
 
 /// 10^12 FLOP/s.
@@ -20,9 +15,72 @@ const T: f64 = 1e12;
 /// 10^9 B/s.
 const GB: f64 = 1e9;
 /// 2^20 bytes.
-const MIB: u64 = 1 << 20;
+const MIB: f64 = 1048576.0;
 /// 2^30 bytes.
 const GIB: u64 = 1 << 30;
+
+/// One entry, in the units data sheets use.
+macro_rules! device {
+    (
+        $product:literal, [$($name:literal),*],
+        chip $chip:literal, $capability:expr, units $units:expr, mhz $mhz:expr,
+        tflops { $($format:ident: $tflops:literal),* },
+        gbs $gbs:literal, gib $gib:literal, l2 $l2_mib:expr, watts $watts:expr, host $host:expr, peer $peer_gbs:expr,
+        note $note:literal,
+        source $source:expr
+    ) => {
+        $crate::hardware::peaks::DevicePeaks {
+            product: $product,
+            names: &[$($name),*],
+            architecture: $chip,
+            compute_capability: $capability,
+            units: $units,
+            boost_mhz: $mhz,
+            dense: $crate::hardware::peaks::Dense {
+                $($format: Some($tflops * $crate::hardware::peaks::T),)*
+                ..$crate::hardware::peaks::Dense::NONE
+            },
+            bandwidth_bytes_per_s: $gbs * $crate::hardware::peaks::GB,
+            memory_bytes: $gib * $crate::hardware::peaks::GIB,
+            l2_bytes: $crate::hardware::peaks::mebibytes($l2_mib),
+            tdp_w: $watts,
+            host_link_bytes_per_s: $host,
+            peer_link_bytes_per_s: $crate::hardware::peaks::gigabytes($peer_gbs),
+            note: $note,
+            source: $source,
+        }
+    };
+}
+
+const fn mebibytes(mebibytes: Option<f64>) -> Option<u64> {
+    match mebibytes {
+        Some(value) => Some((value * MIB) as u64),
+        None => None,
+    }
+}
+
+const fn gigabytes(gigabytes: Option<f64>) -> Option<f64> {
+    match gigabytes {
+        Some(value) => Some(value * GB),
+        None => None,
+    }
+}
+
+// PCI Express Base Specification: 8, 16 and 32 GT/s per lane with 128b/130b encoding, one direction.
+const PCIE3_X16: Option<f64> = Some(8.0e9 * 16.0 / 8.0 * 128.0 / 130.0);
+const PCIE4_X8: Option<f64> = Some(16.0e9 * 8.0 / 8.0 * 128.0 / 130.0);
+const PCIE4_X16: Option<f64> = Some(16.0e9 * 16.0 / 8.0 * 128.0 / 130.0);
+const PCIE5_X8: Option<f64> = Some(32.0e9 * 8.0 / 8.0 * 128.0 / 130.0);
+const PCIE5_X16: Option<f64> = Some(32.0e9 * 16.0 / 8.0 * 128.0 / 130.0);
+/// NVLink-C2C of Grace superchips: 900 GB/s in both directions together (GH200 datasheet).
+const NVLINK_C2C: Option<f64> = Some(450.0 * GB);
+
+mod apple;
+mod nvidia_datacenter;
+mod nvidia_desktop;
+mod others;
+#[cfg(test)]
+mod tests;
 
 /// Dense FLOP/s (integer operations per second for `int8`) by input format; `None` where the part has no such unit or no figure
 /// is published. Matrix units where the part has them, with 32-bit accumulation.
@@ -30,7 +88,7 @@ const GIB: u64 = 1 << 30;
 pub struct Dense {
     /// Double precision: the faster of vector and matrix units.
     pub fp64: Option<f64>,
-    /// Single precision on the vector units.
+    /// Single precision with all its bits: vector units, or matrix units that keep them (AMD CDNA).
     pub fp32: Option<f64>,
     /// TF32 (or AMD's and Intel's like) on matrix units.
     pub tf32: Option<f64>,
@@ -103,7 +161,7 @@ pub struct DevicePeaks {
 
 impl DevicePeaks {
     /// Dense FLOP/s for products of `format`: the ceiling of an engine that computes in that format. 32-bit floats are held
-    /// against the vector units, not TF32, which has fewer bits.
+    /// against full single precision, not TF32, which has fewer bits.
     pub fn dense(&self, format: Format) -> Option<f64> {
         match format {
             Format::F64 => self.dense.fp64,
@@ -146,8 +204,16 @@ fn words(name: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether `memory` as a driver reports it can be that of `entry`. Drivers report a few per cent less than is sold (ECC, reserved
+/// pages), and count in GiB what some sheets sell as GB.
+fn fits(entry: &DevicePeaks, memory: u64) -> bool {
+    (0.88..=1.08).contains(&(memory as f64 / entry.memory_bytes as f64))
+}
+
 /// Looks up a device by the name its driver reports (or the product's name), with its memory to tell apart products that share
 /// a name (RTX 3080 with 10 and with 12 GB).
+///
+/// `memory_bytes` that fit no variant of the name give no answer either: that part is not in the table.
 ///
 /// All words must be the same: `NVIDIA GeForce RTX 4090 Laptop GPU` is no RTX 4090, `A100-PCIE-40GB` no A100 SXM, a MIG slice no
 /// whole device. A name that is only part of others is answered with those.
@@ -157,16 +223,16 @@ pub fn lookup(name: &str, memory_bytes: Option<u64>) -> Lookup {
         return Lookup::Unknown;
     }
     let names = |entry: &'static DevicePeaks| entry.names.iter().copied().chain([entry.product]);
-    let mut found: Vec<&DevicePeaks> = all().filter(|entry| names(entry).any(|known| words(known) == asked)).collect();
-    if found.len() > 1
-        && let Some(memory) = memory_bytes
+    let mut found: Vec<&'static DevicePeaks> =
+        all().filter(|entry| names(entry).any(|known| words(known) == asked)).collect();
+    if let Some(memory) = memory_bytes
+        && !found.is_empty()
     {
-        // Drivers report a few per cent less than is sold (ECC, reserved pages) and count GiB where the sheet says GB.
-        let fits = |entry: &&DevicePeaks| {
-            let ratio = memory as f64 / entry.memory_bytes as f64;
-            (0.88..=1.08).contains(&ratio)
-        };
-        found.retain(fits);
+        let variants: Vec<&'static str> = found.iter().map(|entry| entry.product).collect();
+        found.retain(|entry| fits(entry, memory));
+        if found.is_empty() {
+            return Lookup::Ambiguous(variants);
+        }
     }
     match found.as_slice() {
         [entry] => Lookup::Found(entry),
