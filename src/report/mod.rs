@@ -1,38 +1,24 @@
 //! Renders values it is given as Markdown, HTML, CSV and console text; runs, measures and reads nothing.
+//!
+//! `tables` decides what is shown and how it is written, `advice` what the numbers mean, `chart` draws; the formats only lay out.
+//! Every text from outside is escaped by the format that writes it, see `escape`.
 
+mod advice;
+mod chart;
+mod console;
+mod escape;
+mod html;
+mod markdown;
 pub mod model;
+mod number;
+mod operators;
+mod spreadsheet;
+mod table;
+mod tables;
+mod view;
 
+pub use console::console_summary;
+pub use html::report_html;
+pub use markdown::{assumptions_md, operators_md, report_md, stakeholder_summary_md};
 pub use model::{AssumptionSection, ReportError, Stage1Report, StepSpan};
-
-/// `report.md`.
-pub fn report_md(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// `operators.md`.
-pub fn operators_md(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// `stakeholder_summary.md`.
-pub fn stakeholder_summary_md(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// `assumptions.md`.
-pub fn assumptions_md(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// `report.html`.
-pub fn report_html(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// `operators.csv`.
-pub fn operators_csv(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// `per_run.csv`: the scalar fields of every repeat.
-pub fn rows_csv(_report: &Stage1Report<'_>) -> Result<String, ReportError> {
-    Ok(String::new())
-}
-/// The summary printed on the console, at most `width` columns wide, with ANSI colours if `color`.
-pub fn console_summary(_report: &Stage1Report<'_>, _color: bool, _width: usize) -> String {
-    String::new()
-}
+pub use spreadsheet::{operators_csv, rows_csv};
