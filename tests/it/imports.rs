@@ -249,7 +249,9 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         }
         match (rank(top), rank(name)) {
             (Some(own), Some(other)) if other < own => {}
-            (Some(_), Some(_)) => wrong.push(format!("{path}:{line}: `{top}` may not import `{name}`, which stands above it")),
+            (Some(_), Some(_)) => {
+                wrong.push(format!("{path}:{line}: `{top}` may not import `{name}`, which stands above it"));
+            }
             (None, _) => wrong.push(format!("{path}:{line}: module `{top}` has no place in the order")),
             (_, None) => wrong.push(format!("{path}:{line}: `crate::{name}` is no module of the order")),
         }
@@ -336,8 +338,14 @@ fn imports_along_the_order_and_inside_a_module_are_fine() {
         ("engine/generate.rs", "use crate::{config::Settings, engine::weights, units::Seconds};"),
         ("engine/models/llama.rs", "use super::super::weights::Linear; use super::Model;"),
         ("trace/mod.rs", "pub(crate) mod strings; pub(crate) use strings::Strings;"),
-        ("trace/timeline.rs", "// use crate::engine::Model;\n/* crate::engine */ const A: &str = \"crate::engine::x\";"),
-        ("trace/timeline.rs", "const A: &str = r#\"a \" crate::engine::x\"#; const Q: char = '\"'; struct S<'a>(&'a str);"),
+        (
+            "trace/timeline.rs",
+            "// use crate::engine::Model;\n/* crate::engine */ const A: &str = \"crate::engine::x\";",
+        ),
+        (
+            "trace/timeline.rs",
+            "const A: &str = r#\"a \" crate::engine::x\"#; const Q: char = '\"'; struct S<'a>(&'a str);",
+        ),
         ("trace/timeline.rs", "#[cfg(test)]\nmod tests { use crate::engine::Model; fn f() { x.unwrap() } }"),
         ("trace/timeline.rs", "#[cfg(test)]\nuse crate::engine::Model;\nfn f() {}"),
         ("lib.rs", "pub mod engine; pub use crate::engine::Model;"),
