@@ -1,1 +1,5 @@
 //! Pure passes over a [`crate::trace::timeline::Timeline`]. Opens no file.
+
+pub mod operators;
+pub mod overhead;
+pub mod phases;

@@ -1,1 +1,29 @@
 //! Settings: composed from groups and overrides, typed, with the origin of every value.
+//!
+//! This module decides what the settings are and where each came from; it never acts on them.
+
+pub mod compose;
+pub mod dataset;
+pub mod error;
+pub mod overrides;
+pub mod provenance;
+pub mod schema;
+
+pub use error::ConfigError;
+
+use std::path::Path;
+
+/// A group of `configs/` and the names that can be chosen in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The folder, e.g. `model`; nested folders with `/`.
+    pub name: String,
+    /// The choices, sorted; for `model` the registry's aliases too.
+    pub choices: Vec<String>,
+}
+
+/// Every group with its choices: the embedded ones and those of `config_dir`.
+pub fn catalog(config_dir: Option<&Path>) -> Result<Vec<Group>, ConfigError> {
+    let _ = config_dir;
+    todo!("follows in the next commit")
+}

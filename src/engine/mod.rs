@@ -2,7 +2,12 @@
 //!
 //! Knows NVTX and CUDA events only through [`crate::instrument::observer::Observer`]; writes no record and prints nothing.
 
+pub mod generate;
+pub mod kv_cache;
 pub mod loader;
 pub mod models;
+pub mod ops;
+pub mod sampling;
+pub mod threads;
 pub mod tokenizer;
 pub mod weights;

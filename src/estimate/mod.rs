@@ -4,4 +4,6 @@
 
 pub mod architecture;
 pub mod format;
+pub mod from_hf;
 pub mod operator;
+pub mod step;

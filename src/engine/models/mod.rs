@@ -1,5 +1,8 @@
 //! Models behind one trait: our instrumented decoder, and candle-transformers' modules for other families.
 
+pub mod decoder;
+pub mod rope;
+
 use candle_core::{Result, Tensor};
 
 use crate::estimate::architecture::Architecture;

@@ -1,0 +1,1 @@
+//! What a graphics processor did over time.

@@ -1,0 +1,2 @@
+use super::DevicePeaks;
+pub(super) const DEVICES: &[DevicePeaks] = &[];
