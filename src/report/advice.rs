@@ -333,11 +333,12 @@ fn fewer_bytes(report: &Stage1Report<'_>, whole: f64, out: &mut Vec<Proposal>) {
     let weights: u64 = decode.iter().map(|block| block.weight_bytes).sum();
     let cache: u64 = decode.iter().map(|block| block.kv_bytes).sum();
     let all = (weights + cache) as f64;
-    if !(memory_bound && waits && all > 0.0 && model.parameters > 0) {
+    let Some(parameters) = model.parameters.filter(|parameters| *parameters > 0) else { return };
+    if !(memory_bound && waits && all > 0.0) {
         return;
     }
     let used = weights as f64 / all;
-    let bits = model.weights_bytes as f64 * 8.0 / model.parameters as f64;
+    let bits = model.weights_bytes as f64 * 8.0 / parameters as f64;
     // Q8_0 stores 32 weights in 34 bytes, Q4_0 in 18 (the block formats of GGML).
     let target = if bits > 12.0 { Some(("q8_0", 8.5)) } else if bits > 6.5 { Some(("q4_0", 4.5)) } else { None };
     if let Some((format, target_bits)) = target.filter(|_| used >= 0.6) {

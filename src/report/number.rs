@@ -86,7 +86,8 @@ pub(super) fn unit_label(unit: &str) -> &str {
 }
 
 /// A parameter count in words, e.g. `135 M`, `7.24 B`.
-pub(super) fn parameters(value: u64) -> String {
+pub(super) fn parameters(value: Option<u64>) -> String {
+    let Some(value) = value else { return "an unknown number of".to_owned() };
     let value = value as f64;
     let (scaled, suffix) = if value >= 1e9 {
         (value / 1e9, "B")

@@ -305,7 +305,7 @@ pub(super) fn setup(report: &Stage1Report<'_>) -> Table {
             shape.vocab_size
         ),
     );
-    push("parameters", number::count(model.parameters));
+    push("parameters", model.parameters.map_or_else(|| "unknown".to_owned(), number::count));
     let formats: Vec<String> = model
         .weights_bytes_by_format
         .iter()

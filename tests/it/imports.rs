@@ -250,7 +250,7 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         match (rank(top), rank(name)) {
             (Some(own), Some(other)) if other < own => {}
             (Some(_), Some(_)) => {
-                wrong.push(format!("{path}:{line}: `{top}` may not import `{name}`, which stands above it"))
+                wrong.push(format!("{path}:{line}: `{top}` may not import `{name}`, which stands above it"));
             }
             (None, _) => wrong.push(format!("{path}:{line}: module `{top}` has no place in the order")),
             (_, None) => wrong.push(format!("{path}:{line}: `crate::{name}` is no module of the order")),
