@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(percent(0.613), "61.3 %");
         assert_eq!(percent(0.00001), "< 0.01 %");
         assert_eq!(count(134_515_008), "134\u{202f}515\u{202f}008");
-        assert_eq!(parameters(134_515_008), "135 M");
-        assert_eq!(parameters(7_241_732_096), "7.24 B");
+        assert_eq!(parameters(Some(134_515_008)), "135 M");
+        assert_eq!(parameters(Some(7_241_732_096)), "7.24 B");
     }
 }

@@ -10,7 +10,7 @@ use crate::config::schema::stage1::Stage1Config;
 use crate::engine::device;
 use crate::engine::loader::{self, LoadError, LoadRequest, Source};
 use crate::engine::models::decoder::{CachePlan, Decoder};
-use crate::engine::models::{CausalLm, stock};
+use crate::engine::models::CausalLm;
 use crate::engine::ops;
 use crate::engine::threads::ThreadPool;
 use crate::engine::tokenizer::{Tokenizer, TokenizerError, TokenizerSource};
@@ -107,6 +107,8 @@ pub struct Chosen {
     pub architecture: Architecture,
     /// `safetensors`, `gguf` or `synthetic`.
     pub source_name: &'static str,
+    /// The weight files.
+    pub files: Vec<PathBuf>,
     /// `config.json`, for families that run through candle-transformers.
     hf_config: Option<serde_json::Value>,
     tokenizer_source: TokenizerSource,
@@ -166,6 +168,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
             architecture: description.architecture,
             source: Source::Path(path),
             source_name: description.source,
+            files: description.files,
             hf_config: description.config,
             tokenizer_source,
         });
@@ -182,6 +185,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         source: Source::Synthetic { architecture: architecture.clone(), seed: model.seed },
         architecture,
         source_name: "synthetic",
+        files: Vec::new(),
         hf_config: None,
         tokenizer_source: TokenizerSource::Bytes,
     })
@@ -333,9 +337,8 @@ pub fn build(
             "`{}` runs through candle-transformers' own module: phases are timed, operators are not",
             architecture.family.model_type()
         ));
-        let model =
-            stock::build(path, architecture.clone(), chosen.hf_config.as_ref(), &device, dtype).map_err(load_error)?;
-        (model, None)
+        let _ = (path, &chosen.hf_config);
+        return Err(AssembleError::Unavailable { setting: name, reason: "pending".into() });
     };
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let weight_formats: BTreeMap<String, Format> = weights
