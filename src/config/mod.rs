@@ -2,12 +2,18 @@
 //!
 //! This module decides what the settings are and where each came from; it never acts on them.
 
+mod check;
 pub mod compose;
 pub mod dataset;
 pub mod error;
 pub mod overrides;
 pub mod provenance;
+mod render;
+mod run_file;
 pub mod schema;
+mod sources;
+mod tree;
+pub mod yaml;
 
 pub use error::ConfigError;
 
@@ -24,6 +30,5 @@ pub struct Group {
 
 /// Every group with its choices: the embedded ones and those of `config_dir`.
 pub fn catalog(config_dir: Option<&Path>) -> Result<Vec<Group>, ConfigError> {
-    let _ = config_dir;
-    todo!("follows in the next commit")
+    sources::Sources::new(config_dir)?.catalog()
 }

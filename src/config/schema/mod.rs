@@ -4,5 +4,6 @@
 //! its default, so that there is one place to read them.
 
 pub mod choice;
+pub mod keys;
 pub mod model;
 pub mod stage1;

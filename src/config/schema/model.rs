@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 use super::choice::ModelSource;
 use crate::estimate::architecture::{Architecture, Family, Moe, Rope, RopeScaling};
 use crate::estimate::format::Format;
 
 /// The model: what it is called, where its weights come from, how they are stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The alias it was chosen by, or the name given, or the file's.
@@ -23,10 +23,10 @@ pub struct ModelConfig {
     /// Which kind of weights.
     pub source: ModelSource,
     /// Storage of the weights; `None` keeps what the file has (or `dtype_default`).
-    #[serde(deserialize_with = "format_or_null", serialize_with = "format_name")]
+    #[serde(deserialize_with = "format_or_null")]
     pub dtype: Option<Format>,
     /// Storage of dense weights where `dtype` is not given.
-    #[serde(deserialize_with = "format_or_null", serialize_with = "format_name")]
+    #[serde(deserialize_with = "format_or_null")]
     pub dtype_default: Option<Format>,
     /// A `tokenizer.json`, where it does not lie beside the weights.
     pub tokenizer: Option<PathBuf>,
@@ -44,11 +44,6 @@ pub(super) fn format_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
         let names: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
         serde::de::Error::custom(format!("`{name}` is not a storage format: expected one of {}", names.join(", ")))
     })
-}
-
-/// Writes a [`Format`] by its usual name, as [`format_or_null`] reads it.
-pub(super) fn format_name<S: serde::Serializer>(format: &Option<Format>, serializer: S) -> Result<S::Ok, S::Error> {
-    format.map(Format::name).serialize(serializer)
 }
 
 fn architecture_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Architecture>, D::Error> {

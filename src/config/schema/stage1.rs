@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::choice::{Activity, DeviceChoice, InferMode, MeasureCeilings, OpsChoice, Switch, TraceMode};
-use super::model::{ModelConfig, format_name, format_or_null};
+use super::model::{ModelConfig, format_or_null};
 use crate::estimate::format::Format;
 
 /// Everything `stage1` can be told.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage1Config {
     /// The model.
@@ -65,7 +65,7 @@ impl Stage1Config {
 }
 
 /// How the model runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
     /// Which implementation of the operators.
@@ -73,7 +73,7 @@ pub struct EngineConfig {
     /// Threads; `None` takes the physical cores available to the process.
     pub threads: Option<u32>,
     /// Storage of the KV cache; `None` takes that of the activations.
-    #[serde(deserialize_with = "format_or_null", serialize_with = "format_name")]
+    #[serde(deserialize_with = "format_or_null")]
     pub kv_dtype: Option<Format>,
     /// Decode through a captured CUDA graph.
     pub cuda_graph: Switch,
@@ -82,7 +82,7 @@ pub struct EngineConfig {
 }
 
 /// The generation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferConfig {
     /// Tokens to generate; at least 1.
@@ -104,7 +104,7 @@ pub struct InferConfig {
 }
 
 /// One case: a prompt and a length.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaseConfig {
     /// What the report calls it.
@@ -122,7 +122,7 @@ pub struct CaseConfig {
 }
 
 /// A set of prompts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetConfig {
     /// A JSON or JSONL file of prompts, or a directory of such files and of `.txt` files.
@@ -138,7 +138,7 @@ pub struct DatasetConfig {
 }
 
 /// How the spans are taken and the machine is watched.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfilingConfig {
     /// Repeats with operator spans, interleaved with those without; `None` means as many as `repeats`.
@@ -150,7 +150,7 @@ pub struct ProfilingConfig {
 }
 
 /// What PyTorch-based tools call their profiler's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TorchProfilerConfig {
     /// Which sides get operator spans.
@@ -158,7 +158,7 @@ pub struct TorchProfilerConfig {
 }
 
 /// The machine's limits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HardwareConfig {
     /// `auto`, or the id of an entry of the peaks table.
@@ -178,7 +178,7 @@ pub struct HardwareConfig {
 }
 
 /// How the run is named and judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// The run id; `None` makes one from the time.
