@@ -155,7 +155,7 @@ impl LoadError {
         })
     }
 
-    pub(super) fn candle(context: impl Into<String>) -> impl FnOnce(candle_core::Error) -> Self {
+    pub(in crate::engine) fn candle(context: impl Into<String>) -> impl FnOnce(candle_core::Error) -> Self {
         let context = context.into();
         move |source| Self::Candle { context, source }
     }

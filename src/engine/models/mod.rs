@@ -1,5 +1,7 @@
 //! Models behind one trait: our instrumented decoder, and candle-transformers' modules for other families.
 
+pub mod stock;
+
 use candle_core::{Result, Tensor};
 
 use crate::estimate::architecture::Architecture;
