@@ -273,8 +273,13 @@ impl Operator {
                 Cost { flops: 3 * values, activation_bytes: act(2 * values), ..Cost::default() }
             }
             Self::KvWrite { rows, width, cache } => {
-                let values = 2 * u64::from(rows) * u64::from(width);
-                Cost { kv_bytes: cache.bytes(1) * values, activation_bytes: act(values), ..Cost::default() }
+                // A position is stored as one row of keys and one of values: blocks of a quantized cache never span positions.
+                let (vectors, width) = (2 * u64::from(rows), u64::from(width));
+                Cost {
+                    kv_bytes: vectors * cache.bytes(width),
+                    activation_bytes: act(vectors * width),
+                    ..Cost::default()
+                }
             }
             Self::Attention { batch, queries, kv_len, heads, kv_heads, head_dim, window, cache } => {
                 let (batch, queries, kv_len) = (u64::from(batch), u64::from(queries), u64::from(kv_len));
@@ -285,7 +290,7 @@ impl Operator {
                 let read = kv_len.min(window.saturating_add(queries - 1));
                 Cost {
                     flops: 4 * batch * heads * head_dim * pairs,
-                    kv_bytes: cache.bytes(1) * 2 * batch * kv_heads * head_dim * read,
+                    kv_bytes: 2 * batch * read * cache.bytes(kv_heads * head_dim),
                     activation_bytes: act(2 * batch * queries * heads * head_dim),
                     ..Cost::default()
                 }
