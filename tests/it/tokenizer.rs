@@ -118,6 +118,7 @@ fn ggml_vocabularies_give_their_reference_ids() {
             |suffix: &str| std::fs::read_to_string(directory.join(format!("ggml-vocab-{name}.gguf.{suffix}"))).unwrap();
         let (texts, ids) = (read("inp"), read("out"));
         let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+        assert_eq!(texts.len(), ids.lines().count(), "{name}");
         for (text, line) in texts.iter().zip(ids.lines()) {
             let expected: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
             let found = tokenizer.encode(text, false).unwrap();

@@ -145,7 +145,7 @@ impl<'a> Gguf<'a> {
         let gated_mlp =
             fused_gate || self.has_tensor("blk.0.ffn_gate.weight") || self.has_tensor("blk.0.ffn_gate_exps.weight");
         let theta = self.float(&key("rope.freq_base"))?.unwrap_or(10_000.0);
-        Ok(Architecture {
+        let architecture = Architecture {
             family: family_of(family),
             hidden_size,
             intermediate_size,
@@ -166,7 +166,11 @@ impl<'a> Gguf<'a> {
             gated_mlp,
             sliding_window: self.size(&key("attention.sliding_window"))?.filter(|window| *window > 0),
             moe,
-        })
+        };
+        architecture
+            .validate()
+            .map_err(|error| LoadError::Config { path: self.path.to_owned(), reason: error.to_string() })?;
+        Ok(architecture)
     }
 
     fn rope_scaling(&self, family: &str, theta: f64, head_dim: usize) -> Result<Option<RopeScaling>, LoadError> {

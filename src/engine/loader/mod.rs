@@ -263,6 +263,7 @@ fn synthesize(
     device: &Device,
     progress: &mut Progress<'_>,
 ) -> Result<Finished, LoadError> {
+    architecture.validate()?;
     convert::check_target(format)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tensors = expected::tensors(architecture);

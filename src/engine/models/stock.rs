@@ -35,8 +35,8 @@ pub const SAFETENSORS_FAMILIES: [&str; 11] = [
     "smollm3",
     "starcoder2",
 ];
-/// Families that [`build`] runs from GGUF.
-pub const GGUF_FAMILIES: [&str; 3] = ["gemma3", "phi3", "qwen3_moe"];
+/// Families that [`build`] runs from GGUF. candle's `quantized_qwen3_moe` is not among them: its cache cannot be emptied.
+pub const GGUF_FAMILIES: [&str; 2] = ["gemma3", "phi3"];
 
 /// One of candle's models, seen through what they have in common.
 trait Network: Send {
@@ -103,16 +103,6 @@ impl<M: Clone> Restarted<M> {
     fn new(model: M) -> Self {
         Self { used: model.clone(), fresh: model }
     }
-}
-
-/// Its cache is emptied by a pass at position 0, which is how every sequence begins.
-struct Qwen3MoeGguf(candle_models::quantized_qwen3_moe::GGUFQWenMoE);
-
-impl Network for Qwen3MoeGguf {
-    fn run(&mut self, tokens: &Tensor, position: usize) -> Result<Tensor> {
-        self.0.forward(tokens, position)
-    }
-    fn clear(&mut self) {}
 }
 
 /// A [`Network`] as the engine sees it.
@@ -372,12 +362,8 @@ fn from_gguf(
         "gemma3" => Box::new(Restarted::new(
             candle_models::quantized_gemma3::ModelWeights::from_gguf(content, &mut reader, device).map_err(failed())?,
         )),
-        "phi3" => Box::new(Restarted::new(
+        _ => Box::new(Restarted::new(
             candle_models::quantized_phi3::ModelWeights::from_gguf(false, content, &mut reader, device)
-                .map_err(failed())?,
-        )),
-        _ => Box::new(Qwen3MoeGguf(
-            candle_models::quantized_qwen3_moe::GGUFQWenMoE::from_gguf(content, &mut reader, device, DType::F32)
                 .map_err(failed())?,
         )),
     })
