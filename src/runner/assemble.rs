@@ -114,6 +114,15 @@ pub struct Chosen {
     tokenizer_source: TokenizerSource,
 }
 
+impl Chosen {
+    /// How the weights are stored, where the source says so without being read: a GGUF file or a synthetic shape does not.
+    pub fn stored_format(&self) -> Option<Format> {
+        let name = self.hf_config.as_ref()?;
+        let dtype = name.get("torch_dtype").or_else(|| name.get("dtype"))?;
+        Format::parse(dtype.as_str()?)
+    }
+}
+
 /// Checks what can be checked without touching a weight.
 pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
     let unavailable = |setting: &str, reason: &str| AssembleError::Unavailable {

@@ -3,3 +3,5 @@
 mod imports;
 mod scripts;
 mod config;
+mod loader;
+mod tokenizer;

@@ -50,7 +50,7 @@ pub(super) fn check_target(format: Format) -> Result<(), LoadError> {
 }
 
 /// candle's dtype of a dense format.
-pub(super) fn dtype_of(format: Format) -> Option<DType> {
+pub(in crate::engine) fn dtype_of(format: Format) -> Option<DType> {
     Some(match format {
         Format::F64 => DType::F64,
         Format::F32 => DType::F32,
@@ -102,7 +102,8 @@ pub(super) fn weight(stored: Stored<'_>, target: Option<Format>, device: &Device
     }
 }
 
-fn dense(stored: Stored<'_>, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+/// The values of `stored` as `dtype`.
+pub(super) fn dense(stored: Stored<'_>, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
     let values = match (dtype_of(stored.format), ggml_of(stored.format)) {
         (Some(from), _) => Tensor::from_raw_buffer(&stored.bytes, from, stored.dims, &Device::Cpu)?,
         (None, Some(from)) => {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::estimate::format::Format;
+use crate::estimate::from_hf::ArchitectureError;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +116,9 @@ pub enum LoadError {
         /// Why not.
         reason: String,
     },
+    /// The shape asked for makes no model.
+    #[error("the architecture is not usable")]
+    Architecture(#[from] ArchitectureError),
     /// The family needs another path through the engine.
     #[error("model family `{family}` {reason}")]
     Family {
@@ -155,7 +159,7 @@ impl LoadError {
         })
     }
 
-    pub(super) fn candle(context: impl Into<String>) -> impl FnOnce(candle_core::Error) -> Self {
+    pub(in crate::engine) fn candle(context: impl Into<String>) -> impl FnOnce(candle_core::Error) -> Self {
         let context = context.into();
         move |source| Self::Candle { context, source }
     }

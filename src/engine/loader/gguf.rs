@@ -10,7 +10,7 @@ use super::gguf_header::{self, Header, Value};
 use super::{Finished, LoadError, Progress, expected};
 use crate::engine::tokenizer::{GgufVocabulary, TokenizerSource};
 use crate::engine::weights::WeightMap;
-use crate::estimate::architecture::{Architecture, Family, Rope, RopeScaling};
+use crate::estimate::architecture::{Architecture, Family, Moe, Rope, RopeScaling};
 use crate::estimate::format::Format;
 
 /// A parsed header with the path for its errors.
@@ -92,14 +92,18 @@ impl<'a> Gguf<'a> {
                 .wrong("split.count", format!("is {parts}: the model is split over several files; merge them first")));
         }
         let key = |name: &str| format!("{family}.{name}");
-        if let Some(experts) = self.size(&key("expert_count"))?
-            && experts > 0
-        {
-            return Err(LoadError::Family {
-                family: family.to_owned(),
-                reason: format!("with {experts} experts is not supported from GGUF"),
-            });
-        }
+        let moe = match self.size(&key("expert_count"))? {
+            None | Some(0) => None,
+            Some(num_experts) => Some(Moe {
+                num_experts,
+                experts_per_token: self.needed_size(&key("expert_used_count"))?,
+                expert_intermediate_size: match self.size(&key("expert_feed_forward_length"))? {
+                    Some(size) => size,
+                    None => self.needed_size(&key("feed_forward_length"))?,
+                },
+                shared_intermediate_size: self.size(&key("expert_shared_feed_forward_length"))?.unwrap_or(0),
+            }),
+        };
         let hidden_size = self.needed_size(&key("embedding_length"))?;
         let num_heads = self.needed_size(&key("attention.head_count"))?;
         let num_kv_heads = self.size(&key("attention.head_count_kv"))?.unwrap_or(num_heads);
@@ -121,8 +125,10 @@ impl<'a> Gguf<'a> {
                 self.wrong(&key("attention.value_length"), format!("is {width}, but keys have width {head_dim}"))
             );
         }
+        // Families outside the instrumented decoder rotate as their own module does.
         if let Some(width) = self.size(&key("rope.dimension_count"))?
             && width != head_dim
+            && !matches!(family_of(family), Family::Other(_))
         {
             let reason = format!("is {width}, but heads have width {head_dim}: partial rotation is not supported");
             return Err(self.wrong(&key("rope.dimension_count"), reason));
@@ -131,11 +137,18 @@ impl<'a> Gguf<'a> {
         let vocab_size = embedding.and_then(|tensor| tensor.dims.first().copied()).ok_or_else(|| {
             LoadError::MissingTensors { path: self.path.to_owned(), names: vec!["token_embd.weight".to_owned()] }
         })?;
+        let intermediate_size = self.needed_size(&key("feed_forward_length"))?;
+        // Phi-3 keeps gate and up in one matrix of twice the rows.
+        let fused_gate = self.header.tensors.iter().any(|tensor| {
+            tensor.name == "blk.0.ffn_up.weight" && tensor.dims.first() == Some(&(2 * intermediate_size))
+        });
+        let gated_mlp =
+            fused_gate || self.has_tensor("blk.0.ffn_gate.weight") || self.has_tensor("blk.0.ffn_gate_exps.weight");
         let theta = self.float(&key("rope.freq_base"))?.unwrap_or(10_000.0);
-        Ok(Architecture {
-            family: Family::from_model_type(family),
+        let architecture = Architecture {
+            family: family_of(family),
             hidden_size,
-            intermediate_size: self.needed_size(&key("feed_forward_length"))?,
+            intermediate_size,
             num_layers: self.needed_size(&key("block_count"))?,
             num_heads,
             num_kv_heads,
@@ -150,10 +163,14 @@ impl<'a> Gguf<'a> {
             qkv_bias: self.has_tensor("blk.0.attn_q.bias"),
             o_bias: self.has_tensor("blk.0.attn_output.bias"),
             qk_norm: self.has_tensor("blk.0.attn_q_norm.weight"),
-            gated_mlp: self.has_tensor("blk.0.ffn_gate.weight"),
+            gated_mlp,
             sliding_window: self.size(&key("attention.sliding_window"))?.filter(|window| *window > 0),
-            moe: None,
-        })
+            moe,
+        };
+        architecture
+            .validate()
+            .map_err(|error| LoadError::Config { path: self.path.to_owned(), reason: error.to_string() })?;
+        Ok(architecture)
     }
 
     fn rope_scaling(&self, family: &str, theta: f64, head_dim: usize) -> Result<Option<RopeScaling>, LoadError> {
@@ -321,6 +338,14 @@ impl<'a> Gguf<'a> {
         notes.extend(fallbacks.notes());
         Ok(Finished { weights, notes })
     }
+}
+
+/// The family under its Hugging Face name; llama.cpp writes a few differently.
+fn family_of(architecture: &str) -> Family {
+    Family::from_model_type(match architecture {
+        "qwen3moe" => "qwen3_moe",
+        other => other,
+    })
 }
 
 /// How many heads the rows of `name` must be re-ordered over; `None` where GGUF keeps Hugging Face's order.

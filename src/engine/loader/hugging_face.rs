@@ -1,10 +1,10 @@
 //! Reads a Hugging Face checkpoint: `config.json` beside one safetensors file or several named by an index.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 use serde_json::Value;
 
@@ -155,6 +155,48 @@ impl Checkpoint {
         }
         notes.extend(fallbacks.notes());
         Ok(Finished { weights, notes })
+    }
+
+    /// Every tensor of the checkpoint under its own name, in one dense format (`None`: that of the first matrix).
+    ///
+    /// For candle's modules, which know their own names and shapes. Index buffers in integer types are left out.
+    pub(super) fn dense_tensors(
+        &self,
+        target: Option<Format>,
+        device: &Device,
+        progress: &mut Progress<'_>,
+    ) -> Result<(HashMap<String, Tensor>, Format), LoadError> {
+        let maps = self.files.iter().map(|file| map_file(file)).collect::<Result<Vec<Mmap>, _>>()?;
+        let located = self.locate(&maps)?;
+        let first = located
+            .values()
+            .find(|located| located.info.dims.len() > 1)
+            .and_then(|located| located.info.storage.clone().ok());
+        let format = target.or(first).unwrap_or(Format::F32);
+        let Some(dtype) = convert::dtype_of(format) else {
+            let reason = "candle's own modules take f32, f16 and bf16 from safetensors".to_owned();
+            return Err(LoadError::Target { format, reason });
+        };
+        progress.expect(located.values().map(|located| located.info.data.len() as u64).sum());
+        let mut tensors = HashMap::new();
+        for (name, Located { shard, info }) in located {
+            let bytes = &maps[shard][info.data.clone()];
+            progress.advance(bytes.len() as u64);
+            let stored = match info.storage {
+                Ok(stored) => stored,
+                Err(integer) if integer.starts_with(['I', 'U']) || integer == "BOOL" => continue,
+                Err(stored) => {
+                    return Err(LoadError::Storage { path: self.files[shard].clone(), tensor: name, stored });
+                }
+            };
+            let stored = Stored { format: stored, dims: &info.dims, bytes: Cow::Borrowed(bytes) };
+            let tensor = convert::dense(stored, dtype, device).map_err(LoadError::candle(format!(
+                "cannot hold tensor `{name}` of `{}`",
+                self.files[shard].display()
+            )))?;
+            tensors.insert(name, tensor);
+        }
+        Ok((tensors, format))
     }
 
     /// Every tensor of every shard; with an index, exactly those that it lists.

@@ -23,6 +23,7 @@ use super::weights::WeightMap;
 use crate::estimate::architecture::{Architecture, Family};
 use crate::estimate::format::Format;
 
+pub(in crate::engine) use convert::dtype_of;
 pub use error::LoadError;
 use expected::Expected;
 
@@ -122,6 +123,17 @@ pub fn describe(path: &Path) -> Result<Description, LoadError> {
     }
 }
 
+/// Reads only what a tokenizer can be built from; the model at `path` may lack weights.
+pub fn tokenizer_source(path: &Path) -> Result<TokenizerSource, LoadError> {
+    match layout(path)? {
+        Layout::Gguf(file) => {
+            let map = map_file(&file)?;
+            gguf::Gguf::parse(&file, &map)?.tokenizer()
+        }
+        Layout::HuggingFace(checkpoint) => checkpoint.tokenizer(),
+    }
+}
+
 /// Loads a model onto `device`. `progress` gets bytes of source data done and in all, from 0 to equal.
 ///
 /// Only families of the instrumented decoder are taken; for others [`super::models::stock::build`] reads the files itself.
@@ -173,6 +185,20 @@ pub fn load(
                 })
             }
         },
+    }
+}
+
+/// The dense tensors of a safetensors model under their own names, and their format; for candle's modules.
+pub(in crate::engine) fn dense_tensors(
+    path: &Path,
+    dtype: Option<Format>,
+    device: &Device,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(std::collections::HashMap<String, candle_core::Tensor>, Format), LoadError> {
+    let mut progress = Progress { report: progress, done: 0, total: 0 };
+    match layout(path)? {
+        Layout::HuggingFace(checkpoint) => checkpoint.dense_tensors(dtype, device, &mut progress),
+        Layout::Gguf(file) => Err(LoadError::NoModel { path: file, reason: "it holds no safetensors".to_owned() }),
     }
 }
 
@@ -237,6 +263,7 @@ fn synthesize(
     device: &Device,
     progress: &mut Progress<'_>,
 ) -> Result<Finished, LoadError> {
+    architecture.validate()?;
     convert::check_target(format)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tensors = expected::tensors(architecture);

@@ -2,6 +2,7 @@
 
 pub mod decoder;
 pub mod rope;
+pub mod stock;
 
 use candle_core::{Result, Tensor};
 
