@@ -7,6 +7,7 @@ pub mod report;
 pub mod runs;
 pub mod stage1;
 pub mod wiring;
+pub mod doctor;
 
 use std::path::PathBuf;
 

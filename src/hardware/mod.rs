@@ -11,5 +11,6 @@ pub mod memory;
 pub mod nvml;
 pub mod peaks;
 pub mod resolve;
+pub mod tools;
 
 pub use resolve::{DeviceRef, MeasurePolicy, PeakKind, PeakOverrides, PeakValue, ResolvedHardware, resolve};

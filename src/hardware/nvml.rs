@@ -261,6 +261,15 @@ fn throttle_names() -> [(ThrottleReasons, &'static str, bool); 9] {
     ]
 }
 
+/// Names of the reasons in `bits` (NVML's clock event reasons) that slow work down.
+pub fn harmful_reasons(bits: u64) -> Vec<&'static str> {
+    throttle_names()
+        .into_iter()
+        .filter(|(reason, _, harmful)| *harmful && bits & reason.bits() != 0)
+        .map(|(_, name, _)| name)
+        .collect()
+}
+
 impl GpuSeries {
     /// Reasons that slowed work down at any time.
     pub fn harmful_throttling(&self) -> impl Iterator<Item = &ThrottleShare> {

@@ -5,3 +5,4 @@ mod scripts;
 mod config;
 mod loader;
 mod tokenizer;
+mod hardware;
