@@ -131,7 +131,8 @@ pub(super) fn phases(report: &Stage1Report<'_>) -> Table {
         "#MBU",
     ]);
     for phase in &report.metrics.phases {
-        let reached = phase.roofline_ms.zip(phase.time_ms).filter(|(_, time)| *time > 0.0).map(|(best, time)| best / time);
+        let reached =
+            phase.roofline_ms.zip(phase.time_ms).filter(|(_, time)| *time > 0.0).map(|(best, time)| best / time);
         table.push(vec![
             Cell::text(&phase.case),
             Cell::text(&phase.phase),
@@ -443,7 +444,9 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
             let mid = summary.p50.or(summary.mean).map_or_else(String::new, percent);
             let interval = summary.ci95.map_or_else(
                 || format!("no interval, n={}", summary.n),
-                |[low, high]| format!("95 % interval of the mean {} to {}, n={}", percent(low), percent(high), summary.n),
+                |[low, high]| {
+                    format!("95 % interval of the mean {} to {}, n={}", percent(low), percent(high), summary.n)
+                },
             );
             format!("{mid} ({interval})")
         }
@@ -463,6 +466,7 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
         let low = values.iter().copied().reduce(f64::min);
         let high = values.iter().copied().reduce(f64::max);
         let text = match (low, high) {
+            (Some(low), Some(high)) if write(low) == write(high) => write(low),
             (Some(low), Some(high)) => format!("{} to {}", write(low), write(high)),
             _ => "unreadable on this machine".to_owned(),
         };
@@ -484,7 +488,11 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
     }
     if let (Some(energy), Some(tokens)) = (
         measures.get("energy_j").and_then(|summary| summary.mean),
-        report.rows.iter().find(|row| row.energy_j.is_some()).map(|row| u64::from(row.batch) * u64::from(row.new_tokens)),
+        report
+            .rows
+            .iter()
+            .find(|row| row.energy_j.is_some())
+            .map(|row| u64::from(row.batch) * u64::from(row.new_tokens)),
     ) && report.metrics.cases.len() == 1
         && tokens > 0
     {

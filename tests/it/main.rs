@@ -1,1 +1,5 @@
 //! One integration-test binary, a module per subject.
+
+mod chromium;
+mod report;
+mod report_sample;

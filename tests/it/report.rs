@@ -1,0 +1,1 @@
+//! The reports of a stage1 run, from values to text.
