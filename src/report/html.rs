@@ -139,7 +139,7 @@ fn verdict_text(report: &Stage1Report<'_>) -> String {
     if disturbed > 0 {
         text.push_str(&format!(", {disturbed} disturbed by other processes"));
     }
-    if metrics.status != "complete" {
+    if !matches!(metrics.status.as_str(), "complete" | "invalid") {
         text.push_str(&format!("; the run is {}", metrics.status));
     }
     text.push_str(if metrics.validity.is_valid() { "." } else { ". The numbers must not be relied on:" });
@@ -196,11 +196,9 @@ fn cards(report: &Stage1Report<'_>) -> Vec<Card> {
             let what = if summary.p50.is_some() { "median" } else { "mean" };
             let n = summary.n;
             let sub = match summary.ci95 {
-                Some([low, high]) if low.is_finite() && high.is_finite() => format!(
-                    "{what} of {n}; mean in [{}, {}]",
-                    number::in_unit(low, &summary.unit),
-                    number::in_unit(high, &summary.unit),
-                ),
+                Some([low, high]) if low.is_finite() && high.is_finite() => {
+                    format!("{what} of {n}; mean {}", number::interval(low, high, &summary.unit))
+                }
                 _ => format!("{what} of {n}; no interval"),
             };
             Card { label, value, unit, sub }

@@ -97,6 +97,16 @@ pub(super) fn in_unit(value: f64, unit: &str) -> String {
     }
 }
 
+/// Both ends of an interval, with a common unit written once, e.g. `0.34 to 0.52 %`.
+pub(super) fn interval(low: f64, high: f64, unit: &str) -> String {
+    let (low, high) = (in_unit(low, unit), in_unit(high, unit));
+    let low = match (low.split_once(' '), high.split_once(' ')) {
+        (Some((value, a)), Some((_, b))) if a == b => value.to_owned(),
+        _ => low,
+    };
+    format!("{low} to {high}")
+}
+
 /// The unit as a column heading; empty where [`in_unit`] already prints one.
 pub(super) fn unit_label(unit: &str) -> &str {
     match unit {
@@ -143,6 +153,8 @@ mod tests {
         assert_eq!(digits(f64::INFINITY), "–");
         assert_eq!(digits(-1.5), "-1.500");
         assert_eq!(digits(1e-9), "1.000e-9");
+        assert_eq!(interval(0.0034, 0.0052, "ratio"), "0.34 to 0.52 %");
+        assert_eq!(interval(1.0, 2.0, "ms"), "1.000 to 2.000");
         assert_eq!(factor(1.459), "1.46×");
         assert_eq!(factor(7.308), "7.3×");
         assert_eq!(plus_minus(269.8123, 1.339), "269.8 ± 1.3");

@@ -31,15 +31,14 @@ pub(super) const HEADLINE: [(&str, &str); 17] = [
     ("load_ms", "Model load time"),
 ];
 
-/// The mean with its interval, e.g. `12.30 [12.10, 12.50]`.
+/// The mean with its interval, e.g. `12.30 (12.10 to 12.50)`.
 fn mean_with_interval(summary: &Summary) -> Cell {
     let Some(mean) = summary.mean.filter(|mean| mean.is_finite()) else { return Cell::maybe(None) };
     let written = number::in_unit(mean, &summary.unit);
     match summary.ci95 {
-        Some([low, high]) if low.is_finite() && high.is_finite() => Cell::number(
-            format!("{written} [{}, {}]", number::in_unit(low, &summary.unit), number::in_unit(high, &summary.unit)),
-            mean,
-        ),
+        Some([low, high]) if low.is_finite() && high.is_finite() => {
+            Cell::number(format!("{written} ({})", number::interval(low, high, &summary.unit)), mean)
+        }
         _ => Cell {
             text: format!("{written} (n={}, no interval)", summary.n),
             weak: true,
@@ -58,7 +57,7 @@ fn with_unit(label: &str, unit: &str) -> String {
 
 /// Headline measures over all cases.
 pub(super) fn headline(report: &Stage1Report<'_>) -> Table {
-    let mut table = Table::new(&["measure", "#mean [95 % interval]", "#p50", "#p95", "#min", "#max", "#n"]);
+    let mut table = Table::new(&["measure", "#mean (95 % interval)", "#p50", "#p95", "#min", "#max", "#n"]);
     for (name, label) in HEADLINE {
         let Some(summary) = report.metrics.measures.get(name) else { continue };
         if summary.n == 0 && name == "peak_vram_bytes" {

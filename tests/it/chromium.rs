@@ -256,6 +256,14 @@ fn a_report_opens_quietly_and_draws_every_chart() {
     assert!(browser.screenshot("dark.png") > 50_000);
     browser.media("screen", "light");
     assert_ne!(dark, browser.evaluate("getComputedStyle(document.body).backgroundColor"));
+    browser.media("print", "dark");
+    assert_eq!(
+        browser.evaluate("getComputedStyle(document.body).backgroundColor"),
+        "rgb(255, 255, 255)",
+        "print is light"
+    );
+    assert!(browser.screenshot("print.png") > 50_000);
+    browser.media("screen", "light");
     let pdf = browser.call("Page.printToPDF", json!({"printBackground": true}));
     assert!(browser.save("print.pdf", pdf["data"].as_str().unwrap()) > 20_000);
 }
