@@ -71,8 +71,9 @@ fn unusable(report: &Stage1Report<'_>) -> Option<String> {
         return Some("no repeat without spans ended well".to_owned());
     }
     let disturbed = used.iter().filter(|row| row.contention.disturbed).count();
-    (disturbed * 2 >= used.len())
-        .then(|| format!("{disturbed} of the {} repeats behind the numbers were disturbed by other processes", used.len()))
+    (disturbed * 2 >= used.len()).then(|| {
+        format!("{disturbed} of the {} repeats behind the numbers were disturbed by other processes", used.len())
+    })
 }
 
 fn join(reasons: &[String]) -> String {
@@ -102,7 +103,11 @@ fn measured(report: &Stage1Report<'_>) -> Vec<String> {
         if let Some(rate) = median("decode_tok_per_s") {
             parts.push(format!("decode ran at {} tokens per second", digits(rate)));
         }
-        let result = if parts.is_empty() { "nothing was measured".to_owned() } else { format!("{} (medians)", parts.join(", ")) };
+        let result = if parts.is_empty() {
+            "nothing was measured".to_owned()
+        } else {
+            format!("{} (medians)", parts.join(", "))
+        };
         out.push(format!(
             "Case {}: {} × {} prompt tokens, {} new tokens, {} repeats without spans: {result}.",
             case.name, case.batch, case.prompt_len, case.new_tokens, case.repeats
@@ -113,12 +118,14 @@ fn measured(report: &Stage1Report<'_>) -> Vec<String> {
 
 /// What limits one phase of one case.
 fn limit(report: &Stage1Report<'_>, phase: &PhaseBlock) -> String {
-    let what = if report.metrics.cases.len() > 1 { format!("{} of {}", phase.phase, phase.case) } else { phase.phase.clone() };
+    let what =
+        if report.metrics.cases.len() > 1 { format!("{} of {}", phase.phase, phase.case) } else { phase.phase.clone() };
     let hardware = &report.metrics.hardware;
     let Some(time) = phase.time_ms.filter(|time| *time > 0.0) else {
         return format!("Cannot tell what limits {what}: its time was not measured.");
     };
-    let (Some(compute), Some(memory), Some(best)) = (phase.compute_time_ms, phase.memory_time_ms, phase.roofline_ms) else {
+    let (Some(compute), Some(memory), Some(best)) = (phase.compute_time_ms, phase.memory_time_ms, phase.roofline_ms)
+    else {
         let missing = match (hardware.peak_flops_per_s.value, hardware.peak_bytes_per_s.value) {
             (None, None) => format!(
                 "the peaks of this machine are unknown ({}; {})",
@@ -132,30 +139,28 @@ fn limit(report: &Stage1Report<'_>, phase: &PhaseBlock) -> String {
     };
     let reached = best / time;
     let memory_bound = memory >= compute;
+    // A decode step is what users know; the sum over all steps says little.
+    let steps = phase.steps.max(1) as f64;
+    let each = if phase.steps > 1 { format!("each of its {} steps", phase.steps) } else { "it".to_owned() };
+    let bytes = Bytes((phase.weight_bytes + phase.kv_bytes) as f64 / steps);
+    let gflop = digits(phase.model_flops as f64 / steps / 1e9);
+    let (memory, compute) = (digits(memory / steps), digits(compute / steps));
     let (bound, ceiling) = if memory_bound {
         (
             format!(
-                "moving {} of weights and KV cache takes at least {} ms, its arithmetic only {} ms",
-                Bytes((phase.weight_bytes + phase.kv_bytes) as f64),
-                digits(memory),
-                digits(compute)
+                "{each} must move {bytes} of weights and KV cache, at least {memory} ms; the arithmetic needs only {compute} ms"
             ),
             "memory",
         )
     } else {
         (
-            format!(
-                "its {} GFLOP take at least {} ms, moving its bytes only {} ms",
-                digits(phase.model_flops as f64 / 1e9),
-                digits(compute),
-                digits(memory)
-            ),
+            format!("{each} must do {gflop} GFLOP, at least {compute} ms; moving the bytes needs only {memory} ms"),
             "arithmetic",
         )
     };
     let evidence = format!(
         "{bound}; it took {} ms (MBU {}, MFU {})",
-        digits(time),
+        digits(time / steps),
         number::maybe_percent(phase.mbu),
         number::maybe_percent(phase.mfu)
     );
@@ -169,9 +174,9 @@ fn limit(report: &Stage1Report<'_>, phase: &PhaseBlock) -> String {
     }
     if reached >= CLOSE {
         format!(
-            "{name} is {ceiling} bound and close to the ceiling: {evidence}. A better program can make it at most {}× faster; beyond that \
+            "{name} is {ceiling} bound and close to the ceiling: {evidence}. A better program can make it at most {} faster; beyond that \
              only {} helps.",
-            digits(1.0 / reached),
+            number::factor(1.0 / reached),
             if memory_bound { "fewer bytes or more bandwidth" } else { "less arithmetic or a faster unit" }
         )
     } else if reached >= FAR {
@@ -202,7 +207,7 @@ fn time(report: &Stage1Report<'_>) -> Vec<String> {
         let classes = operators::classes(metrics, &phase);
         let (Some(top), Some(all)) = (classes.first(), operators::total(metrics, &phase)) else { continue };
         let mut text = format!(
-            "In {phase}, {} operators take {} of the operator time, most of it in {}",
+            "In {phase}, {} operators take {} of the operator time, the costliest is {}",
             top.label,
             percent(top.share),
             top.costliest
@@ -219,7 +224,10 @@ fn time(report: &Stage1Report<'_>) -> Vec<String> {
                 worst.label
             )),
             (Some(lost), None) if all.total_ns > 0 => {
-                text.push_str(&format!("Against the roofline of each operator {} of the time is lost.", percent(lost / all.total_ns as f64)));
+                text.push_str(&format!(
+                    "Against the roofline of each operator {} of the time is lost.",
+                    percent(lost / all.total_ns as f64)
+                ));
             }
             _ => text.push_str("How much of it is lost cannot be told without the peaks of the machine."),
         }
@@ -241,7 +249,8 @@ fn loser(classes: &[OperatorSum]) -> Option<&OperatorSum> {
 
 /// Time of `phase` over all cases, one pass of each; null if any case lacks it.
 fn phase_time(report: &Stage1Report<'_>, phase: &str) -> Option<f64> {
-    let mut times = report.metrics.phases.iter().filter(|block| block.phase == phase).map(|block| block.time_ms).peekable();
+    let mut times =
+        report.metrics.phases.iter().filter(|block| block.phase == phase).map(|block| block.time_ms).peekable();
     times.peek()?;
     times.sum()
 }
@@ -249,8 +258,12 @@ fn phase_time(report: &Stage1Report<'_>, phase: &str) -> Option<f64> {
 fn proposals(report: &Stage1Report<'_>) -> Vec<Proposal> {
     let mut out = Vec::new();
     let known: Vec<f64> = ["prefill", "decode"].iter().filter_map(|phase| phase_time(report, phase)).collect();
-    let between: f64 =
-        report.metrics.cases.iter().filter_map(|case| case.measures.get("remainder_ms").and_then(|summary| summary.p50)).sum();
+    let between: f64 = report
+        .metrics
+        .cases
+        .iter()
+        .filter_map(|case| case.measures.get("remainder_ms").and_then(|summary| summary.p50))
+        .sum();
     let whole = known.iter().sum::<f64>() + between.max(0.0);
     if known.is_empty() || whole <= 0.0 {
         return out;
@@ -268,10 +281,10 @@ fn proposals(report: &Stage1Report<'_>) -> Vec<Proposal> {
             factor: whole / (whole - between),
             text: format!(
                 "Shorten what happens between the passes of the model (sampling hand-over, detokenisation, callbacks): {} ms of {} ms; without \
-                 it the whole generation would be at most {}× faster.",
+                 it the whole generation would be at most {} faster.",
                 digits(between),
                 digits(whole),
-                digits(whole / (whole - between))
+                number::factor(whole / (whole - between))
             ),
         });
     }
@@ -297,12 +310,22 @@ fn faster_operators(report: &Stage1Report<'_>, phase: &str, time: f64, whole: f6
             Some("memory") => format!(
                 "they move {} where {} is possible",
                 class.bytes_per_s().map_or_else(|| "nothing".to_owned(), |rate| Bandwidth(rate).to_string()),
-                report.metrics.hardware.peak_bytes_per_s.value.map_or_else(|| "more".to_owned(), |peak| Bandwidth(peak).to_string())
+                report
+                    .metrics
+                    .hardware
+                    .peak_bytes_per_s
+                    .value
+                    .map_or_else(|| "more".to_owned(), |peak| Bandwidth(peak).to_string())
             ),
             Some("compute") => format!(
                 "they reach {} where {} is possible",
                 class.flops_per_s().map_or_else(|| "nothing".to_owned(), |rate| FlopsPerSecond(rate).to_string()),
-                report.metrics.hardware.peak_flops_per_s.value.map_or_else(|| "more".to_owned(), |peak| FlopsPerSecond(peak).to_string())
+                report
+                    .metrics
+                    .hardware
+                    .peak_flops_per_s
+                    .value
+                    .map_or_else(|| "more".to_owned(), |peak| FlopsPerSecond(peak).to_string())
             ),
             _ => "some are limited by memory, some by arithmetic".to_owned(),
         };
@@ -310,13 +333,13 @@ fn faster_operators(report: &Stage1Report<'_>, phase: &str, time: f64, whole: f6
             factor: whole / (whole - saved),
             text: format!(
                 "Speed up the {} operators of {phase} ({} of their roofline; {how}; start with {}): if all of them ran at their roofline, {phase} \
-                 would take {} ms instead of {} ms, and the whole generation would be at most {}× faster.",
+                 would take {} ms instead of {} ms, and the whole generation would be at most {} faster.",
                 class.label,
                 percent(reached),
                 class.costliest,
                 digits(time - saved),
                 digits(time),
-                digits(whole / (whole - saved))
+                number::factor(whole / (whole - saved))
             ),
         });
     }
@@ -340,21 +363,27 @@ fn fewer_bytes(report: &Stage1Report<'_>, whole: f64, out: &mut Vec<Proposal>) {
     let used = weights as f64 / all;
     let bits = model.weights_bytes as f64 * 8.0 / parameters as f64;
     // Q8_0 stores 32 weights in 34 bytes, Q4_0 in 18 (the block formats of GGML).
-    let target = if bits > 12.0 { Some(("q8_0", 8.5)) } else if bits > 6.5 { Some(("q4_0", 4.5)) } else { None };
+    let target = if bits > 12.0 {
+        Some(("q8_0", 8.5))
+    } else if bits > 6.5 {
+        Some(("q4_0", 4.5))
+    } else {
+        None
+    };
     if let Some((format, target_bits)) = target.filter(|_| used >= 0.6) {
         let saved = time * used * (1.0 - target_bits / bits);
         out.push(Proposal {
             factor: whole / (whole - saved),
             text: format!(
                 "Quantize the weights: they are {} of the bytes decode moves and take {} bits each ({}). In {format} ({target_bits} bits), at the \
-                 same use of the bandwidth, decode would take {} ms instead of {} ms and the whole generation be at most {}× faster; check \
+                 same use of the bandwidth, decode would take {} ms instead of {} ms and the whole generation be at most {} faster; check \
                  the quality of the output.",
                 percent(used),
                 digits(bits),
                 model.dtype,
                 digits(time - saved),
                 digits(time),
-                digits(whole / (whole - saved))
+                number::factor(whole / (whole - saved))
             ),
         });
     }
@@ -365,12 +394,12 @@ fn fewer_bytes(report: &Stage1Report<'_>, whole: f64, out: &mut Vec<Proposal>) {
             factor: whole / (whole - saved),
             text: format!(
                 "Store the KV cache in half the width: it is {} of the bytes decode moves ({} now); decode would take at least {} ms instead of {} \
-                 ms, and the whole generation would be at most {}× faster.",
+                 ms, and the whole generation would be at most {} faster.",
                 percent(1.0 - used),
                 model.kv_dtype,
                 digits(time - saved),
                 digits(time),
-                digits(whole / (whole - saved))
+                number::factor(whole / (whole - saved))
             ),
         });
     }
@@ -379,7 +408,10 @@ fn fewer_bytes(report: &Stage1Report<'_>, whole: f64, out: &mut Vec<Proposal>) {
 /// More sequences side by side, where one sequence leaves the arithmetic idle.
 fn larger_batch(report: &Stage1Report<'_>, out: &mut Vec<Proposal>) {
     for case in report.metrics.cases.iter().filter(|case| case.batch == 1) {
-        let Some(block) = report.metrics.phases.iter().find(|block| block.phase == "decode" && block.case == case.name) else { continue };
+        let Some(block) = report.metrics.phases.iter().find(|block| block.phase == "decode" && block.case == case.name)
+        else {
+            continue;
+        };
         let (Some(compute), Some(memory)) = (block.compute_time_ms, block.memory_time_ms) else { continue };
         let all = (block.weight_bytes + block.kv_bytes) as f64;
         if block.bound.as_deref() != Some("memory") || all <= 0.0 || compute <= 0.0 {
@@ -398,10 +430,10 @@ fn larger_batch(report: &Stage1Report<'_>, out: &mut Vec<Proposal>) {
             factor: gain,
             text: format!(
                 "Generate more sequences side by side if there are any (throughput only; no token comes sooner): decode of {} reads {} of weights \
-                 for one token a step. By the roofline a batch of 8 gives at most {}× the tokens per second.",
+                 for one token a step. By the roofline a batch of 8 gives at most {} the tokens per second.",
                 case.name,
                 Bytes(block.weight_bytes as f64 / block.steps.max(1) as f64),
-                digits(gain)
+                number::factor(gain)
             ),
         });
         // The same advice for each case would bury the others.
@@ -428,10 +460,10 @@ fn idle_threads(report: &Stage1Report<'_>, out: &mut Vec<Proposal>) {
             factor: 1.0 / mean,
             text: format!(
                 "Keep the threads busy: the {threads} engine threads work {} of the time (mean of {} repeats). Operators that run on one thread or are \
-                 too small to share are the place to look; if no thread waited, the run would be at most {}× faster.",
+                 too small to share are the place to look; if no thread waited, the run would be at most {} faster.",
                 percent(mean),
                 busy.len(),
-                digits(1.0 / mean)
+                number::factor(1.0 / mean)
             ),
         });
     }
@@ -466,11 +498,18 @@ fn trust(report: &Stage1Report<'_>) -> Vec<String> {
     }
     let ok = report.rows.iter().filter(|row| row.status == RowStatus::Ok).count();
     if ok < report.rows.len() {
-        out.push(format!("{} of {} repeats did not end well and are in no statistic.", report.rows.len() - ok, report.rows.len()));
+        out.push(format!(
+            "{} of {} repeats did not end well and are in no statistic.",
+            report.rows.len() - ok,
+            report.rows.len()
+        ));
     }
     let disturbed = report.rows.iter().filter(|row| row.contention.disturbed).count();
     if disturbed > 0 {
-        out.push(format!("{disturbed} of {} repeats were disturbed by other processes; their times are too long.", report.rows.len()));
+        out.push(format!(
+            "{disturbed} of {} repeats were disturbed by other processes; their times are too long.",
+            report.rows.len()
+        ));
     }
     if let Some(summary) = metrics.measures.get("tpot_ms")
         && let (Some(mean), Some([low, high])) = (summary.mean, summary.ci95)
@@ -485,12 +524,17 @@ fn trust(report: &Stage1Report<'_>) -> Vec<String> {
         out.push("The spread of the time per token is unknown: too few repeats.".to_owned());
     }
     if let Some(overhead) = metrics.measures.get("span_overhead_ratio").and_then(|summary| summary.p50) {
-        out.push(format!("Recording operator spans changed a step by {}; headline numbers come from repeats without them.", percent(overhead)));
+        out.push(format!(
+            "Recording operator spans changed a step by {}; headline numbers come from repeats without them.",
+            percent(overhead)
+        ));
     }
     let peaks = [("arithmetic", &metrics.hardware.peak_flops_per_s), ("memory", &metrics.hardware.peak_bytes_per_s)];
     for (name, peak) in peaks {
         let text = match peak.kind.as_str() {
-            "measured" => "was measured on this machine: shares of it are of what this machine reaches in a micro-benchmark",
+            "measured" => {
+                "was measured on this machine: shares of it are of what this machine reaches in a micro-benchmark"
+            }
             "table" => "comes from a table of published figures: shares of it are of what the maker states",
             "override" => "was set by the user",
             _ => continue,

@@ -139,7 +139,7 @@ fn verdict_text(report: &Stage1Report<'_>) -> String {
     if disturbed > 0 {
         text.push_str(&format!(", {disturbed} disturbed by other processes"));
     }
-    if metrics.status != "complete" {
+    if !matches!(metrics.status.as_str(), "complete" | "invalid") {
         text.push_str(&format!("; the run is {}", metrics.status));
     }
     text.push_str(if metrics.validity.is_valid() { "." } else { ". The numbers must not be relied on:" });
@@ -175,8 +175,14 @@ fn cards(report: &Stage1Report<'_>) -> Vec<Card> {
         .into_iter()
         .map(|(name, label)| {
             let summary = report.metrics.measures.get(name);
-            let Some((summary, value)) = summary.and_then(|summary| Some((summary, summary.p50.or(summary.mean)?))) else {
-                return Card { label, value: number::UNKNOWN.to_owned(), unit: String::new(), sub: "unknown".to_owned() };
+            let Some((summary, value)) = summary.and_then(|summary| Some((summary, summary.p50.or(summary.mean)?)))
+            else {
+                return Card {
+                    label,
+                    value: number::UNKNOWN.to_owned(),
+                    unit: String::new(),
+                    sub: "unknown".to_owned(),
+                };
             };
             let written = number::in_unit(value, &summary.unit);
             let unit = number::unit_label(&summary.unit);
@@ -188,14 +194,12 @@ fn cards(report: &Stage1Report<'_>) -> Vec<Card> {
                 _ => (written, unit.to_owned()),
             };
             let what = if summary.p50.is_some() { "median" } else { "mean" };
+            let n = summary.n;
             let sub = match summary.ci95 {
-                Some([low, high]) if low.is_finite() && high.is_finite() => format!(
-                    "{what}; mean in [{}, {}], n={}",
-                    number::in_unit(low, &summary.unit),
-                    number::in_unit(high, &summary.unit),
-                    summary.n
-                ),
-                _ => format!("{what}, n={}, no interval", summary.n),
+                Some([low, high]) if low.is_finite() && high.is_finite() => {
+                    format!("{what} of {n}; mean {}", number::interval(low, high, &summary.unit))
+                }
+                _ => format!("{what} of {n}; no interval"),
             };
             Card { label, value, unit, sub }
         })

@@ -55,6 +55,26 @@ pub(super) fn maybe_percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| UNKNOWN.to_owned(), percent)
 }
 
+/// A speed-up factor, e.g. `1.46×`, `7.3×`, `12×`: bounds of this kind deserve no more digits.
+pub(super) fn factor(value: f64) -> String {
+    if value >= 9.95 {
+        format!("{value:.0}×")
+    } else if value >= 2.0 {
+        format!("{value:.1}×")
+    } else {
+        format!("{value:.2}×")
+    }
+}
+
+/// A mean with the half width of its interval, both with the digits that two significant ones of the half width leave.
+pub(super) fn plus_minus(mean: f64, half: f64) -> String {
+    if !(mean.is_finite() && half.is_finite()) || half <= 0.0 {
+        return format!("{} ± {}", digits(mean), digits(half));
+    }
+    let decimals = (1 - half.log10().floor() as i32).clamp(0, 6) as usize;
+    format!("{mean:.decimals$} ± {half:.decimals$}")
+}
+
 /// A count with thin groups of three, e.g. `134 515 008`; the spaces do not break lines.
 pub(super) fn count(value: u64) -> String {
     let plain = value.to_string();
@@ -75,6 +95,16 @@ pub(super) fn in_unit(value: f64, unit: &str) -> String {
         "bytes" => crate::units::Bytes(value).to_string(),
         _ => digits(value),
     }
+}
+
+/// Both ends of an interval, with a common unit written once, e.g. `0.34 to 0.52 %`.
+pub(super) fn interval(low: f64, high: f64, unit: &str) -> String {
+    let (low, high) = (in_unit(low, unit), in_unit(high, unit));
+    let low = match (low.split_once(' '), high.split_once(' ')) {
+        (Some((value, a)), Some((_, b))) if a == b => value.to_owned(),
+        _ => low,
+    };
+    format!("{low} to {high}")
 }
 
 /// The unit as a column heading; empty where [`in_unit`] already prints one.
@@ -124,6 +154,12 @@ mod tests {
         assert_eq!(digits(f64::INFINITY), "–");
         assert_eq!(digits(-1.5), "-1.500");
         assert_eq!(digits(1e-9), "1.000e-9");
+        assert_eq!(interval(0.0034, 0.0052, "ratio"), "0.34 to 0.52 %");
+        assert_eq!(interval(1.0, 2.0, "ms"), "1.000 to 2.000");
+        assert_eq!(factor(1.459), "1.46×");
+        assert_eq!(factor(7.308), "7.3×");
+        assert_eq!(plus_minus(269.8123, 1.339), "269.8 ± 1.3");
+        assert_eq!(plus_minus(19.0, 0.0), "19.00 ± 0");
         assert_eq!(percent(0.613), "61.3 %");
         assert_eq!(percent(0.00001), "< 0.01 %");
         assert_eq!(count(134_515_008), "134\u{202f}515\u{202f}008");

@@ -88,10 +88,8 @@ pub(super) fn classes(metrics: &Stage1Metrics, phase: &str) -> Vec<OperatorSum> 
             names.push(&row.class);
         }
     }
-    let mut sums: Vec<OperatorSum> = names
-        .into_iter()
-        .filter_map(|name| sum(name, rows.iter().copied().filter(|row| row.class == name)))
-        .collect();
+    let mut sums: Vec<OperatorSum> =
+        names.into_iter().filter_map(|name| sum(name, rows.iter().copied().filter(|row| row.class == name))).collect();
     sums.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.label.cmp(&b.label)));
     sums
 }

@@ -114,11 +114,8 @@ impl Table {
     }
     /// As a GitHub-flavoured Markdown table, padded so that it can be read without rendering.
     pub(super) fn markdown(&self) -> String {
-        let cells: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(|cell| escape::markdown(&cell.text)).collect())
-            .collect();
+        let cells: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| escape::markdown(&cell.text)).collect()).collect();
         let widths: Vec<usize> = self
             .columns
             .iter()
@@ -140,7 +137,11 @@ impl Table {
         let headings: Vec<String> = self.columns.iter().map(|column| column.title.to_owned()).collect();
         let rule: String = std::iter::once("|".to_owned())
             .chain(self.columns.iter().zip(&widths).map(|(column, width)| {
-                if column.numeric { format!(" {}: |", "-".repeat(width - 1)) } else { format!(" {} |", "-".repeat(*width)) }
+                if column.numeric {
+                    format!(" {}: |", "-".repeat(width - 1))
+                } else {
+                    format!(" {} |", "-".repeat(*width))
+                }
             }))
             .collect();
         let mut lines = vec![line(&headings), rule];

@@ -31,15 +31,14 @@ pub(super) const HEADLINE: [(&str, &str); 17] = [
     ("load_ms", "Model load time"),
 ];
 
-/// The mean with its interval, e.g. `12.30 [12.10, 12.50]`.
+/// The mean with its interval, e.g. `12.30 (12.10 to 12.50)`.
 fn mean_with_interval(summary: &Summary) -> Cell {
     let Some(mean) = summary.mean.filter(|mean| mean.is_finite()) else { return Cell::maybe(None) };
     let written = number::in_unit(mean, &summary.unit);
     match summary.ci95 {
-        Some([low, high]) if low.is_finite() && high.is_finite() => Cell::number(
-            format!("{written} [{}, {}]", number::in_unit(low, &summary.unit), number::in_unit(high, &summary.unit)),
-            mean,
-        ),
+        Some([low, high]) if low.is_finite() && high.is_finite() => {
+            Cell::number(format!("{written} ({})", number::interval(low, high, &summary.unit)), mean)
+        }
         _ => Cell {
             text: format!("{written} (n={}, no interval)", summary.n),
             weak: true,
@@ -58,7 +57,7 @@ fn with_unit(label: &str, unit: &str) -> String {
 
 /// Headline measures over all cases.
 pub(super) fn headline(report: &Stage1Report<'_>) -> Table {
-    let mut table = Table::new(&["measure", "#mean [95 % interval]", "#p50", "#p95", "#min", "#max", "#n"]);
+    let mut table = Table::new(&["measure", "#mean (95 % interval)", "#p50", "#p95", "#min", "#max", "#n"]);
     for (name, label) in HEADLINE {
         let Some(summary) = report.metrics.measures.get(name) else { continue };
         if summary.n == 0 && name == "peak_vram_bytes" {
@@ -131,7 +130,8 @@ pub(super) fn phases(report: &Stage1Report<'_>) -> Table {
         "#MBU",
     ]);
     for phase in &report.metrics.phases {
-        let reached = phase.roofline_ms.zip(phase.time_ms).filter(|(_, time)| *time > 0.0).map(|(best, time)| best / time);
+        let reached =
+            phase.roofline_ms.zip(phase.time_ms).filter(|(_, time)| *time > 0.0).map(|(best, time)| best / time);
         table.push(vec![
             Cell::text(&phase.case),
             Cell::text(&phase.phase),
@@ -443,7 +443,9 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
             let mid = summary.p50.or(summary.mean).map_or_else(String::new, percent);
             let interval = summary.ci95.map_or_else(
                 || format!("no interval, n={}", summary.n),
-                |[low, high]| format!("95 % interval of the mean {} to {}, n={}", percent(low), percent(high), summary.n),
+                |[low, high]| {
+                    format!("95 % interval of the mean {} to {}, n={}", percent(low), percent(high), summary.n)
+                },
             );
             format!("{mid} ({interval})")
         }
@@ -463,6 +465,7 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
         let low = values.iter().copied().reduce(f64::min);
         let high = values.iter().copied().reduce(f64::max);
         let text = match (low, high) {
+            (Some(low), Some(high)) if write(low) == write(high) => write(low),
             (Some(low), Some(high)) => format!("{} to {}", write(low), write(high)),
             _ => "unreadable on this machine".to_owned(),
         };
@@ -484,7 +487,11 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
     }
     if let (Some(energy), Some(tokens)) = (
         measures.get("energy_j").and_then(|summary| summary.mean),
-        report.rows.iter().find(|row| row.energy_j.is_some()).map(|row| u64::from(row.batch) * u64::from(row.new_tokens)),
+        report
+            .rows
+            .iter()
+            .find(|row| row.energy_j.is_some())
+            .map(|row| u64::from(row.batch) * u64::from(row.new_tokens)),
     ) && report.metrics.cases.len() == 1
         && tokens > 0
     {

@@ -6,3 +6,6 @@ mod config;
 mod loader;
 mod tokenizer;
 mod hardware;
+mod chromium;
+mod report;
+mod report_sample;

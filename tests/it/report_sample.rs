@@ -7,7 +7,8 @@ use perfprof::estimate::architecture::{Architecture, Family, Rope};
 use perfprof::estimate::format::Format;
 use perfprof::estimate::operator::Operator;
 use perfprof::record::metrics::{
-    CaseBlock, HardwareBlock, METRICS_SCHEMA_VERSION, ModelBlock, OperatorRow, Peak, PhaseBlock, Reconciliation, Stage1Metrics,
+    CaseBlock, HardwareBlock, METRICS_SCHEMA_VERSION, ModelBlock, OperatorRow, Peak, PhaseBlock, Reconciliation,
+    Stage1Metrics,
 };
 use perfprof::record::rows::{Contention, MemoryUse, ROW_SCHEMA_VERSION, RepeatRow, RowStatus};
 use perfprof::report::{AssumptionSection, Stage1Report, StepSpan};
@@ -122,7 +123,16 @@ fn modules(rows: u32, kv_len: u32) -> Vec<(&'static str, Operator, bool)> {
         ("kv_write", Operator::KvWrite { rows, width: 192, cache: weight }, true),
         (
             "attention",
-            Operator::Attention { batch: 1, queries: rows, kv_len, heads: 9, kv_heads: 3, head_dim: 64, window: 0, cache: weight },
+            Operator::Attention {
+                batch: 1,
+                queries: rows,
+                kv_len,
+                heads: 9,
+                kv_heads: 3,
+                head_dim: 64,
+                window: 0,
+                cache: weight,
+            },
             true,
         ),
         ("o_proj", linear(576, 576), true),
@@ -389,7 +399,11 @@ pub(crate) fn memory_bound() -> Sample {
             unattributed_by_phase: BTreeMap::from([("decode".to_owned(), 0.0042), ("prefill".to_owned(), 0.0008)]),
         },
         diagnostics: vec![
-            Diagnostic::new("slow_first_run", Severity::Warn, "the first repeat took 1.3 times the median; raise `warmup` above 1"),
+            Diagnostic::new(
+                "slow_first_run",
+                Severity::Warn,
+                "the first repeat took 1.3 times the median; raise `warmup` above 1",
+            ),
             Diagnostic::new("no_price", Severity::Info, "no price is configured, so cost per token is unknown"),
         ],
     };
@@ -434,7 +448,8 @@ pub(crate) fn invalid() -> Sample {
     }
     for (row, status) in sample.rows.iter_mut().skip(1).zip([RowStatus::Oom, RowStatus::Interrupted]) {
         row.status = status;
-        row.error = Some(if status == RowStatus::Oom { "out of memory: 512 MiB asked for" } else { "SIGINT" }.to_owned());
+        row.error =
+            Some(if status == RowStatus::Oom { "out of memory: 512 MiB asked for" } else { "SIGINT" }.to_owned());
         (row.ttft_ms, row.prefill_ms, row.decode_ms, row.total_ms, row.tpot_ms) = (None, None, None, None, None);
         (row.remainder_ms, row.decode_tok_per_s, row.total_tok_per_s, row.prefill_tok_per_s) = (None, None, None, None);
         row.itl_ms.clear();

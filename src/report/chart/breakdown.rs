@@ -14,7 +14,10 @@ const MODULES: usize = 14;
 
 /// The chart of `phase`.
 pub(in crate::report) fn breakdown(metrics: &Stage1Metrics, phase: &str) -> Chart {
-    let id = format!("breakdown-{}", escape::cut(&escape::one_line(phase), 40).replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let id = format!(
+        "breakdown-{}",
+        escape::cut(&escape::one_line(phase), 40).replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+    );
     let mut chart = Chart::new(
         &id,
         &format!("Operators of {}", escape::cut(&escape::one_line(phase), 40)),
@@ -42,7 +45,12 @@ pub(in crate::report) fn breakdown(metrics: &Stage1Metrics, phase: &str) -> Char
         let (x, width) = (stack.at(from), stack.at(to) - stack.at(from));
         let share = class.total_ns as f64 / whole;
         let name = escape::cut(&escape::one_line(&class.label), 40);
-        let title = format!("{name}: {} of the phase, {} ms in {} calls", percent(share), digits(class.total_ns as f64 / 1e6), class.calls);
+        let title = format!(
+            "{name}: {} of the phase, {} ms in {} calls",
+            percent(share),
+            digits(class.total_ns as f64 / 1e6),
+            class.calls
+        );
         let color = class_color(&class.label);
         svg.rect([x, 14.0, width, 34.0], &format!("{color} parted"), Some(&title));
         let label = format!("{} {}", escape::cut(&name, 14), percent(share));
@@ -71,7 +79,8 @@ pub(in crate::report) fn breakdown(metrics: &Stage1Metrics, phase: &str) -> Char
         let width = x.at(share * 100.0) - LEFT;
         let color = class_color(&row.class);
         let name = escape::one_line(&row.name);
-        let allowed = row.roofline_ns.filter(|ns| ns.is_finite()).map(|ns| (ns / (row.total_ns.max(1) as f64)).clamp(0.0, 1.0));
+        let allowed =
+            row.roofline_ns.filter(|ns| ns.is_finite()).map(|ns| (ns / (row.total_ns.max(1) as f64)).clamp(0.0, 1.0));
         let title = format!(
             "{} ({}): {} ms in {} calls, median {} µs{}",
             escape::cut(&name, 200),
@@ -108,7 +117,10 @@ pub(in crate::report) fn breakdown(metrics: &Stage1Metrics, phase: &str) -> Char
         svg.rect([LEFT, top, x.at(share * 100.0) - LEFT, 20.0], "k10", Some("all other modules"));
         let text = format!("{} · {} ms", percent(share), digits(rest_ns as f64 / 1e6));
         svg.text([x.at(share * 100.0) + 8.0, top + 15.0], Anchor::Start, "value", &text);
-        chart.note = Some(format!("The {MODULES} costliest of {} modules are drawn one by one; operators.md has all.", modules.len()));
+        chart.note = Some(format!(
+            "The {MODULES} costliest of {} modules are drawn one by one; operators.md has all.",
+            modules.len()
+        ));
     }
     let label = format!("{} modules in {} classes", modules.len(), classes.len());
     chart.svg = Some(svg.finish(&id, &label));

@@ -41,18 +41,27 @@ pub(in crate::report) fn itl(number: usize, case: &CaseBlock, rows: &[RepeatRow]
         &id,
         &format!("Inter-token latency, case {name}"),
         "The gap before each token after the first, one line for each repeat (dashed where operator spans were on); a rising line \
-         is attention over a growing context, spikes are other work on the machine.",
+         is attention over a growing context, spikes are other work on the machine. The axis does not begin at zero where all gaps lie \
+         close together.",
     );
-    let all: Vec<&RepeatRow> =
-        rows.iter().filter(|row| row.case == case.name && row.status == RowStatus::Ok && !row.itl_ms.is_empty()).collect();
+    let all: Vec<&RepeatRow> = rows
+        .iter()
+        .filter(|row| row.case == case.name && row.status == RowStatus::Ok && !row.itl_ms.is_empty())
+        .collect();
     let longest = all.iter().map(|row| row.itl_ms.len()).max().unwrap_or(0);
-    let Some([_, highest]) = extent(all.iter().flat_map(|row| row.itl_ms.iter().copied())) else {
-        return (chart.nothing("No repeat of this case recorded a gap between tokens (two tokens or more are needed)."), Vec::new());
+    let Some([lowest, highest]) = extent(all.iter().flat_map(|row| row.itl_ms.iter().copied())) else {
+        return (
+            chart.nothing("No repeat of this case recorded a gap between tokens (two tokens or more are needed)."),
+            Vec::new(),
+        );
     };
     let shown = &all[..all.len().min(LINES)];
 
     let mut svg = Svg::new(WIDTH, HEIGHT);
-    let y = Scale::linear([0.0, (highest * 1.08).max(1e-9)], [BOTTOM, TOP]);
+    // A quarter of the spread below the fastest gap: variation stays visible, and zero is kept where it is near.
+    let margin = ((highest - lowest) * 0.25).max(highest.abs() * 0.02);
+    let range = [(lowest - margin).max(0.0), (highest + margin * 0.4).max(1e-9)];
+    let y = Scale::linear(range, [BOTTOM, TOP]);
     let last_token = longest as f64 + 1.0;
     let x = Scale::linear([2.0, last_token], [LEFT, RIGHT]);
     for tick in y.ticks(5) {
@@ -76,7 +85,7 @@ pub(in crate::report) fn itl(number: usize, case: &CaseBlock, rows: &[RepeatRow]
         BOTTOM - TOP
     ));
     let inner_x = Scale::linear([2.0, last_token], [0.0, 1000.0]);
-    let inner_y = Scale::linear([0.0, (highest * 1.08).max(1e-9)], [1000.0, 0.0]);
+    let inner_y = Scale::linear(range, [1000.0, 0.0]);
     let mut series = Vec::new();
     let mut thinned = 0;
     for (line, row) in shown.iter().enumerate() {
@@ -102,7 +111,9 @@ pub(in crate::report) fn itl(number: usize, case: &CaseBlock, rows: &[RepeatRow]
     if let Some(summary) = case.measures.get("itl_ms") {
         let mut previous = f64::INFINITY;
         for (name, value, percentile) in [("p95", summary.p95, 95), ("p50", summary.p50, 50)] {
-            let Some(value) = value.filter(|value| value.is_finite() && *value <= highest * 1.08) else { continue };
+            let Some(value) = value.filter(|value| value.is_finite() && (range[0]..=range[1]).contains(value)) else {
+                continue;
+            };
             let weak = summary.n < samples_needed(percentile);
             let text = format!("{name} {}{}", digits(value), if weak { "†" } else { "" });
             svg.line([LEFT, y.at(value), RIGHT, y.at(value)], "mark", Some(&format!("{name} of {} gaps", summary.n)));
@@ -111,7 +122,8 @@ pub(in crate::report) fn itl(number: usize, case: &CaseBlock, rows: &[RepeatRow]
             svg.text([RIGHT + 6.0, place + 4.0], Anchor::Start, "label", &text);
             previous = place;
             if weak {
-                chart.note = Some(format!("† {name} needs {} gaps; there are {}.", samples_needed(percentile), summary.n));
+                chart.note =
+                    Some(format!("† {name} needs {} gaps; there are {}.", samples_needed(percentile), summary.n));
             }
         }
     }
@@ -123,7 +135,9 @@ pub(in crate::report) fn itl(number: usize, case: &CaseBlock, rows: &[RepeatRow]
     }
     let mut notes: Vec<String> = chart.note.take().into_iter().collect();
     if thinned > 0 {
-        notes.push(format!("{longest} gaps a line are drawn as at most {POINTS} points: the smallest and largest of each stretch."));
+        notes.push(format!(
+            "{longest} gaps a line are drawn as at most {POINTS} points: the smallest and largest of each stretch."
+        ));
     }
     if all.len() > shown.len() {
         notes.push(format!("The first {LINES} of {} repeats are drawn; per_run.jsonl has all.", all.len()));

@@ -20,7 +20,9 @@ pub(in crate::report) fn memory(splits: &[MemorySplit]) -> Chart {
         "The peak of each case in its hungriest repeat; “other” is what the engine does not account for: code, buffers of \
          libraries, the allocator's slack.",
     );
-    let known = |split: &MemorySplit| split.weights + split.kv_cache + split.activations.unwrap_or(0) + split.other.unwrap_or(0);
+    let known = |split: &MemorySplit| {
+        split.weights + split.kv_cache + split.activations.unwrap_or(0) + split.other.unwrap_or(0)
+    };
     let most = splits.iter().map(|split| known(split).max(split.peak.unwrap_or(0))).max().unwrap_or(0);
     if most == 0 {
         return chart.nothing("No repeat recorded its memory.");
@@ -54,10 +56,15 @@ pub(in crate::report) fn memory(splits: &[MemorySplit]) -> Chart {
         for (name, bytes, color) in parts {
             let Some(bytes) = bytes.filter(|bytes| *bytes > 0) else { continue };
             let to = from + bytes as f64 / unit;
-            let filled = if name == "KV cache" { format!(", {} filled", Bytes(split.kv_used as f64)) } else { String::new() };
+            let filled =
+                if name == "KV cache" { format!(", {} filled", Bytes(split.kv_used as f64)) } else { String::new() };
             let title = format!("{name}: {}{filled}", Bytes(bytes as f64));
             // A part too small to see is still there to point at.
-            svg.rect([x.at(from), top, (x.at(to) - x.at(from)).max(1.5), 28.0], &format!("{color} parted"), Some(&title));
+            svg.rect(
+                [x.at(from), top, (x.at(to) - x.at(from)).max(1.5), 28.0],
+                &format!("{color} parted"),
+                Some(&title),
+            );
             from = to;
         }
         let total = split.peak.map_or_else(|| "peak unknown".to_owned(), |peak| Bytes(peak as f64).to_string());

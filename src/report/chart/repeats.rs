@@ -5,7 +5,7 @@ use super::svg::{Anchor, Scale, Svg, extent, tick_label};
 use crate::record::metrics::CaseBlock;
 use crate::record::rows::{RepeatRow, RowStatus};
 use crate::report::escape;
-use crate::report::number::digits;
+use crate::report::number::{digits, plus_minus};
 use crate::stats::summary::Summary;
 
 const WIDTH: f64 = 960.0;
@@ -86,7 +86,11 @@ fn strip(svg: &mut Svg, middle: f64, summary: Option<&Summary>, marks: &[(&Repea
         svg.rect([x.at(low), middle - 9.0, x.at(high) - x.at(low), 18.0], "interval", Some(&title));
     }
     if let Some(mean) = summary.and_then(|summary| summary.mean).filter(|mean| mean.is_finite()) {
-        svg.line([x.at(mean), middle - 12.0, x.at(mean), middle + 12.0], "mean", Some(&format!("mean {}", digits(mean))));
+        svg.line(
+            [x.at(mean), middle - 12.0, x.at(mean), middle + 12.0],
+            "mean",
+            Some(&format!("mean {}", digits(mean))),
+        );
     }
     for (row, value) in marks.iter().take(MARKS) {
         let title = format!(
@@ -106,7 +110,7 @@ fn strip(svg: &mut Svg, middle: f64, summary: Option<&Summary>, marks: &[(&Repea
     if let Some(summary) = summary {
         let text = match (summary.mean, interval) {
             (Some(mean), Some([low, high])) => {
-                format!("{} ± {} (n={})", digits(mean), digits((high - low) / 2.0), summary.n)
+                format!("{} (n={})", plus_minus(mean, (high - low) / 2.0), summary.n)
             }
             (Some(mean), None) => format!("{} (n={}, no interval)", digits(mean), summary.n),
             _ => format!("n={}", summary.n),

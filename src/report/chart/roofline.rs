@@ -43,7 +43,8 @@ pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
         return chart.nothing("No operator with FLOPs, bytes and time was recorded, and the ceilings are unknown.");
     };
     if points.is_empty() {
-        chart.note = Some("No operator with FLOPs, bytes and time was recorded: only the ceilings are drawn.".to_owned());
+        chart.note =
+            Some("No operator with FLOPs, bytes and time was recorded: only the ceilings are drawn.".to_owned());
     }
     // Whole decades would waste half of the plot; a factor of 2 around everything keeps marks off the frame.
     let x = Scale::log([intensities[0] / 2.0, intensities[1] * 3.0], [LEFT, RIGHT]);
@@ -83,6 +84,14 @@ pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
 
     let mut taken: Vec<[f64; 4]> =
         points.iter().map(|point| around(x.at(point.intensity), y.at(point.rate), 8.0, 8.0)).collect();
+    // The ceilings, walked in small steps, are taken too: a name across a line cannot be read.
+    if let Some(bandwidth) = bandwidth {
+        for step in 0..=120 {
+            let at = LEFT + (RIGHT - LEFT) * f64::from(step) / 120.0;
+            let intensity = 10.0_f64.powf(x.value_log10(at));
+            taken.push(around(at, y.at((intensity * bandwidth).min(peak.unwrap_or(f64::INFINITY))), 4.0, 3.0));
+        }
+    }
     for point in &points {
         let (px, py) = (x.at(point.intensity), y.at(point.rate));
         let radius = if point.whole { 8.0 } else { 6.0 };
@@ -140,7 +149,7 @@ fn ceilings(
         let from = low.max(lowest / bandwidth);
         let to = ridge.min(high);
         svg.line([x.at(from), y.at(from * bandwidth), x.at(to), y.at(to * bandwidth)], "ceiling", None);
-        let middle = (from * to).sqrt();
+        let middle = from.powf(0.3) * to.powf(0.7);
         let (px, py) = (x.at(middle), y.at(middle * bandwidth));
         svg.text([px - 10.0, py - 8.0], Anchor::End, "ceiling-label", &Bandwidth(bandwidth).to_string());
     }
@@ -194,7 +203,9 @@ fn points(metrics: &Stage1Metrics) -> Vec<Point> {
             rate,
         });
     }
-    points.retain(|point| point.intensity.is_finite() && point.rate.is_finite() && point.intensity > 0.0 && point.rate > 0.0);
+    points.retain(|point| {
+        point.intensity.is_finite() && point.rate.is_finite() && point.intensity > 0.0 && point.rate > 0.0
+    });
     points
 }
 

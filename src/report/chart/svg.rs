@@ -53,8 +53,7 @@ impl Svg {
     /// A diamond with an optional tooltip.
     pub(super) fn diamond(&mut self, [x, y, r]: [f64; 3], class: &str, title: Option<&str>) {
         if [x, y, r].iter().all(|value| value.is_finite()) {
-            let data =
-                format!("M{x:.2} {:.2}L{:.2} {y:.2}L{x:.2} {:.2}L{:.2} {y:.2}Z", y - r, x + r, y + r, x - r);
+            let data = format!("M{x:.2} {:.2}L{:.2} {y:.2}L{x:.2} {:.2}L{:.2} {y:.2}Z", y - r, x + r, y + r, x - r);
             self.path(&data, class, title);
         }
     }
@@ -63,7 +62,14 @@ impl Svg {
         self.text_with_title([x, y], anchor, class, text, None);
     }
     /// [`Self::text`] with the whole of a cut text as tooltip.
-    pub(super) fn text_with_title(&mut self, [x, y]: [f64; 2], anchor: Anchor, class: &str, text: &str, title: Option<&str>) {
+    pub(super) fn text_with_title(
+        &mut self,
+        [x, y]: [f64; 2],
+        anchor: Anchor,
+        class: &str,
+        text: &str,
+        title: Option<&str>,
+    ) {
         if !(x.is_finite() && y.is_finite()) {
             return;
         }
@@ -86,7 +92,11 @@ impl Svg {
     fn element(&mut self, name: &str, class: &str, attributes: &str, title: Option<&str>) {
         let _ = match title {
             Some(title) => {
-                writeln!(self.body, "<{name} class=\"{class}\" {attributes}><title>{}</title></{name}>", escape::html(title))
+                writeln!(
+                    self.body,
+                    "<{name} class=\"{class}\" {attributes}><title>{}</title></{name}>",
+                    escape::html(title)
+                )
             }
             None => writeln!(self.body, "<{name} class=\"{class}\" {attributes}/>"),
         };
@@ -132,6 +142,10 @@ impl Scale {
     pub(super) fn at(&self, value: f64) -> f64 {
         let value = if self.log { value.log10() } else { value };
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
+    }
+    /// Decimal logarithm of the value at a coordinate of a logarithmic scale.
+    pub(super) fn value_log10(&self, at: f64) -> f64 {
+        self.low + (at - self.from) / (self.to - self.from) * (self.high - self.low)
     }
     /// Round values inside the range: multiples of 1, 2 or 5, or powers of ten.
     pub(super) fn ticks(&self, wanted: usize) -> Vec<f64> {

@@ -90,7 +90,9 @@ mod tests {
 
     #[test]
     fn blocks_stand_where_their_times_say() {
-        let svg = timeline(&[step("prefill", 0, 1_000_000, 51_000_000), step("decode", 1, 51_000_000, 101_000_000)]).svg.unwrap();
+        let svg = timeline(&[step("prefill", 0, 1_000_000, 51_000_000), step("decode", 1, 51_000_000, 101_000_000)])
+            .svg
+            .unwrap();
         // 854 px of width, half each.
         assert!(svg.contains("x=\"86.00\" y=\"10.00\" width=\"427.00\""), "{svg}");
         assert!(svg.contains("x=\"513.00\" y=\"54.00\" width=\"427.00\""), "{svg}");
