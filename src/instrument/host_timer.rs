@@ -33,10 +33,7 @@ impl HostTimer {
     pub fn new(operators: bool, capacity: usize) -> Self {
         let mut records = Vec::new();
         // Touch the memory now: a page fault inside a span would be booked to the operator.
-        records.resize(
-            capacity,
-            Record { span: Span::Phase(Phase::Prefill, 0), start_ns: 0, end_ns: 0, parent: NONE },
-        );
+        records.resize(capacity, Record { span: Span::Phase(Phase::Prefill, 0), start_ns: 0, end_ns: 0, parent: NONE });
         records.clear();
         Self { operators, origin: Instant::now(), records, open: Vec::with_capacity(8) }
     }
@@ -72,11 +69,8 @@ impl HostTimer {
         // Phase, step and layer are inherited from the enclosing spans.
         let mut context: Vec<(Phase, u32, u32)> = Vec::with_capacity(self.records.len());
         for record in &self.records {
-            let inherited = if record.parent == NONE {
-                (Phase::Prefill, 0, NONE)
-            } else {
-                context[record.parent as usize]
-            };
+            let inherited =
+                if record.parent == NONE { (Phase::Prefill, 0, NONE) } else { context[record.parent as usize] };
             let lost_parent = record.parent != NONE && rows[record.parent as usize] == NONE;
             let (kind, name, own, class, shape, cost, model_compute) = match record.span {
                 Span::Phase(phase, step) => {

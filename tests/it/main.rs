@@ -1,4 +1,5 @@
 //! One integration-test binary, a module per subject.
 
+mod docs;
 mod imports;
 mod scripts;
