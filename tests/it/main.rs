@@ -1,5 +1,6 @@
 //! One integration-test binary, a module per subject.
 
+mod docs;
 mod imports;
 mod scripts;
 mod config;

@@ -65,7 +65,7 @@ fn side_by_side(folder: &Path, variables: &[(&str, &Path)], extra: &[&str]) -> O
     let mut command = Command::new("python3");
     command.arg(script("side-by-side.py")).arg("--model").arg(folder.join("Fake.Q4_1.gguf"));
     command.arg("--work").arg(folder).arg("--out").arg(folder.join("engine-cpu"));
-    command.args(["--prompts", "10,20", "--new", "4", "--rounds", "3", "--threads", "2"]).args(extra);
+    command.args(["--prompts", "10,20", "--new", "4", "--rounds", "3", "--threads", "2", "--retries", "0"]).args(extra);
     for variable in
         ["PERFPROF_STOCK_CANDLE", "PERFPROF_STOCK_CANDLE_NATIVE", "PERFPROF_LLAMA_BENCH", "PERFPROF_STAGE1_ARGS"]
     {
