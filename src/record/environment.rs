@@ -664,3 +664,141 @@ fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
     std::io::Read::read_to_string(&mut output, &mut text).ok()?;
     Some(text.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine made of files.
+    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, System) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let system = System { root: dir.path().to_owned() };
+        (dir, system)
+    }
+
+    #[test]
+    fn a_machine_that_tells_nothing_is_null_everywhere() {
+        let (_dir, system) = machine(&[]);
+        let cpu = system.cpu();
+        assert_eq!((cpu.model, cpu.sockets, cpu.physical_cores, cpu.logical_cpus), (None, None, None, None));
+        assert_eq!((cpu.smt, cpu.governor, cpu.frequency_mhz, cpu.turbo), (None, None, None, None));
+        assert!(cpu.caches.is_empty() && cpu.numa.is_empty() && cpu.features.is_empty());
+        assert_eq!(system.memory(), MemoryBlock::default());
+        assert_eq!(system.cgroup(), CgroupBlock::default());
+        assert_eq!(system.load(), LoadBlock::default());
+        assert_eq!(system.virtualization(), VirtualizationBlock::default());
+        assert_eq!((system.os().kernel, system.host_hash()), (None, None));
+    }
+
+    #[test]
+    fn a_two_socket_server_is_counted_by_core_and_not_by_thread() {
+        let mut info = String::new();
+        for processor in 0..8 {
+            // Two sockets of two cores of two threads; core ids repeat on the second socket.
+            let (package, core) = (processor / 2 % 2, processor / 4);
+            info.push_str(&format!(
+                "processor\t: {processor}\nmodel name\t: Test CPU @ 2.00GHz\ncpu MHz\t\t: 2100.5\nphysical id\t: {package}\n\
+                 core id\t\t: {core}\nflags\t\t: fpu sse4_2 avx2 avx512_bf16 amx_tile hypervisor\n\n"
+            ));
+        }
+        let (_dir, system) = machine(&[
+            ("proc/cpuinfo", &info),
+            ("sys/devices/system/cpu/online", "0-5,7\n"),
+            ("sys/devices/system/cpu/smt/active", "1\n"),
+            ("sys/devices/system/cpu/cpufreq/boost", "0\n"),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1800000\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/level", "1\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/type", "Data\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/size", "48K\n"),
+            ("sys/devices/system/node/node1/cpulist", "4-7\n"),
+            ("sys/devices/system/node/node1/meminfo", "Node 1 MemTotal:       1024 kB\nNode 1 MemFree: 1 kB\n"),
+        ]);
+        let cpu = system.cpu();
+        assert_eq!(
+            (cpu.sockets, cpu.physical_cores, cpu.logical_cpus, cpu.smt),
+            (Some(2), Some(4), Some(7), Some(true))
+        );
+        assert_eq!(cpu.model.as_deref(), Some("Test CPU @ 2.00GHz"));
+        assert_eq!(cpu.features, ["sse4_2", "avx2", "avx512_bf16", "amx_tile"]);
+        assert_eq!(
+            (cpu.governor.as_deref(), cpu.frequency_mhz, cpu.turbo),
+            (Some("powersave"), Some(1800.0), Some(false))
+        );
+        assert_eq!(cpu.caches, [Cache { level: 1, kind: "Data".to_owned(), bytes: 49152, shared_cpus: None }]);
+        assert_eq!(cpu.numa, [NumaNode { node: 1, cpus: Some("4-7".to_owned()), memory_bytes: Some(1 << 20) }]);
+        assert_eq!(system.virtualization().virtual_machine, Some(true));
+    }
+
+    #[test]
+    fn the_tightest_limit_of_a_group_and_its_parents_counts() {
+        let (_dir, v2) = machine(&[
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+            ("sys/fs/cgroup/a/cpu.max", "150000 100000\n"),
+            ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
+            ("sys/fs/cgroup/a/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "1048576\n"),
+        ]);
+        assert_eq!(
+            v2.cgroup(),
+            CgroupBlock { version: Some(2), cpu_quota: Some(1.5), memory_limit_bytes: Some(1 << 20) }
+        );
+        let (_dir, v1) = machine(&[
+            ("proc/self/cgroup", "4:memory:/not/here\n2:cpu,cpuacct:/c\n0::/\n"),
+            ("sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "50000\n"),
+            ("sys/fs/cgroup/cpu/c/cpu.cfs_period_us", "100000\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        assert_eq!(v1.cgroup(), CgroupBlock { version: Some(1), cpu_quota: Some(0.5), memory_limit_bytes: None });
+    }
+
+    #[test]
+    fn memory_load_and_pages_are_read_in_their_units() {
+        let (_dir, system) = machine(&[
+            (
+                "proc/meminfo",
+                "MemTotal:       2048 kB\nMemAvailable:   1024 kB\nHugePages_Total:       3\nHugepagesize:       2048 kB\n",
+            ),
+            ("proc/loadavg", "0.50 1.25 2.00 3/106 20766\n"),
+            (
+                "proc/pressure/cpu",
+                "some avg10=1.53 avg60=5.57 avg300=8.80 total=66242774\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+            ),
+            ("proc/sys/kernel/hostname", "secret-machine-name\n"),
+            ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
+            ("etc/os-release", "ID=x\nPRETTY_NAME=\"Test OS 1\"\n"),
+        ]);
+        let memory = system.memory();
+        assert_eq!((memory.total_bytes, memory.available_bytes), (Some(2 << 20), Some(1 << 20)));
+        assert_eq!(
+            (memory.huge_pages_total, memory.huge_page_bytes, memory.swap_total_bytes),
+            (Some(3), Some(2 << 20), None)
+        );
+        let load = system.load();
+        assert_eq!((load.load_average, load.runnable_tasks), (Some([0.5, 1.25, 2.0]), Some(3)));
+        assert_eq!(load.pressure_cpu.unwrap().some_avg60, Some(5.57));
+        let os = system.os();
+        assert_eq!(
+            (os.transparent_huge_pages.as_deref(), os.pretty_name.as_deref()),
+            (Some("madvise"), Some("Test OS 1"))
+        );
+        assert!(!serde_json::to_string(&os).unwrap().contains("secret-machine-name"));
+        assert_eq!(os.host_hash.unwrap().len(), 16);
+    }
+
+    #[test]
+    fn the_build_is_described_by_the_lock_file() {
+        let build = build();
+        assert!(build.rustc.unwrap().starts_with("rustc 1."));
+        assert_eq!(build.crates["candle-core"], "0.11.1");
+        assert!(build.crates.contains_key("tokenizers"));
+    }
+}
