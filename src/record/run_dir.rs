@@ -301,11 +301,11 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), RecordError> {
     if name.len() > NAME_LIMIT {
         return refuse(&format!("it has {} bytes, more than {NAME_LIMIT}", name.len()));
     }
-    if name.starts_with(['.', '-']) {
-        return refuse("it begins with `.` or `-`");
-    }
     if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"._+=@,-".contains(*c)) {
         return refuse(&format!("it has the character {bad:?}"));
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return refuse("it does not begin with a letter or digit");
     }
     if name.ends_with('.') {
         return refuse("it ends with `.`");
