@@ -1,0 +1,831 @@
+//! Run directories under faults: processes killed at any instant, full disks, hostile names, edited files, secrets.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use perfprof::diagnostics::{ExitStatus, Severity, Validity};
+use perfprof::estimate::architecture::{Architecture, Family, Moe, Rope, RopeScaling};
+use perfprof::record::metrics::{
+    CaseBlock, HardwareBlock, METRICS_SCHEMA_VERSION, ModelBlock, OperatorRow, Peak, PhaseBlock, Reconciliation,
+    Stage1Metrics,
+};
+use perfprof::record::rows::{Contention, MemoryUse, ROW_SCHEMA_VERSION, RepeatRow, RowStatus};
+use perfprof::record::run_dir::RunOptions;
+use perfprof::record::{
+    RecordError, RowsWriter, RunDir, RunStatus, atomic, environment, find, inputs, manifest, reader, rows_writer,
+};
+use perfprof::stats::summary::Summary;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Names the part a child process plays; the test binary runs itself to have a process that may be killed or limited.
+const ROLE: &str = "PERFPROF_TEST_ROLE";
+/// The directory the child works in.
+const PLACE: &str = "PERFPROF_TEST_PLACE";
+const SENTINEL: &str = "S3nt1nel-Value_0042";
+
+fn row(index: u32, text: &str) -> RepeatRow {
+    RepeatRow {
+        schema_version: ROW_SCHEMA_VERSION,
+        run_id: "r".to_owned(),
+        index,
+        case: "short".to_owned(),
+        repeat: index,
+        spans: false,
+        status: RowStatus::Ok,
+        error: None,
+        model: "synthetic".to_owned(),
+        backend: "candle".to_owned(),
+        dtype: "f32".to_owned(),
+        device: "cpu".to_owned(),
+        batch: 1,
+        prompt_len: 8,
+        new_tokens: 4,
+        mode: "single_pass".to_owned(),
+        started_at: "2026-01-01T00:00:00.000Z".to_owned(),
+        ttft_ms: Some(f64::from(index)),
+        prefill_ms: None,
+        decode_ms: None,
+        total_ms: None,
+        remainder_ms: None,
+        tpot_ms: None,
+        itl_ms: vec![0.1, 0.2, 0.3],
+        prefill_tok_per_s: None,
+        decode_tok_per_s: None,
+        total_tok_per_s: None,
+        ttft_s: None,
+        tpot_s: None,
+        dt_full_s: None,
+        tok_s: None,
+        peak_memory_allocated_gb: None,
+        memory: MemoryUse::default(),
+        contention: Contention::default(),
+        cpu_utilisation: None,
+        energy_j: None,
+        energy_source: None,
+        tokens: vec![1, 2, 3, 4],
+        text: Some(text.to_owned()),
+        finish_reason: Some("length".to_owned()),
+        diagnostics: Vec::new(),
+    }
+}
+
+/// A command that runs this test binary as a child with `role` in `place`.
+fn child_command(role: &str, place: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "record::child_process", "--ignored", "--nocapture", "--quiet"]);
+    command.env(ROLE, role).env(PLACE, place).stdin(Stdio::null());
+    command
+}
+
+/// A child run by `unshare` in a mount namespace of its own, after `setup`; `None` where the system refuses.
+fn in_namespace(setup: &str, role: &str, place: &Path) -> Option<std::process::Output> {
+    let child = child_command(role, place);
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &format!("{setup} && echo ready && exec \"$@\""), "sh"]);
+    command.arg(child.get_program()).args(child.get_args()).env(ROLE, role).env(PLACE, place);
+    let output = command.output().ok()?;
+    String::from_utf8_lossy(&output.stdout).starts_with("ready").then_some(output)
+}
+
+fn assert_success(output: &std::process::Output) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+}
+
+/// Not a test: the entry point of the child processes below, which fail if an assertion in here does.
+#[test]
+#[ignore = "run by other tests as a child process"]
+fn child_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+    match role.as_str() {
+        "write until killed" => write_until_killed(&place),
+        "fill the disk" => fill_the_disk(&place),
+        "fill the file-size limit" => {
+            rows_writer::ignore_file_size_signal();
+            let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
+            // SAFETY: `limit` is a valid rlimit and outlives the call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+            fill_the_disk(&place);
+        }
+        "claim the same id" => {
+            let answer = match RunDir::create(&place, "stage1", Some("same")) {
+                Ok(_) => "claimed",
+                Err(RecordError::Exists { .. }) => "exists",
+                Err(other) => panic!("{other:?}"),
+            };
+            println!("\nanswer {answer}");
+        }
+        "claim many" => {
+            for _ in 0..50 {
+                println!("\nanswer {}", RunDir::create(&place, "stage1", None).unwrap().run_id());
+            }
+        }
+        "read-only" => {
+            let error = RunDir::create(&place, "stage1", None).unwrap_err();
+            assert!(matches!(error, RecordError::NotWritable { .. }), "{error:?}");
+            assert_eq!(error.status(), ExitStatus::Usage);
+        }
+        "keep secrets" => keep_secrets(&place),
+        other => panic!("unknown role {other}"),
+    }
+}
+
+/// Lines the child printed behind `answer `.
+fn answers(output: &std::process::Output) -> Vec<String> {
+    assert_success(output);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter_map(|line| line.strip_prefix("answer ").map(str::to_owned)).collect()
+}
+
+// A03: killed at any instant.
+
+/// Bytes of text in each row.
+const KILL_ROW: usize = 128 << 10;
+
+/// Appends rows for ever; says the number of each row on stdout once `append` has returned.
+fn write_until_killed(place: &Path) {
+    let run = RunDir::create(place, "stage1", Some("killed")).unwrap();
+    let mut writer = RowsWriter::create(&run.file(reader::ROWS_FILE)).unwrap();
+    // Rows of many pages: the kernel takes them in page by page, and a kill may fall in between.
+    let text = "x".repeat(KILL_ROW);
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "\nanswer started").unwrap();
+    for index in 0.. {
+        writer.append(&row(index, &text)).unwrap();
+        writeln!(stdout, "answer {index}").unwrap();
+    }
+}
+
+/// Kills the child `delay` after its first answer and returns the last row number it had acknowledged.
+fn kill_after(mut child: Child, delay: Duration) -> Option<u32> {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let begun = lines.by_ref().map_while(Result::ok).any(|line| line == "answer started");
+    assert!(begun, "the child ended before its first row");
+    let reader = std::thread::spawn(move || {
+        let numbers = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("answer ")?.parse().ok());
+        numbers.last()
+    });
+    std::thread::sleep(delay);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader.join().unwrap()
+}
+
+#[test]
+fn a_process_killed_at_any_instant_loses_no_row_it_had_finished() {
+    const ROUNDS: u64 = 30;
+    let mut rows_in_all = 0;
+    for round in 0..ROUNDS {
+        let root = tempfile::tempdir().unwrap();
+        let child = child_command("write until killed", root.path()).stdout(Stdio::piped()).spawn().unwrap();
+        // Spread over 0 to 60 ms by a step that shares no factor with it.
+        let acknowledged = kill_after(child, Duration::from_micros(round * 17_929 % 60_000));
+        let dir = root.path().join("stage1/killed");
+        let (rows, diagnostics) = reader::read_rows(&dir, false).unwrap();
+        let torn: u64 = diagnostics.iter().map(|diagnostic| diagnostic.count).sum();
+        assert!(torn <= 1, "round {round}: {diagnostics:?}");
+        assert!(diagnostics.iter().all(|d| d.code == "torn_last_row" && d.severity == Severity::DataLoss));
+        let finished = acknowledged.map_or(0, |index| index as usize + 1);
+        assert!(rows.len() >= finished, "round {round}: {} rows, {finished} finished", rows.len());
+        assert!(rows.iter().zip(0..).all(|(row, index)| row.index == index));
+        assert!(rows.iter().all(|row| row.text.as_ref().is_some_and(|text| text.len() == KILL_ROW)));
+        // The owner is gone, so nobody may take the run for a living one.
+        assert_eq!(reader::read_run(&dir).unwrap().effective_status(), RunStatus::Interrupted);
+        rows_in_all += rows.len();
+        println!("round {round}: {} rows, {finished} acknowledged, {torn} torn", rows.len());
+    }
+    assert!(rows_in_all > 0, "no child lived long enough to write a row: the test has shown nothing");
+}
+
+// A04: disk full.
+
+/// Writes rows into a place of 64 KiB until it is full, and checks what is left.
+fn fill_the_disk(place: &Path) {
+    let run = RunDir::create(place, "stage1", None).unwrap();
+    run.write("metrics.json", b"{\"old\": true}\n").unwrap();
+    let mut writer = RowsWriter::create(&run.file(reader::ROWS_FILE)).unwrap();
+    let text = "x".repeat(3_000);
+    let mut written = 0;
+    let error = loop {
+        match writer.append(&row(written, &text)) {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1_000, "the disk never became full");
+    };
+    assert_eq!(error.status(), ExitStatus::ArtifactIo);
+    let needed = serde_json::to_vec(&row(written, &text)).unwrap().len() as u64 + 1;
+    match &error {
+        RecordError::DiskFull { path, needed_bytes, .. } => {
+            assert_eq!((path.as_path(), *needed_bytes), (run.file(reader::ROWS_FILE).as_path(), needed));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(error.to_string().contains(&format!("{needed} more bytes are needed")), "{error}");
+    // Every row before is there, and not half of one behind it.
+    let (rows, diagnostics) = reader::read_rows(run.path(), false).unwrap();
+    assert_eq!((rows.len(), diagnostics.len()), (written as usize, 0));
+    // A summary that does not fit leaves the old one as it was.
+    let error = run.write("metrics.json", &vec![b' '; 128 << 10]).unwrap_err();
+    assert!(matches!(error, RecordError::DiskFull { needed_bytes: 131_072, .. }), "{error:?}");
+    assert_eq!(fs::read(run.file("metrics.json")).unwrap(), b"{\"old\": true}\n");
+    let names: Vec<String> =
+        fs::read_dir(run.path()).unwrap().map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.starts_with(atomic::TEMP_PREFIX)), "{names:?}");
+}
+
+#[test]
+fn a_file_size_limit_keeps_the_rows_before_it() {
+    let root = tempfile::tempdir().unwrap();
+    assert_success(&child_command("fill the file-size limit", root.path()).output().unwrap());
+}
+
+#[test]
+fn a_full_disk_keeps_the_rows_before_it() {
+    let root = tempfile::tempdir().unwrap();
+    let setup = format!("mount -t tmpfs -o size=64k none '{}'", root.path().display());
+    match in_namespace(&setup, "fill the disk", root.path()) {
+        Some(output) => assert_success(&output),
+        None => eprintln!("skipped: this system does not allow mount namespaces"),
+    }
+}
+
+// A05: an output root that cannot be written.
+
+#[test]
+fn an_unwritable_output_root_is_refused_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    fs::create_dir(dir.path().join("root")).unwrap();
+    fs::write(dir.path().join("root/stage1"), "kept").unwrap();
+    for (root, obstacle) in [
+        (file.clone(), file.clone()),
+        (file.join("below"), file.clone()),
+        (dir.path().join("root"), dir.path().join("root/stage1")),
+        (PathBuf::from("/proc/perfprof"), PathBuf::from("/proc")),
+    ] {
+        let error = RunDir::create(&root, "stage1", None).unwrap_err();
+        match &error {
+            RecordError::NotWritable { path, .. } => assert_eq!(*path, obstacle),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(error.status(), ExitStatus::Usage);
+        assert!(error.into_failure().hints()[0].contains("--output-root"));
+    }
+    assert_eq!(fs::read(file).unwrap(), b"kept");
+}
+
+#[test]
+fn a_read_only_file_system_is_refused_before_anything_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().display();
+    let setup = format!("mount --bind '{path}' '{path}' && mount -o remount,ro,bind '{path}'");
+    match in_namespace(&setup, "read-only", root.path()) {
+        Some(output) => assert_success(&output),
+        None => eprintln!("skipped: this system does not allow mount namespaces"),
+    }
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+// A06: the directory removed during the run.
+
+#[test]
+fn a_run_whose_directory_is_removed_says_where_its_data_went() {
+    let root = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(root.path(), "stage1", None).unwrap();
+    let mut writer = RowsWriter::create(&run.file(reader::ROWS_FILE)).unwrap();
+    writer.append(&row(0, "first")).unwrap();
+    fs::remove_dir_all(run.path()).unwrap();
+
+    let saved = |error: RecordError| {
+        assert_eq!(error.status(), ExitStatus::ArtifactIo);
+        let message = error.to_string();
+        match error {
+            RecordError::Vanished { fallback: Some(path), .. } => {
+                assert!(message.contains(path.to_str().unwrap()), "{message}");
+                let bytes = fs::read(&path).unwrap();
+                fs::remove_file(path).unwrap();
+                bytes
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let rows = saved(writer.append(&row(1, "second")).unwrap_err());
+    let (rows, _) = reader::parse_rows(Path::new("saved"), &rows, false).unwrap();
+    assert_eq!(rows.iter().map(|row| row.text.as_deref().unwrap()).collect::<Vec<_>>(), ["first", "second"]);
+    assert_eq!(saved(run.write("metrics.json", b"{}").unwrap_err()), b"{}");
+    let record: Value = serde_json::from_slice(&saved(run.finish(RunStatus::Complete, None).unwrap_err())).unwrap();
+    assert_eq!(record["status"], "complete");
+}
+
+// A07: two runs at once.
+
+#[test]
+fn runs_started_at_once_have_a_directory_each() {
+    let root = tempfile::tempdir().unwrap();
+    let spawn = |role| -> Vec<String> {
+        let children: Vec<Child> = (0..4)
+            .map(|_| child_command(role, root.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+            .collect();
+        children.into_iter().flat_map(|child| answers(&child.wait_with_output().unwrap())).collect()
+    };
+    let mut ids = spawn("claim many");
+    assert_eq!(ids.len(), 200);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 200, "two runs share a directory");
+    assert_eq!(find::list_runs(root.path()).unwrap().len(), 200);
+
+    let mut claims = spawn("claim the same id");
+    claims.sort();
+    assert_eq!(claims, ["claimed", "exists", "exists", "exists"]);
+}
+
+// A08: hostile names.
+
+#[test]
+fn names_that_could_leave_the_root_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let long = "a".repeat(101);
+    for bad in [
+        "", ".", "..", "../x", "../../x", "/etc/x", "a/b", "a\\b", "a\0b", "a\nb", ".hidden", "-x", &long, "CON",
+        "con", "nul.txt", "Com1", "LPT9.log", "é", "a b", "x.", "C:x", "latest", "~root",
+    ] {
+        let error = RunDir::create(&root, "stage1", Some(bad)).unwrap_err();
+        assert!(matches!(error, RecordError::InvalidName { .. }), "{bad:?}: {error:?}");
+        assert_eq!(error.status(), ExitStatus::Usage);
+        assert!(!error.to_string().contains('\0') || bad.contains('\0'));
+        let error = RunDir::create(&root, bad, None).unwrap_err();
+        assert!(matches!(error, RecordError::InvalidName { what: "command", .. }), "{bad:?}: {error:?}");
+    }
+    assert!(!root.exists(), "a refused name has left something behind");
+    for good in ["baseline", "20260101-000000-abcd", "a", "v1.2_rc+1", "con1", "console", &long[..100]] {
+        RunDir::create(&root, "stage1", Some(good)).unwrap();
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn links_that_leave_the_root_are_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+    fs::create_dir_all(root.join("stage1")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, root.join("load")).unwrap();
+    let error = RunDir::create(&root, "load", None).unwrap_err();
+    assert!(matches!(&error, RecordError::OutsideRoot { .. }), "{error:?}");
+    assert_eq!(error.status(), ExitStatus::Usage);
+    std::os::unix::fs::symlink(&outside, root.join("stage1/linked")).unwrap();
+    let error = RunDir::create(&root, "stage1", Some("linked")).unwrap_err();
+    assert!(matches!(&error, RecordError::Exists { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    // A root that is itself a link is what the user asked for.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    RunDir::create(&link, "stage1", Some("fine")).unwrap();
+    assert!(root.join("stage1/fine/run.json").is_file());
+}
+
+// A11 and A13: changed files and other versions.
+
+#[test]
+fn every_edit_after_the_end_is_noticed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(root.path(), "stage1", None).unwrap();
+    let mut writer = RowsWriter::create(&run.file(reader::ROWS_FILE)).unwrap();
+    writer.append(&row(0, "")).unwrap();
+    writer.close().unwrap();
+    run.write("metrics.json", b"{\"tok_s\": 10}").unwrap();
+    assert!(manifest::verify(run.path()).is_err(), "a run that has not ended has no manifest");
+    run.finish(RunStatus::Complete, None).unwrap();
+    assert_eq!(manifest::verify(run.path()).unwrap(), []);
+    for name in ["metrics.json", "per_run.jsonl", "run.json"] {
+        let path = run.file(name);
+        let original = fs::read(&path).unwrap();
+        let mut edited = original.clone();
+        let last = edited.len() - 2;
+        edited[last] ^= 1;
+        fs::write(&path, edited).unwrap();
+        let mismatches = manifest::verify(run.path()).unwrap();
+        assert_eq!(mismatches.iter().map(|m| m.path.as_str()).collect::<Vec<_>>(), [name]);
+        fs::write(&path, original).unwrap();
+    }
+}
+
+#[test]
+fn newer_files_are_refused_by_version_and_files_without_one_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(root.path(), "stage1", None).unwrap();
+    run.write_json("metrics.json", &example()).unwrap();
+    run.finish(RunStatus::Complete, None).unwrap();
+    assert_eq!(reader::read_metrics(run.path()).unwrap(), example());
+    for name in ["run.json", "metrics.json", "MANIFEST.json"] {
+        let original: Value = serde_json::from_slice(&fs::read(run.file(name)).unwrap()).unwrap();
+        let mut newer = original.clone();
+        newer["schema_version"] = 99.into();
+        // A later version may have changed everything else too.
+        newer.as_object_mut().unwrap().insert("from_the_future".to_owned(), json!([1]));
+        fs::write(run.file(name), newer.to_string()).unwrap();
+        let error = match name {
+            "run.json" => reader::read_run(run.path()).unwrap_err(),
+            "metrics.json" => reader::read_metrics(run.path()).unwrap_err(),
+            _ => manifest::read(run.path()).unwrap_err(),
+        };
+        assert!(matches!(error, RecordError::NewerSchema { found: 99, .. }), "{error:?}");
+        assert!(error.to_string().contains("schema_version 99"), "{error}");
+        assert_eq!(error.status(), ExitStatus::CouldNotStart);
+        fs::write(run.file(name), original.to_string()).unwrap();
+    }
+    let error = reader::read_rows(run.path(), false).unwrap_err();
+    assert!(matches!(error, RecordError::Read { .. }), "{error:?}");
+}
+
+// S01 and S02: secrets.
+
+fn keep_secrets(place: &Path) {
+    let arguments = ["perfprof", "load", "--api-key", SENTINEL, &format!("base_url=http://me:{SENTINEL}@host/v1")];
+    let options = RunOptions { argv: Some(arguments.map(str::to_owned).to_vec()), ..RunOptions::default() };
+    let mut run = RunDir::create_with(place, "load", options).unwrap();
+    run.write_json("env.json", &environment::capture(Value::Null)).unwrap();
+    run.finish(RunStatus::Failed, Some(&format!("the server said: no user {SENTINEL}"))).unwrap();
+}
+
+#[test]
+fn no_secret_reaches_the_run_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let output = child_command("keep secrets", root.path())
+        .envs([("HF_TOKEN", SENTINEL), ("AWS_SECRET_ACCESS_KEY", SENTINEL), ("MY_SETTING", "unlisted-value")])
+        .envs([("RAYON_NUM_THREADS", "1"), ("TZ", SENTINEL)])
+        .output()
+        .unwrap();
+    assert_success(&output);
+    let run = find::resolve_run(root.path(), "latest").unwrap();
+    let mut seen = String::new();
+    for item in fs::read_dir(&run).unwrap() {
+        let text = fs::read_to_string(item.unwrap().path()).unwrap();
+        assert!(!text.contains(SENTINEL) && !text.contains("unlisted-value"), "{text}");
+        seen.push_str(&text);
+    }
+    let record = reader::read_run(&run).unwrap();
+    assert_eq!(record.argv, ["perfprof", "load", "--api-key", "***", "base_url=http://***@host/v1"]);
+    assert_eq!(record.error.as_deref(), Some("the server said: no user ***"));
+    assert!(seen.contains("\"RAYON_NUM_THREADS\": \"1\""));
+    let printed = [output.stdout, output.stderr].concat();
+    assert!(!String::from_utf8_lossy(&printed).contains(SENTINEL));
+}
+
+#[test]
+fn the_environment_agrees_with_other_tools() {
+    let captured = environment::capture(json!({ "name": "none" }));
+    let tool = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if let Some(kernel) = tool("uname", &["-r"]) {
+        assert_eq!(captured.os.kernel, Some(kernel));
+    }
+    if let Some(online) = tool("getconf", &["_NPROCESSORS_ONLN"]) {
+        assert_eq!(captured.cpu.logical_cpus.map(|count| count.to_string()), Some(online));
+    }
+    if let (Some(pages), Some(size)) = (tool("getconf", &["_PHYS_PAGES"]), tool("getconf", &["PAGE_SIZE"])) {
+        let bytes = pages.parse::<u64>().unwrap() * size.parse::<u64>().unwrap();
+        assert_eq!(captured.memory.total_bytes, Some(bytes));
+    }
+    assert_eq!(captured.gpu["name"], "none");
+    let text = serde_json::to_string(&captured).unwrap();
+    if let Some(host) = tool("uname", &["-n"]).filter(|host| host.len() > 6) {
+        assert!(!text.contains(&host), "the host name is in env.json");
+    }
+    assert_eq!(serde_json::from_str::<environment::Environment>(&text).unwrap(), captured);
+}
+
+// inputs.yaml.
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-1e12..1e12_f64).prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop_oneof![
+            Just("yes"),
+            Just("~"),
+            Just("1e3"),
+            Just("0x1F"),
+            Just("- a"),
+            Just("a: b"),
+            Just("# x"),
+            Just("")
+        ]
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever is written, an independent YAML reader reads the same.
+    #[test]
+    fn yaml_is_read_back_as_it_was(value in any_json()) {
+        let text = inputs::to_yaml(&value).unwrap();
+        let read: Value = serde_saphyr::from_str(&text).map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
+        prop_assert_eq!(read, value, "{}", text);
+    }
+}
+
+// The published schema of metrics.json.
+
+fn summary() -> Summary {
+    let value = Some(1.5);
+    Summary {
+        unit: "ms".to_owned(),
+        n: 3,
+        mean: value,
+        std: value,
+        min: value,
+        p50: value,
+        p90: value,
+        p95: value,
+        p99: value,
+        max: value,
+        ci95: Some([1.0, 2.0]),
+    }
+}
+
+/// A document with every optional value set.
+fn example() -> Stage1Metrics {
+    let peak = || Peak { value: Some(1e12), kind: "table".to_owned(), source: "vendor data sheet".to_owned() };
+    let measures = || BTreeMap::from([("ttft_ms".to_owned(), summary())]);
+    let diagnostic = perfprof::diagnostics::Diagnostic::new(
+        "slow_first_run",
+        Severity::Warn,
+        "the first repeat took 2 × the median",
+    );
+    Stage1Metrics {
+        schema_version: METRICS_SCHEMA_VERSION,
+        command: "stage1".to_owned(),
+        run_id: "20260101-000000-abcd".to_owned(),
+        status: "complete".to_owned(),
+        validity: Validity::from_reasons(Vec::new()),
+        measures: measures(),
+        cases: vec![CaseBlock {
+            name: "short".to_owned(),
+            batch: 1,
+            prompt_len: 8,
+            new_tokens: 4,
+            repeats: 3,
+            measures: measures(),
+        }],
+        model: ModelBlock {
+            name: "synthetic".to_owned(),
+            source: "synthetic".to_owned(),
+            architecture: Architecture {
+                family: Family::Llama,
+                hidden_size: 64,
+                intermediate_size: 128,
+                num_layers: 2,
+                num_heads: 4,
+                num_kv_heads: 2,
+                head_dim: 16,
+                vocab_size: 256,
+                max_position_embeddings: 512,
+                rms_norm_eps: 1e-5,
+                rope: Rope {
+                    theta: 10_000.0,
+                    scaling: Some(RopeScaling::Yarn {
+                        factor: 2.0,
+                        beta_fast: 32.0,
+                        beta_slow: 1.0,
+                        original_max_position: 256,
+                        attention_factor: Some(1.0),
+                    }),
+                },
+                tie_word_embeddings: true,
+                qkv_bias: false,
+                o_bias: false,
+                qk_norm: false,
+                gated_mlp: true,
+                sliding_window: Some(128),
+                moe: Some(Moe {
+                    num_experts: 8,
+                    experts_per_token: 2,
+                    expert_intermediate_size: 32,
+                    shared_intermediate_size: 0,
+                }),
+            },
+            parameters: 1_000,
+            weights_bytes: 4_000,
+            weights_bytes_by_format: BTreeMap::from([("f32".to_owned(), 4_000)]),
+            dtype: "f32".to_owned(),
+            compute_dtype: "f32".to_owned(),
+            kv_dtype: "f32".to_owned(),
+            kv_bytes_per_token: 512,
+            ops: "reference".to_owned(),
+        },
+        hardware: HardwareBlock {
+            device: "Test CPU".to_owned(),
+            device_id: "cpu".to_owned(),
+            threads: Some(2),
+            compute_dtype: "f32".to_owned(),
+            peak_flops_per_s: peak(),
+            peak_bytes_per_s: peak(),
+            memory_bytes: Some(1 << 30),
+            price_usd_per_hour: Some(1.0),
+            power_w: Some(100.0),
+        },
+        phases: vec![PhaseBlock {
+            case: "short".to_owned(),
+            phase: "decode".to_owned(),
+            steps: 3,
+            time_ms: Some(1.0),
+            model_flops: 1,
+            weight_bytes: 2,
+            kv_bytes: 3,
+            activation_bytes: 4,
+            compute_time_ms: Some(0.1),
+            memory_time_ms: Some(0.2),
+            roofline_ms: Some(0.2),
+            bound: Some("memory".to_owned()),
+            mfu: Some(0.1),
+            mbu: Some(0.2),
+        }],
+        operators: vec![OperatorRow {
+            class: "linear".to_owned(),
+            name: "q_proj".to_owned(),
+            phase: "prefill".to_owned(),
+            layer: Some(0),
+            device: "cpu".to_owned(),
+            shape: "8x64 · 64x64".to_owned(),
+            calls: 3,
+            total_ns: 300,
+            mean_ns: 100.0,
+            p50_ns: 100.0,
+            p95_ns: 110.0,
+            p99_ns: 110.0,
+            std_ns: Some(5.0),
+            share: 0.5,
+            flops: 1_000,
+            bytes: 100,
+            flops_per_s: Some(1e9),
+            bytes_per_s: Some(1e8),
+            roofline_ns: Some(10.0),
+            lost_ns: Some(290.0),
+            bound: Some("compute".to_owned()),
+        }],
+        reconciliation: Reconciliation {
+            phases_vs_total: Some(0.001),
+            unattributed_by_phase: BTreeMap::from([("prefill".to_owned(), 0.01)]),
+        },
+        diagnostics: vec![diagnostic],
+    }
+}
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../docs/schema/metrics.stage1.schema.json")).unwrap()
+}
+
+/// Pointers of all values in `value`, the outermost first.
+fn pointers(value: &Value) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut inner = |key: &str, value: &Value| {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        all.extend(pointers(value).into_iter().map(|rest| format!("/{key}{rest}")));
+    };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| inner(key, value)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(index, value)| inner(&index.to_string(), value)),
+        _ => {}
+    }
+    all
+}
+
+/// Maps with free keys, where leaving one out is no error.
+const MAPS: [&str; 3] = ["measures", "weights_bytes_by_format", "unattributed_by_phase"];
+
+#[test]
+fn the_schema_is_a_schema_and_accepts_what_is_written() {
+    assert!(jsonschema::meta::is_valid(&schema()));
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let document = serde_json::to_value(example()).unwrap();
+    let errors: Vec<String> =
+        validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let other = serde_json::to_value(Family::Other("phi".to_owned())).unwrap();
+    let mut document = document;
+    document["model"]["architecture"]["family"] = other;
+    for scaling in [
+        None,
+        Some(RopeScaling::Linear { factor: 2.0 }),
+        Some(RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position: 8192,
+        }),
+    ] {
+        document["model"]["architecture"]["rope"]["scaling"] = serde_json::to_value(scaling).unwrap();
+        assert!(validator.is_valid(&document), "{document:#}");
+    }
+}
+
+/// Both directions: a field the schema lacks is refused by `additionalProperties`, a field it demands must exist.
+#[test]
+fn the_schema_knows_each_field_and_whether_it_may_be_null() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let document = serde_json::to_value(example()).unwrap();
+    let mut nullable = 0;
+    for pointer in pointers(&document) {
+        let Some((parent, key)) = pointer.rsplit_once('/') else { continue };
+        let in_map = MAPS.iter().any(|map| parent.ends_with(map));
+        if document.pointer(parent).unwrap().is_object() && !in_map {
+            let mut without = document.clone();
+            without.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(key);
+            assert!(!validator.is_valid(&without), "{pointer} may be left out");
+            let mut more = document.clone();
+            more.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(format!("{key}_x"), Value::Null);
+            assert!(!validator.is_valid(&more), "{pointer}_x is accepted");
+        }
+        let mut null = document.clone();
+        *null.pointer_mut(&pointer).unwrap() = Value::Null;
+        // A peak may be null only where its kind is `unknown`, which the type cannot say.
+        if parent.ends_with("peak_flops_per_s") || parent.ends_with("peak_bytes_per_s") {
+            assert!(!validator.is_valid(&null));
+            if key == "value" {
+                *null.pointer_mut(&format!("{parent}/kind")).unwrap() = "unknown".into();
+            }
+        }
+        let by_type = serde_json::from_value::<Stage1Metrics>(null.clone()).is_ok();
+        assert_eq!(validator.is_valid(&null), by_type, "{pointer}: the type and the schema disagree about null");
+        nullable += u32::from(by_type);
+    }
+    assert!(nullable > 20, "{nullable}");
+}
+
+#[test]
+fn broken_documents_are_rejected() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let document = serde_json::to_value(example()).unwrap();
+    for (pointer, wrong) in [
+        ("/schema_version", json!(2)),
+        ("/command", json!("load")),
+        ("/status", json!("running")),
+        ("/run_id", json!("../x")),
+        ("/validity/status", json!("INVALID")),
+        ("/validity/reasons", json!(["but VALID"])),
+        ("/measures/ttft_ms/mean", json!("NaN")),
+        ("/measures/ttft_ms/n", json!(-1)),
+        ("/measures/ttft_ms/ci95", json!([1.0])),
+        ("/measures/ttft_ms/ci95", json!([1.0, 2.0, 3.0])),
+        ("/hardware/device_id", json!("gpu")),
+        ("/hardware/peak_flops_per_s/kind", json!("guess")),
+        ("/hardware/peak_flops_per_s/value", json!(0)),
+        ("/phases/0/bound", json!("latency")),
+        ("/phases/0/steps", json!(1.5)),
+        ("/operators/0/phase", json!("warmup")),
+        ("/operators/0/share", json!(1.5)),
+        ("/diagnostics/0/severity", json!("fatal")),
+        ("/model/architecture/family", json!("gpt9")),
+        ("/model/architecture/rope/scaling/rope_type", json!("magic")),
+    ] {
+        let mut broken = document.clone();
+        *broken.pointer_mut(pointer).unwrap() = wrong.clone();
+        assert!(!validator.is_valid(&broken), "{pointer} = {wrong} is accepted");
+    }
+}
+
+/// Every field is explained, and every quantity says its unit.
+#[test]
+fn the_schema_describes_every_field() {
+    fn check(schema: &Value, place: &str) {
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            for (name, property) in properties {
+                // The branches of `if` repeat a property that is described elsewhere.
+                if place.ends_with("if") || place.ends_with("then") || place.ends_with("else") {
+                    continue;
+                }
+                let described = property.get("description").is_some() || property.get("$ref").is_some();
+                assert!(described || property.get("const").is_some(), "{place}/{name} has no description");
+            }
+        }
+        match schema {
+            Value::Object(map) => map.iter().for_each(|(key, value)| check(value, &format!("{place}/{key}"))),
+            Value::Array(items) => items.iter().for_each(|value| check(value, place)),
+            _ => {}
+        }
+    }
+    check(&schema(), "");
+}
