@@ -83,10 +83,10 @@ fn list(
         .take(limit)
         .collect();
     if context.json {
-        return json_answer(&Value::Array(chosen.into_iter().map(entry_json).collect()));
+        return Ok((json_text(&Value::Array(chosen.into_iter().map(entry_json).collect()))?, ExitStatus::Success));
     }
     if chosen.is_empty() {
-        return success(format!("no runs under `{}`\n", context.output_root.display()));
+        return Ok((format!("no runs under `{}`\n", context.output_root.display()), ExitStatus::Success));
     }
     let mut table = Table::new();
     table
@@ -105,7 +105,7 @@ fn list(
             note(entry).map(|note| escape_control(&note)).unwrap_or_default(),
         ]);
     }
-    success(format!("{table}\n"))
+    Ok((format!("{table}\n"), ExitStatus::Success))
 }
 
 fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
@@ -123,7 +123,7 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
             Some(Err(error)) => json!({ "count": null, "diagnostics": [], "error": error.to_string() }),
             None => Value::Null,
         };
-        return json_answer(&value);
+        return Ok((json_text(&value)?, ExitStatus::Success));
     }
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
@@ -157,7 +157,7 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
     for (index, (name, bytes)) in files.iter().enumerate() {
         line(if index == 0 { "files" } else { "" }, &format!("{name} ({})", crate::units::Bytes(*bytes as f64)));
     }
-    success(text)
+    Ok((text, ExitStatus::Success))
 }
 
 fn verify(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
@@ -169,7 +169,7 @@ fn verify(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)>
         return Ok((json_text(&value)?, verdict));
     }
     if mismatches.is_empty() {
-        return success(format!("`{}` is as it was written\n", path.display()));
+        return Ok((format!("`{}` is as it was written\n", path.display()), ExitStatus::Success));
     }
     let mut text = String::new();
     for mismatch in &mismatches {
@@ -203,12 +203,13 @@ fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<(String, 
     retag(&path, tag).map_err(RecordError::into_failure)?;
     let name = entry_at(&path).name();
     if context.json {
-        return json_answer(&json!({ "run": name, "tag": tag }));
+        return Ok((json_text(&json!({ "run": name, "tag": tag }))?, ExitStatus::Success));
     }
-    success(match tag {
+    let text = match tag {
         Some(tag) => format!("{name} is now `{tag}`\n"),
         None => format!("{name} has no tag\n"),
-    })
+    };
+    Ok((text, ExitStatus::Success))
 }
 
 /// Rewrites the tag in `run.json`, and that file's entry in the manifest.
@@ -291,14 +292,6 @@ fn files(path: &Path) -> Result<Vec<(String, u64)>, RecordError> {
     }
     files.sort();
     Ok(files)
-}
-
-fn success(text: String) -> anyhow::Result<(String, ExitStatus)> {
-    Ok((text, ExitStatus::Success))
-}
-
-fn json_answer(value: &Value) -> anyhow::Result<(String, ExitStatus)> {
-    success(json_text(value)?)
 }
 
 fn json_text(value: &Value) -> anyhow::Result<String> {

@@ -394,10 +394,10 @@ impl System {
             let path = path_of("").unwrap_or_default();
             return CgroupBlock {
                 version: Some(2),
-                cpu_quota: self.tightest("sys/fs/cgroup", &path, |directory| {
+                cpu_quota: tightest("sys/fs/cgroup", &path, |directory| {
                     cpu_max(&self.text(&format!("{directory}/cpu.max"))?)
                 }),
-                memory_limit_bytes: self.tightest("sys/fs/cgroup", &path, |directory| {
+                memory_limit_bytes: tightest("sys/fs/cgroup", &path, |directory| {
                     self.number::<u64>(&format!("{directory}/memory.max"))
                 }),
             };
@@ -406,35 +406,16 @@ impl System {
         let memory = path_of("memory").unwrap_or_default();
         CgroupBlock {
             version: Some(1),
-            cpu_quota: self.tightest("sys/fs/cgroup/cpu", &cpu, |directory| {
+            cpu_quota: tightest("sys/fs/cgroup/cpu", &cpu, |directory| {
                 let quota: f64 = self.number(&format!("{directory}/cpu.cfs_quota_us"))?;
                 let period: f64 = self.number(&format!("{directory}/cpu.cfs_period_us"))?;
                 (quota > 0.0 && period > 0.0).then(|| quota / period)
             }),
-            memory_limit_bytes: self.tightest("sys/fs/cgroup/memory", &memory, |directory| {
+            memory_limit_bytes: tightest("sys/fs/cgroup/memory", &memory, |directory| {
                 let limit: u64 = self.number(&format!("{directory}/memory.limit_in_bytes"))?;
                 // "No limit" is the largest multiple of the page size.
                 (limit < 1 << 60).then_some(limit)
             }),
-        }
-    }
-
-    /// The smallest limit of a group and its parents. Inside a container the path of the host may not exist; the mount point
-    /// itself, the last parent, then holds the limits.
-    fn tightest<T: PartialOrd>(&self, mount: &str, path: &str, limit: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let mut directory = path.trim_matches('/').to_owned();
-        let mut tightest: Option<T> = None;
-        loop {
-            let found = limit(&if directory.is_empty() { mount.to_owned() } else { format!("{mount}/{directory}") });
-            if let Some(found) = found
-                && tightest.as_ref().is_none_or(|known| found < *known)
-            {
-                tightest = Some(found);
-            }
-            if directory.is_empty() {
-                return tightest;
-            }
-            directory = directory.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned());
         }
     }
 
@@ -480,6 +461,25 @@ impl System {
             product: self.text("sys/class/dmi/id/product_name"),
             container: container.map(str::to_owned),
         }
+    }
+}
+
+/// The smallest limit of a group and its parents. Inside a container the path of the host may not exist; the mount point
+/// itself, the last parent, then holds the limits.
+fn tightest<T: PartialOrd>(mount: &str, path: &str, limit: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let mut directory = path.trim_matches('/').to_owned();
+    let mut tightest: Option<T> = None;
+    loop {
+        let found = limit(&if directory.is_empty() { mount.to_owned() } else { format!("{mount}/{directory}") });
+        if let Some(found) = found
+            && tightest.as_ref().is_none_or(|known| found < *known)
+        {
+            tightest = Some(found);
+        }
+        if directory.is_empty() {
+            return tightest;
+        }
+        directory = directory.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned());
     }
 }
 

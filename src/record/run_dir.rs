@@ -393,8 +393,7 @@ mod tests {
         let shape: String = id
             .chars()
             .map(|c| match c {
-                '0'..='9' => '0',
-                'a'..='f' => '0',
+                '0'..='9' | 'a'..='f' => '0',
                 other => other,
             })
             .collect();

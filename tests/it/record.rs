@@ -1,5 +1,7 @@
 //! Run directories under faults: processes killed at any instant, full disks, hostile names, edited files, secrets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -110,7 +112,7 @@ fn child_process() {
             rows_writer::ignore_file_size_signal();
             let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
             // SAFETY: `limit` is a valid rlimit and outlives the call.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
             fill_the_disk(&place);
         }
         "claim the same id" => {
