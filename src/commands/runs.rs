@@ -165,7 +165,8 @@ fn verify(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)>
     let mismatches = manifest::verify(&path).map_err(RecordError::into_failure)?;
     let verdict = if mismatches.is_empty() { ExitStatus::Success } else { ExitStatus::Invalid };
     if context.json {
-        let value = json!({ "path": path, "intact": mismatches.is_empty(), "mismatches": mismatches });
+        let value =
+            json!({ "path": path.display().to_string(), "intact": mismatches.is_empty(), "mismatches": mismatches });
         return Ok((json_text(&value)?, verdict));
     }
     if mismatches.is_empty() {
@@ -275,7 +276,7 @@ fn entry_json(entry: &RunEntry) -> Value {
         "ended_at": record.and_then(|record| record.ended_at.as_ref()),
         "tag": record.and_then(|record| record.tag.as_ref()),
         "note": note(entry),
-        "path": entry.path,
+        "path": entry.path.display().to_string(),
     })
 }
 

@@ -795,6 +795,35 @@ mod tests {
     }
 
     #[test]
+    fn the_git_tree_is_described_by_commit_branch_and_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let output = Command::new("git")
+                .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
+                .args(arguments)
+                .current_dir(dir.path())
+                .output();
+            output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        assert_eq!(git_state(dir.path()), None);
+        if git(&["init", "--initial-branch=topic"]).is_none() {
+            eprintln!("skipped: no git here");
+            return;
+        }
+        assert_eq!(git_state(dir.path()).unwrap().commit, None);
+        std::fs::write(dir.path().join("file"), "1").unwrap();
+        git(&["add", "file"]);
+        git(&["commit", "--no-verify", "-m", "first"]);
+        let head = std::fs::read_to_string(dir.path().join(".git/refs/heads/topic")).unwrap();
+        let clean = git_state(dir.path()).unwrap();
+        let expected =
+            GitBlock { commit: Some(head.trim().to_owned()), branch: Some("topic".to_owned()), dirty: Some(false) };
+        assert_eq!(clean, expected);
+        std::fs::write(dir.path().join("file"), "2").unwrap();
+        assert_eq!(git_state(dir.path()).unwrap().dirty, Some(true));
+    }
+
+    #[test]
     fn the_build_is_described_by_the_lock_file() {
         let build = build();
         assert!(build.rustc.unwrap().starts_with("rustc 1."));

@@ -744,6 +744,68 @@ fn the_schema_is_a_schema_and_accepts_what_is_written() {
     }
 }
 
+/// Field names of a document, at any depth; the keys of maps are data and not names.
+fn field_names(value: &Value, maps: &[&str], names: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                names.insert(key.clone());
+                if !maps.contains(&key.as_str()) {
+                    field_names(value, maps, names);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| field_names(item, maps, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_format_page_names_every_field() {
+    let page = include_str!("../../docs/FORMAT.md");
+    let root = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(root.path(), "stage1", None).unwrap();
+    run.finish(RunStatus::Complete, None).unwrap();
+    let prompt = inputs::PromptInput::new("c", "text", &[1], Some("a"), Some(1));
+    let file = inputs::FileInput { role: "weights".to_owned(), path: "w".to_owned(), bytes: 1, sha256: None };
+    let inputs = inputs::Inputs {
+        schema_version: inputs::INPUTS_SCHEMA_VERSION,
+        count: 1,
+        dataset_root: None,
+        subset_filelist: None,
+        seeds: BTreeMap::new(),
+        files: vec![file],
+        prompts: vec![prompt],
+    };
+    let mut environment = serde_json::to_value(environment::capture(Value::Null)).unwrap();
+    // Blocks that this machine may not have.
+    environment["cpu"]["caches"] = json!([{ "level": 1, "kind": "Data", "bytes": 1, "shared_cpus": null }]);
+    environment["cpu"]["numa"] = json!([{ "node": 0, "cpus": null, "memory_bytes": null }]);
+    let documents = [
+        serde_json::to_value(run.record()).unwrap(),
+        serde_json::to_value(row(0, "")).unwrap(),
+        serde_json::to_value(inputs).unwrap(),
+        environment,
+        serde_json::to_value(manifest::read(run.path()).unwrap()).unwrap(),
+        serde_json::to_value(summary()).unwrap(),
+    ];
+    let mut names = std::collections::BTreeSet::new();
+    for document in &documents {
+        field_names(document, &["variables", "crates"], &mut names);
+    }
+    // The one key of the manifest's map.
+    names.remove("run.json");
+    assert!(names.len() > 100, "{}", names.len());
+    let missing: Vec<&String> = names
+        .iter()
+        .filter(|name| {
+            let mut words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            !words.any(|word| word == name.as_str())
+        })
+        .collect();
+    assert!(missing.is_empty(), "docs/FORMAT.md does not name {missing:?}");
+}
+
 /// Both directions: a field the schema lacks is refused by `additionalProperties`, a field it demands must exist.
 #[test]
 fn the_schema_knows_each_field_and_whether_it_may_be_null() {
