@@ -35,8 +35,10 @@ const SECRET_WORDS: [&str; 19] = [
 const SECRET_PARTS: [&str; 9] =
     ["password", "passwd", "secret", "apikey", "authtoken", "accesstoken", "authorization", "credential", "privatekey"];
 /// Last words that make a name speak about a secret, not hold one: `api_key_env`, `token_source`.
-const ABOUT: [&str; 14] =
-    ["env", "file", "path", "dir", "source", "type", "count", "len", "length", "bytes", "name", "names", "ms", "s"];
+const ABOUT: [&str; 16] = [
+    "env", "file", "path", "dir", "source", "type", "count", "len", "length", "bytes", "name", "names", "ms", "s",
+    "sock", "socket",
+];
 /// Words before `token` in names of the field, which are no credentials: `bytes_per_token`, `eos_token`.
 const TEXT_TOKEN: [&str; 14] =
     ["per", "bos", "eos", "pad", "unk", "mask", "sep", "cls", "first", "next", "stop", "max", "min", "last"];
@@ -133,7 +135,8 @@ impl Redactor {
     pub fn from_vars(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut secrets: Vec<String> = variables
             .into_iter()
-            .filter(|(name, value)| is_secret_name(name) && value.len() >= MIN_WHOLE)
+            // The shell's working directory is the one variable of this name that holds no password.
+            .filter(|(name, value)| name != "PWD" && is_secret_name(name) && value.len() >= MIN_WHOLE)
             .map(|(_, value)| value)
             .collect();
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
@@ -509,6 +512,14 @@ mod tests {
         // Too short to be looked for inside words, long enough to be a value.
         assert_eq!(redactor.argv(&strings(&["x=cpu1", "cpu1", "acpu1b"])), ["x=***", "***", "acpu1b"]);
         assert_eq!(format!("{redactor:?}"), "Redactor { secrets: 3 }");
+    }
+
+    #[test]
+    fn the_working_directory_is_no_password() {
+        let shell = [("PWD", "/data/project"), ("OLDPWD", "/data/before"), ("SSH_AUTH_SOCK", "/run/agent.1")];
+        let redactor = Redactor::from_vars(shell.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let text = "/data/project/tmp /data/before /run/agent.1";
+        assert_eq!(redactor.text(text), text);
     }
 
     #[test]
