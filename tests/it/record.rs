@@ -505,6 +505,33 @@ fn the_environment_agrees_with_other_tools() {
     assert_eq!(serde_json::from_str::<environment::Environment>(&text).unwrap(), captured);
 }
 
+// Rows.
+
+proptest! {
+    /// What is written is read back bit for bit, so that a report rebuilt from rows has the numbers of the first one.
+    #[test]
+    fn a_row_survives_the_disk(
+        times in proptest::collection::vec(proptest::num::f64::NORMAL | proptest::num::f64::ZERO, 0..6),
+        ttft in proptest::option::of(1e-6..1e9_f64),
+        text in any::<String>(),
+        tokens in proptest::collection::vec(any::<u32>(), 0..6),
+        bytes in any::<u64>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut written = row(7, &text);
+        written.itl_ms = times;
+        written.ttft_ms = ttft;
+        written.tokens = tokens;
+        written.memory.weights_bytes = bytes;
+        let mut writer = RowsWriter::create(&dir.path().join(reader::ROWS_FILE)).unwrap();
+        writer.append(&written).unwrap();
+        writer.close().unwrap();
+        let (rows, diagnostics) = reader::read_rows(dir.path(), false).unwrap();
+        prop_assert_eq!(rows, vec![written]);
+        prop_assert!(diagnostics.is_empty());
+    }
+}
+
 // inputs.yaml.
 
 fn any_json() -> impl Strategy<Value = Value> {
