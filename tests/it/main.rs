@@ -10,3 +10,5 @@ mod hardware;
 mod chromium;
 mod report;
 mod report_sample;
+mod metrics_schema;
+mod record;
