@@ -52,7 +52,8 @@ pub(super) fn markdown(text: &str) -> String {
     while let Some(c) = rest.next() {
         let inside_word = previous.is_alphanumeric() && rest.peek().is_some_and(|next| next.is_alphanumeric());
         match c {
-            '&' => out.push_str("&amp;"),
+            // Alone it is an ampersand; before a letter or `#` it would begin a character reference.
+            '&' if rest.peek().is_none_or(|next| next.is_alphanumeric() || *next == '#') => out.push_str("&amp;"),
             // A `<` before a blank opens nothing, and `n=3 < 90` stays readable in the source.
             '<' if rest.peek() != Some(&' ') => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -145,7 +146,8 @@ mod tests {
         fn script_json_means_the_same(text in ".*") {
             let json = serde_json::to_string(&text).unwrap();
             let escaped = script_json(&json);
-            prop_assert!(!escaped.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            let dangerous = escaped.contains(['<', '>', '&', '\u{2028}', '\u{2029}']);
+            prop_assert!(!dangerous);
             prop_assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
         }
 
