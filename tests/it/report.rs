@@ -326,6 +326,40 @@ fn a_million_points_are_thinned_and_it_says_so() {
 }
 
 #[test]
+fn every_case_has_its_own_words_and_charts() {
+    let mut sample = memory_bound();
+    let mut second = sample.metrics.cases[0].clone();
+    second.name = "long-512".to_owned();
+    second.prompt_len = 512;
+    sample.metrics.cases.push(second);
+    for at in 0..2 {
+        let mut block = sample.metrics.phases[at].clone();
+        block.case = "long-512".to_owned();
+        block.time_ms = block.time_ms.map(|time| time * 3.0);
+        block.mbu = block.mbu.map(|mbu| mbu / 3.0);
+        sample.metrics.phases.push(block);
+    }
+    let mut rows = sample.rows.clone();
+    for row in &mut rows {
+        row.case = "long-512".to_owned();
+    }
+    sample.rows.extend(rows);
+    let text = summary_of(&sample);
+    assert!(text.contains("Decode of chat-128 is memory bound and close to the ceiling"), "{text}");
+    assert!(text.contains("Decode of long-512 is far from both ceilings"), "{text}");
+    // One case does not wait for bytes, so quantization is not proposed for the run.
+    assert!(!text.contains("Quantize"), "{text}");
+    let html = report_html(&sample.report()).unwrap();
+    assert!(html.contains("data-chart=\"itl-0\"") && html.contains("data-chart=\"itl-1\""));
+    let report = report_md(&sample.report()).unwrap();
+    assert_eq!(
+        report.lines().filter(|line| line.starts_with("| long-512")).count(),
+        1 + 2 + 1,
+        "case, phases, memory: {report}"
+    );
+}
+
+#[test]
 fn a_run_without_anything_still_renders() {
     let mut sample = invalid();
     sample.rows.clear();
