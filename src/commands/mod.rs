@@ -1,5 +1,7 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
+pub mod validate;
+
 use std::path::PathBuf;
 
 /// What every command gets beside its own options.

@@ -85,44 +85,45 @@ pub(super) fn unknown_key(tree: &Value, keys: &[Key], key: &str, origin: &Origin
     }
 }
 
-/// Checks that every key is known and every number in its range.
-pub(super) fn keys_and_ranges(composed: &Composed, keys: &[Key]) -> Result<(), ConfigError> {
-    check_node(composed, keys, &composed.value, "")
+/// Every unknown key and every number outside its range.
+pub(super) fn keys_and_ranges(composed: &Composed, keys: &[Key]) -> Vec<ConfigError> {
+    let mut found = Vec::new();
+    check_node(composed, keys, &composed.value, "", &mut found);
+    found
 }
 
-fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str) -> Result<(), ConfigError> {
-    let origin = || composed.origin(path);
-    if !path.is_empty() {
-        let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
-        match keys::find(keys, path) {
-            Some(key) if !key.kind.admits(node) => {
-                return Err(ConfigError::OutOfRange {
-                    key: path.to_owned(),
-                    value: value_text(path, node),
-                    expected: key.kind.words(),
-                    origin: origin(),
-                });
-            }
-            Some(_) => {}
-            // An element has no entry of its own; its keys have.
-            None if is_element => {}
-            None => return Err(unknown_key(&composed.value, keys, path, &origin())),
+fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str, found: &mut Vec<ConfigError>) {
+    let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
+    match keys::find(keys, path) {
+        // The root, and list elements, have no entry of their own; their keys have.
+        None if path.is_empty() || is_element => {}
+        None => {
+            // What stands below an unknown key is not worth a word of its own.
+            found.push(unknown_key(&composed.value, keys, path, &composed.origin(path)));
+            return;
         }
+        Some(key) if !key.kind.admits(node) => found.push(ConfigError::OutOfRange {
+            key: path.to_owned(),
+            value: value_text(path, node),
+            expected: key.kind.words(),
+            origin: composed.origin(path),
+        }),
+        // A map where something else is expected is a wrong type, which the reader of types tells better.
+        Some(key) if node.is_object() && key.kind != Kind::Section => return,
+        Some(_) => {}
     }
     match node {
         Value::Object(map) => {
-            // A map where something else is expected is a wrong type, which the reader of types tells better.
-            if keys::find(keys, path).is_some_and(|key| key.kind != Kind::Section) {
-                return Ok(());
+            for (key, inner) in map {
+                check_node(composed, keys, inner, &join(path, key), found);
             }
-            map.iter().try_for_each(|(key, inner)| check_node(composed, keys, inner, &join(path, key)))
         }
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .filter(|(_, inner)| inner.is_object())
-            .try_for_each(|(index, inner)| check_node(composed, keys, inner, &join(path, &index.to_string()))),
-        _ => Ok(()),
+        Value::Array(list) => {
+            for (index, inner) in list.iter().enumerate().filter(|(_, inner)| inner.is_object()) {
+                check_node(composed, keys, inner, &join(path, &index.to_string()), found);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -43,16 +43,40 @@ pub struct Composed {
 
 /// Composes the settings of `request.command` and checks that every key is known and every number in its range.
 pub fn compose(request: &ComposeRequest) -> Result<Composed, ConfigError> {
-    let keys = keys::of_command(&request.command);
-    let sources = Sources::new(request.config_dir.as_deref())?;
-    let own_root = if keys.is_some() { None } else { sources.load(&format!("{}.yaml", request.command))? };
-    let root = match own_root {
-        Some(root) => root,
-        None if keys.is_some() => sources
-            .load("config.yaml")?
-            .ok_or_else(|| ConfigError::UnknownCommand { command: request.command.clone() })?,
-        None => return Err(ConfigError::UnknownCommand { command: request.command.clone() }),
+    let (composed, keys) = assemble(request, &[])?;
+    match keys.and_then(|keys| check::keys_and_ranges(&composed, keys).into_iter().next()) {
+        Some(error) => Err(error),
+        None => Ok(composed),
+    }
+}
+
+/// Everything that is wrong with the settings of `request`, instead of the first thing; empty if they can be used.
+///
+/// Each file of `placed` is taken as if it stood at the given path of `configs/`.
+pub fn findings(request: &ComposeRequest, placed: &[(String, PathBuf)]) -> Vec<ConfigError> {
+    let (composed, keys) = match assemble(request, placed) {
+        Ok(assembled) => assembled,
+        Err(error) => return vec![error],
     };
+    let found = keys.map_or_else(Vec::new, |keys| check::keys_and_ranges(&composed, keys));
+    if found.is_empty() && keys.is_some() { composed.stage1().err().into_iter().collect() } else { found }
+}
+
+/// Puts the settings together, and looks up the keys they must have.
+fn assemble(
+    request: &ComposeRequest,
+    placed: &[(String, PathBuf)],
+) -> Result<(Composed, Option<&'static [Key]>), ConfigError> {
+    let unknown = || ConfigError::UnknownCommand { command: request.command.clone() };
+    let keys = keys::of_command(&request.command);
+    let mut sources = Sources::new(request.config_dir.as_deref())?;
+    for (path, file) in placed {
+        sources.place(path, file);
+    }
+    // A command with its own settings has its own root beside `config.yaml`.
+    let root = if keys.is_some() { "config.yaml".to_owned() } else { format!("{}.yaml", request.command) };
+    let root = if root == REGISTRY || root.contains('/') { None } else { sources.load(&root)? };
+    let root = root.ok_or_else(unknown)?;
     let mut composer = Composer {
         sources,
         keys: keys.unwrap_or(&[]),
@@ -62,11 +86,7 @@ pub fn compose(request: &ComposeRequest) -> Result<Composed, ConfigError> {
         provenance: Provenance::default(),
     };
     composer.run(request, &root)?;
-    let composed = Composed { value: composer.value, provenance: composer.provenance };
-    if let Some(keys) = keys {
-        check::keys_and_ranges(&composed, keys)?;
-    }
-    Ok(composed)
+    Ok((Composed { value: composer.value, provenance: composer.provenance }, keys))
 }
 
 /// One line of a defaults list.

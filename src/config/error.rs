@@ -157,6 +157,23 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The file and line (0 for the file as a whole) that the mistake stands in, if it stands in a file.
+    pub fn place(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Syntax { file, line, .. } => Some((file, *line)),
+            Self::File { origin, .. }
+            | Self::UnknownKey { origin, .. }
+            | Self::WrongType { origin, .. }
+            | Self::OutOfRange { origin, .. }
+            | Self::Conflict { origin, .. }
+            | Self::UnknownChoice { origin, .. }
+            | Self::UnsupportedBackend { origin, .. } => match origin {
+                Origin::File { file, line, .. } => Some((file, *line)),
+                Origin::Override { .. } | Origin::Derived(_) => None,
+            },
+            _ => None,
+        }
+    }
     /// What the user can do, one line each.
     pub fn hints(&self) -> Vec<String> {
         let did_you_mean =

@@ -43,11 +43,11 @@ fn refused(overrides: &[&str]) -> String {
 
 /// A directory with these files.
 fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
     for (name, text) in files {
         let path = directory.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("a directory can be made");
+        std::fs::write(path, text).expect("a file can be written");
     }
     directory
 }
