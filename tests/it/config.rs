@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use perfprof::config::compose::{ComposeRequest, Composed, compose};
 use perfprof::config::schema::choice::{DeviceChoice, InferMode, ModelSource, OpsChoice, Switch};
+use perfprof::config::schema::keys::{self, Kind};
 use perfprof::config::schema::stage1::Stage1Config;
 use perfprof::config::{self, ConfigError};
 use perfprof::diagnostics::Failure;
 use perfprof::estimate::format::Format;
+use proptest::prelude::*;
 
 fn request(overrides: &[&str]) -> ComposeRequest {
     ComposeRequest {
@@ -441,4 +443,115 @@ fn composition_is_the_same_every_time_and_the_hash_follows_the_values() {
 fn a_command_without_settings_is_refused() {
     let error = compose(&ComposeRequest { command: "dance".into(), ..request(&[]) }).unwrap_err();
     assert!(matches!(error, ConfigError::UnknownCommand { .. }));
+}
+
+/// The keys with their defaults, as `docs/CONFIG.md` shows them.
+fn key_table() -> String {
+    let root = composed(&["model=null", "hardware=null", "dataset=null", "engine=null", "profiling=null", "run=null"]);
+    let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in keys::STAGE1 {
+        let default = match (key.kind, root.value.pointer(&format!("/{}", key.path.replace('.', "/")))) {
+            (Kind::Section, Some(value)) if value.is_object() => String::new(),
+            (_, Some(value)) => format!("`{}`", perfprof::config::yaml::scalar_text(value)),
+            // Keys of a shape or a case exist only where one is given.
+            (_, None) if key.nullable => "`null`".to_owned(),
+            (Kind::Section, None) => String::new(),
+            (_, None) => "required".to_owned(),
+        };
+        let null = if key.nullable { ", or `null`" } else { "" };
+        table.push_str(&format!(
+            "| `{}` | {}{null} | {default} | {} |\n",
+            key.path,
+            key.kind.words(),
+            key.meaning.replace('|', "\\|")
+        ));
+    }
+    table
+}
+
+/// The groups with their choices, as `docs/CONFIG.md` shows them.
+fn group_table() -> String {
+    let mut table = String::from("| group | choices |\n|---|---|\n");
+    for group in config::catalog(None).expect("the embedded files are sound") {
+        let choices: Vec<String> = group.choices.iter().map(|choice| format!("`{choice}`")).collect();
+        table.push_str(&format!("| `{}` | {} |\n", group.name, choices.join(", ")));
+    }
+    table
+}
+
+#[test]
+fn the_manual_has_every_key_and_every_group() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (name, table) in [("keys", key_table()), ("groups", group_table())] {
+        let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
+        let from = text.find(&begin).unwrap_or_else(|| panic!("no `{begin}`")) + begin.len();
+        let to = text.find(&end).unwrap_or_else(|| panic!("no `{end}`"));
+        if std::env::var_os("PERFPROF_BLESS").is_some() {
+            text.replace_range(from..to, &table);
+            std::fs::write(&path, &text).unwrap();
+        } else {
+            assert_eq!(&text[from..to], table, "run the test with PERFPROF_BLESS=1 to write docs/CONFIG.md again");
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_manual_are_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut seen = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("perfprof stage1 ")) {
+        let command = line.split("  #").next().expect("a line has a beginning");
+        let mut multirun = false;
+        let mut overrides = Vec::new();
+        for word in shell_words(command) {
+            if word == "-m" { multirun = true } else { overrides.push(word) }
+        }
+        let runs = if multirun { config::overrides::expand_multirun(&overrides).unwrap() } else { vec![overrides] };
+        for overrides in runs {
+            compose(&ComposeRequest { overrides, ..request(&[]) })
+                .and_then(|composed| composed.stage1())
+                .unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 10, "only {seen} commands were found");
+}
+
+/// Splits at spaces outside single quotes, as a shell does for the commands of the manual.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.trim().chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().expect("there is always a word").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_overrides_compose_or_are_refused_the_same_way_twice(
+        overrides in prop::collection::vec(
+            prop_oneof![
+                "[+~]{0,2}(model|infer|cases|run|engine|device|repeats|prompt)(\\.[a-z0-9_]{1,12}){0,2}=?[a-z0-9\\[\\]{}:,.'-]{0,12}",
+                "\\PC{0,20}",
+            ],
+            0..4,
+        )
+    ) {
+        let request = ComposeRequest { overrides, ..request(&[]) };
+        let once = || match compose(&request) {
+            Ok(composed) => Ok((composed.to_yaml_with_provenance(), composed.sha256(), composed.stage1().map_err(text_of))),
+            Err(error) => Err(text_of(error)),
+        };
+        prop_assert_eq!(once(), once());
+    }
 }

@@ -56,7 +56,6 @@ fn architecture_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 #[serde(deny_unknown_fields)]
 pub struct FlatRopeScaling {
     /// `linear`, `llama3` or `yarn`.
-    #[serde(alias = "type")]
     pub rope_type: String,
     /// The divisor of the positions or of the long wavelengths.
     pub factor: f64,
@@ -111,7 +110,6 @@ pub struct FlatArchitecture {
     /// Attention sees only the last so many positions.
     pub sliding_window: Option<usize>,
     /// Experts per layer; a dense MLP if left out.
-    #[serde(alias = "num_local_experts")]
     pub num_experts: Option<usize>,
     /// Experts each token is sent to.
     pub num_experts_per_tok: Option<usize>,
