@@ -151,17 +151,43 @@ impl Composed {
             if path == "." {
                 path.clear();
             }
+            let message = error.inner().to_string();
+            if keys::find(keys, &path).is_some_and(|key| key.kind == Kind::Section) {
+                path = self.blamed(&path, &message, keys);
+            }
             let value = tree::get(&self.value, &path);
+            let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
             let expected = match (keys::find(keys, &path), value) {
+                // The message is about this key and others.
+                (Some(_), Some(_)) if message.contains(&format!("`{}`", path.rsplit('.').next().unwrap_or(&path))) => {
+                    message
+                }
                 (Some(key), Some(Value::Number(_) | Value::Bool(_))) if key.kind == Kind::Text => {
                     "expected text: put it in quotes".to_owned()
                 }
-                (Some(key), _) if key.kind != Kind::Section => format!("expected {}", key.kind.words()),
-                _ => error.inner().to_string(),
+                (Some(key), _) if key.kind != Kind::Section || value.is_none() => {
+                    format!("expected {}", key.kind.words())
+                }
+                (None, Some(Value::Object(_)) | None) => message,
+                (None, Some(_)) if is_element && !keys::children(keys, &path).is_empty() => "expected a map".to_owned(),
+                _ => message,
             };
             let value = value.map_or_else(|| "missing".to_owned(), |value| value_text(&path, value));
             ConfigError::WrongType { value, expected, origin: self.origin(&path), key: path }
         })
+    }
+
+    /// The key below `section` that `message` is about: among those it names, one that an override set, else the first.
+    fn blamed(&self, section: &str, message: &str, keys: &[Key]) -> String {
+        let named: Vec<String> = message
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(|name| join(section, name))
+            .filter(|path| keys::find(keys, path).is_some())
+            .collect();
+        let overridden = named.iter().find(|path| matches!(self.origin(path), Origin::Override { .. }));
+        overridden.or(named.first()).cloned().unwrap_or_else(|| section.to_owned())
     }
 
     fn conflict(&self, path: &str, message: impl Into<String>) -> ConfigError {

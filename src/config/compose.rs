@@ -279,8 +279,10 @@ impl Composer {
         if chosen_by_override || !entries.iter().any(|entry| group_of(entry) == Some("model")) {
             return;
         }
-        let given =
-            |value: &Value| value.pointer("/path").or(value.pointer("/hf_id")).is_some_and(|value| !value.is_null());
+        // A section that says where the weights come from describes a whole model, as the record of a run does.
+        let given = |value: &Value| {
+            ["path", "hf_id", "source"].iter().any(|key| value.get(key).is_some_and(|value| !value.is_null()))
+        };
         let by_file =
             run_files.iter().find(|file| file.value.get("model").is_some_and(given)).map(|file| file.origin("model"));
         let by_override = assignments.iter().find(|(parsed, _, _)| {

@@ -331,7 +331,15 @@ fn mistakes_in_overrides_name_the_argument() {
         (vec!["cases.0.prompt=x"], vec!["cases"]),
         (vec!["~prompt"], vec!["no prompt is given"]),
         (vec!["model=null"], vec!["no model is given"]),
-        (vec!["model.architecture.num_key_value_heads=3"], vec!["`model.architecture`", "not a multiple"]),
+        (
+            vec!["model.architecture.num_key_value_heads=3"],
+            vec!["`model.architecture.num_key_value_heads` is `3`", "not a multiple", "override 1"],
+        ),
+        (
+            vec!["model.architecture={hidden_size:64}", "model=null"],
+            vec!["`model.architecture.intermediate_size` is `missing`: expected a whole number"],
+        ),
+        (vec!["cases=[x]"], vec!["`cases.0` is `x`: expected a map"]),
         (vec!["model.architecture.hidden_size=0"], vec!["`model.architecture.hidden_size` is `0`"]),
         (vec!["a=[1"], vec!["`[` is not closed", "character 3"]),
         (vec!["prompt='x"], vec!["quote ' is not closed", "character 8"]),
@@ -424,10 +432,21 @@ fn the_record_says_where_each_value_came_from() {
 
 #[test]
 fn the_record_of_a_run_is_a_run_file() {
-    let first = composed(&["model=synthetic-qwen3-0.6b", "repeats=3", "cases=[{prompt:x}]", "profiling=max"]);
-    let directory = written(&[("config.yaml", &first.to_yaml_with_provenance())]);
-    let second = compose(&with_run(directory.path().join("config.yaml"), &[])).unwrap();
-    assert_eq!(second.stage1().unwrap(), first.stage1().unwrap());
+    for overrides in [
+        vec!["model=synthetic-qwen3-0.6b", "repeats=3", "cases=[{prompt:x}]", "profiling=max"],
+        vec!["model=smollm2", "model.dtype=f32", "engine=fused"],
+        vec!["model=qwen3-0.6b", "run=two_pass"],
+        vec!["model.path=a/b.gguf"],
+        vec![
+            "model=null",
+            "model.architecture={hidden_size:64,intermediate_size:96,num_hidden_layers:2,num_attention_heads:4,vocab_size:300}",
+        ],
+    ] {
+        let first = composed(&overrides);
+        let directory = written(&[("config.yaml", &first.to_yaml_with_provenance())]);
+        let second = compose(&with_run(directory.path().join("config.yaml"), &[])).unwrap();
+        assert_eq!(second.stage1().unwrap(), first.stage1().unwrap(), "{overrides:?}");
+    }
 }
 
 #[test]
