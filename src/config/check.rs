@@ -172,7 +172,7 @@ impl Composed {
                 (None, Some(_)) if is_element && !keys::children(keys, &path).is_empty() => "expected a map".to_owned(),
                 _ => message,
             };
-            let value = value.map_or_else(|| "missing".to_owned(), |value| value_text(&path, value));
+            let value = value.map_or_else(|| "missing".to_owned(), |value| format!("`{}`", value_text(&path, value)));
             ConfigError::WrongType { value, expected, origin: self.origin(&path), key: path }
         })
     }

@@ -12,6 +12,7 @@ use super::ConfigError;
 use super::error::near_matches;
 use super::overrides::{self, Action, Override};
 use super::provenance::{Origin, Provenance, join};
+use super::render::masked_override;
 use super::run_file::RunFile;
 use super::schema::keys::{self, Key};
 use super::sources::{REGISTRY, Source, Sources, aliases};
@@ -122,9 +123,12 @@ impl Composer {
         let mut assignments = Vec::new();
         for (index, argument) in request.overrides.iter().enumerate() {
             let parsed = overrides::parse(argument)?;
-            let origin = Origin::Override { index: index + 1, text: render::masked_override(argument).into() };
+            let origin = Origin::Override { index: index + 1, text: masked_override(argument).into() };
             if parsed.values.len() > 1 {
-                return Err(ConfigError::SeveralValues { argument: argument.clone(), count: parsed.values.len() });
+                return Err(ConfigError::SeveralValues {
+                    argument: masked_override(argument),
+                    count: parsed.values.len(),
+                });
             }
             if !self.choose(&parsed, &origin, argument, &mut entries)? {
                 assignments.push((parsed, origin, argument.as_str()));
@@ -187,7 +191,7 @@ impl Composer {
         };
         if name.as_deref() == Some("") {
             return Err(ConfigError::Override {
-                argument: argument.to_owned(),
+                argument: masked_override(argument),
                 position: argument.chars().count(),
                 message: format!("the name of a file of `configs/{}/` is missing", parsed.key),
             });
@@ -199,13 +203,17 @@ impl Composer {
                 if name.is_some() && name != current {
                     let current = current.as_deref().unwrap_or("null");
                     let message = format!("`{group}` is `{current}`");
-                    return Err(ConfigError::CannotDelete { argument: argument.to_owned(), message, near: Vec::new() });
+                    return Err(ConfigError::CannotDelete {
+                        argument: masked_override(argument),
+                        message,
+                        near: Vec::new(),
+                    });
                 }
                 self.choices.insert(parsed.key.clone(), Choice { name: None, origin: origin.clone() });
             }
             (Action::Delete, None) => {
                 return Err(ConfigError::CannotDelete {
-                    argument: argument.to_owned(),
+                    argument: masked_override(argument),
                     message: format!("no group `{}` is in the defaults list", parsed.key),
                     near: Vec::new(),
                 });
@@ -217,7 +225,7 @@ impl Composer {
                 });
                 let existing = existing.unwrap_or_else(|| origin.clone());
                 return Err(ConfigError::CannotAdd {
-                    argument: argument.to_owned(),
+                    argument: masked_override(argument),
                     key: parsed.key.clone(),
                     existing,
                 });
@@ -425,8 +433,11 @@ impl Composer {
         let known = keys::find(self.keys, key);
         match parsed.action {
             Action::Delete => {
-                let missing =
-                    |message: String, near| ConfigError::CannotDelete { argument: argument.to_owned(), message, near };
+                let missing = |message: String, near| ConfigError::CannotDelete {
+                    argument: masked_override(argument),
+                    message,
+                    near,
+                };
                 let Some(current) = current else {
                     let near = self.near_keys(key);
                     return Err(missing(format!("there is no key `{key}`"), near));
@@ -453,7 +464,11 @@ impl Composer {
             }
             Action::Add if current.is_some() => {
                 let existing = self.provenance.origin(key).cloned().unwrap_or_else(|| origin.clone());
-                return Err(ConfigError::CannotAdd { argument: argument.to_owned(), key: key.to_owned(), existing });
+                return Err(ConfigError::CannotAdd {
+                    argument: masked_override(argument),
+                    key: key.to_owned(),
+                    existing,
+                });
             }
             Action::Set if current.is_none() && known.is_none() => return Err(self.unknown_key(key, origin)),
             _ if known.is_none() && current.is_none() && !self.keys.is_empty() => {

@@ -337,7 +337,7 @@ fn mistakes_in_overrides_name_the_argument() {
         ),
         (
             vec!["model.architecture={hidden_size:64}", "model=null"],
-            vec!["`model.architecture.intermediate_size` is `missing`: expected a whole number"],
+            vec!["`model.architecture.intermediate_size` is missing: expected a whole number"],
         ),
         (vec!["cases=[x]"], vec!["`cases.0` is `x`: expected a map"]),
         (vec!["model.architecture.hidden_size=0"], vec!["`model.architecture.hidden_size` is `0`"]),
@@ -373,6 +373,36 @@ fn additions_and_deletions_do_what_they_say() {
     assert_eq!((cases[1].prompt_tokens, cases[1].prompt.as_deref(), cases[1].new_tokens), (Some(32), None, Some(64)));
     assert_eq!(stage1(&["infer={max_new_tokens:5,top_k:40}"]).infer.top_k, Some(40));
     assert_eq!(stage1(&["infer={max_new_tokens:5}"]).infer.seed, 0, "a map is merged");
+}
+
+#[test]
+fn a_case_has_a_prompt_or_a_length_and_takes_the_rest_from_the_top() {
+    let seen = |overrides: &[&str]| -> Vec<(Option<String>, Option<u32>, Option<u32>)> {
+        let cases = stage1(overrides).effective_cases();
+        cases.into_iter().map(|case| (case.prompt, case.prompt_tokens, case.new_tokens)).collect()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(seen(&["prompt=top", "infer.max_new_tokens=5"]), [(text("top"), None, Some(5))]);
+    assert_eq!(seen(&["prompt=top", "prompt_tokens=9"]), [(None, Some(9), Some(64))]);
+    assert_eq!(
+        seen(&["prompt_tokens=9", "cases=[{prompt:own},{prompt_tokens:3,new_tokens:2},{name:rest}]"]),
+        [(text("own"), None, Some(64)), (None, Some(3), Some(2)), (None, Some(9), Some(64))]
+    );
+}
+
+#[test]
+fn a_secret_is_in_no_message() {
+    for argument in [
+        "api_key=k9k9",
+        "api_key=[k9k9",
+        "api_key=k9k9,k9k9",
+        "+run={api_key:k9k9}",
+        "~api_key=k9k9",
+        "run.api_key=k9k9",
+    ] {
+        let message = refused(&[argument]);
+        assert!(!message.contains("k9k9"), "{argument}: {message}");
+    }
 }
 
 #[test]
@@ -462,6 +492,23 @@ fn composition_is_the_same_every_time_and_the_hash_follows_the_values() {
 fn a_command_without_settings_is_refused() {
     let error = compose(&ComposeRequest { command: "dance".into(), ..request(&[]) }).unwrap_err();
     assert!(matches!(error, ConfigError::UnknownCommand { .. }));
+}
+
+#[test]
+fn a_command_without_types_composes_from_its_own_root() {
+    let directory =
+        written(&[("load.yaml", "defaults:\n  - _self_\n  - load: closed\nbase_url: null\nload:\n  note: mine\n")]);
+    let compose_with = |overrides: &[&str]| {
+        compose(&ComposeRequest { command: "load".into(), ..with_dir(directory.path(), overrides) })
+    };
+    let value = compose_with(&["base_url=http://localhost:8000", "load.max_tokens=5", "+load.extra=1"]).unwrap().value;
+    assert_eq!(value["base_url"], "http://localhost:8000");
+    assert_eq!((&value["load"]["max_tokens"], &value["load"]["note"]), (&5.into(), &"mine".into()));
+    assert_eq!((&value["load"]["arrival"], &value["load"]["extra"]), (&"closed".into(), &1.into()));
+    assert_eq!(compose_with(&["load=open"]).unwrap().value["load"]["arrival"], "poisson");
+    assert!(compose_with(&["~load.note"]).unwrap().value["load"].get("note").is_none());
+    let text = text_of(compose_with(&["load.max_token=5"]).unwrap_err());
+    assert!(text.contains("unknown key `load.max_token`") && text.contains("did you mean `load.max_tokens`"), "{text}");
 }
 
 /// The keys with their defaults, as `docs/CONFIG.md` shows them.
