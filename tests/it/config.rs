@@ -489,6 +489,23 @@ fn composition_is_the_same_every_time_and_the_hash_follows_the_values() {
 }
 
 #[test]
+fn the_grid_of_the_sweep_preset_is_made_of_settings() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/sweep/latency_grid.yaml");
+    let document = config::yaml::read(&path).unwrap().value;
+    let mut arguments: Vec<String> =
+        document["overrides"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+    for (key, values) in document["grid"].as_object().unwrap() {
+        let values: Vec<String> = values.as_array().unwrap().iter().map(ToString::to_string).collect();
+        arguments.push(format!("{key}={}", values.join(",")));
+    }
+    let runs = config::overrides::expand_multirun(&arguments).unwrap();
+    assert_eq!(runs.len(), 12);
+    for overrides in runs {
+        compose(&ComposeRequest { overrides, ..request(&[]) }).unwrap().stage1().unwrap();
+    }
+}
+
+#[test]
 fn a_command_without_settings_is_refused() {
     let error = compose(&ComposeRequest { command: "dance".into(), ..request(&[]) }).unwrap_err();
     assert!(matches!(error, ConfigError::UnknownCommand { .. }));
