@@ -8,6 +8,7 @@ pub mod runs;
 pub mod stage1;
 pub mod wiring;
 pub mod doctor;
+pub mod validate;
 
 use std::path::PathBuf;
 
