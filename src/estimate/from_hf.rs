@@ -55,10 +55,12 @@ pub enum ArchitectureError {
 
 type Result<T> = std::result::Result<T, ArchitectureError>;
 
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers and literals")]
 fn invalid(key: &str, value: impl ToString, reason: impl Into<String>) -> ArchitectureError {
     ArchitectureError::Invalid { key: key.to_owned(), value: value.to_string(), reason: reason.into() }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers and literals")]
 fn unsupported(key: &str, value: impl ToString, reason: impl Into<String>) -> ArchitectureError {
     ArchitectureError::Unsupported { key: key.to_owned(), value: value.to_string(), reason: reason.into() }
 }
