@@ -257,14 +257,11 @@ fn notes(options: &EstimateOptions, context: u64) -> Vec<String> {
     if model.moe.is_some() {
         notes.push("experts are counted as routed evenly".to_owned());
     }
-    if !EXACT_FAMILIES.contains(&model.family.model_type()) {
+    if !model.is_counted_exactly() {
         notes.push(format!("`{}` is counted as a Llama-like decoder of its sizes", model.family.model_type()));
     }
     notes
 }
-
-/// Families whose blocks the closed forms describe exactly.
-const EXACT_FAMILIES: [&str; 7] = ["llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen2_moe", "qwen3_moe"];
 
 fn table(estimate: &Estimate, options: &EstimateOptions) -> String {
     let bytes = |bytes: u64| Bytes(bytes as f64).to_string();
@@ -368,4 +365,73 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mixtral() -> EstimateOptions {
+        let config = include_str!("../../tests/data/hf_configs/mixtral-8x7b.json");
+        EstimateOptions {
+            architecture: Architecture::from_hf_config(&serde_json::from_str(config).unwrap()).unwrap(),
+            name: "mixtral\u{1b}[31m".to_owned(),
+            dtype: Format::Q8_0,
+            kv_dtype: Format::F16,
+            batch: 2,
+            prompt_tokens: 100,
+            new_tokens: 28,
+            peak_flops_per_s: Some(1e14),
+            peak_bytes_per_s: Some(1e12),
+            memory_bytes: Some(64 << 30),
+            power_w: None,
+            price_usd_per_hour: Some(3.6),
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_the_numbers_say() {
+        let options = mixtral();
+        let text = table(&estimate(&options).unwrap(), &options);
+        // Terminal escapes in a name are shown and not obeyed.
+        assert!(
+            text.starts_with("mixtral\\u{1b}[31m: q8_0 weights, f16 KV cache, batch 2, 100 prompt + 28 new tokens\n")
+        );
+        // Six of eight experts idle; 2 sequences · 127 positions · 128 KiB; matrices at 34/32 bytes.
+        for line in [
+            "  active parameters          12,879,925,248\n",
+            "  KV cache per token         128 KiB\n",
+            "  KV cache                   31.8 MiB\n",
+            "  weights                    46.2 GiB\n",
+            "  device memory              64.0 GiB, fits\n",
+            "  energy                     –\n",
+            "note: experts are counted as routed evenly\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        // The columns of the phase table end at the same place.
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("phase ") || line.contains("fill ") || line.contains("decode "))
+            .collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
+    }
+
+    #[test]
+    fn a_family_that_is_not_modelled_exactly_says_so() {
+        let config = serde_json::json!({
+            "model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257,
+        });
+        let options = EstimateOptions { architecture: Architecture::from_hf_config(&config).unwrap(), ..mixtral() };
+        let notes = estimate(&options).unwrap().notes;
+        assert!(notes.iter().any(|note| note.contains("`gpt2` is counted as a Llama-like decoder")), "{notes:?}");
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (8_030_261_248, "8,030,261,248")] {
+            assert_eq!(thousands(number), text);
+        }
+    }
 }

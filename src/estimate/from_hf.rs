@@ -272,6 +272,11 @@ impl Architecture {
         Ok(architecture)
     }
 
+    /// Whether the analytic model describes every block of this family; for others it counts a Llama-like decoder of the same sizes.
+    pub fn is_counted_exactly(&self) -> bool {
+        EXACT.contains(&self.family.model_type())
+    }
+
     /// Refuses shapes that are no decoder: zero or absurd sizes, heads that do not divide. Errors name the `config.json` key.
     pub fn validate(&self) -> Result<()> {
         let sizes = [
