@@ -12,3 +12,5 @@ mod report;
 mod report_sample;
 mod metrics_schema;
 mod record;
+mod estimate;
+mod stats;
