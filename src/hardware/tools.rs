@@ -73,13 +73,14 @@ impl Tool {
     pub fn probe(&self, path: &OsStr, limit: Duration) -> ToolState {
         let Some(file) = find_on_path(self.name, path) else { return ToolState::Missing };
         match output_within(Command::new(&file).arg("--version").env("PATH", path), limit) {
-            Ok(Some(said)) => match version_in(&said, self.says) {
-                Some(version) => ToolState::Found { path: file, version },
-                None => {
+            Ok(Some(said)) => {
+                if let Some(version) = version_in(&said, self.says) {
+                    ToolState::Found { path: file, version }
+                } else {
                     let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
                     ToolState::Unexpected { path: file, said: first.trim().chars().take(120).collect() }
                 }
-            },
+            }
             Ok(None) => ToolState::TimedOut { path: file, limit },
             Err(error) => ToolState::Unexpected { path: file, said: error.to_string() },
         }

@@ -89,7 +89,7 @@ pub fn measure(request: &MeasureRequest) -> Ceilings {
     }
     if request.bandwidth {
         bandwidth::measure(request, threads, share * 2, &mut ceilings);
-        if cfg!(debug_assertions) {
+        if cfg!(all(debug_assertions, not(target_arch = "x86_64"))) {
             ceilings
                 .notes
                 .push("debug build: the measured memory bandwidth is far below what a release build gets".to_owned());
@@ -150,6 +150,6 @@ mod tests {
     #[test]
     fn passes_end_with_the_budget_and_are_never_one() {
         assert_eq!(repeat(Duration::ZERO, || 1.0).len(), 2);
-        assert_eq!(repeat(Duration::from_secs(3600), || 1.0).len(), 64);
+        assert_eq!(repeat(Duration::from_hours(1), || 1.0).len(), 64);
     }
 }
