@@ -499,7 +499,7 @@ fn tool_check(tool: Tool, state: Option<ToolState>, limit: Duration) -> Check {
             Check::new("profilers", tool.name, State::Ok, format!("{version} at {}", path.display()))
         }
         Some(ToolState::Missing) => Check::new("profilers", tool.name, State::Missing, "not on PATH")
-            .advise(format!("{get} and put it on PATH; only {use_} needs it")),
+            .advise(format!("{get} and put it on PATH; needed only for {use_}")),
         Some(ToolState::Unexpected { path, said }) => Check::new(
             "profilers",
             tool.name,

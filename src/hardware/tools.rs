@@ -155,9 +155,9 @@ fn output_within(command: &mut Command, limit: Duration) -> std::io::Result<Opti
 /// Loads the first of `names` that the dynamic linker finds, and gives its name.
 ///
 /// # Errors
-/// What the linker said of the last one.
+/// What the linker said, or which names were not found.
 pub fn load_library(names: &[&str]) -> Result<String, String> {
-    let mut reason = "no name to look for".to_owned();
+    let mut reason = None;
     for name in names {
         let Ok(text) = std::ffi::CString::new(*name) else { continue };
         // SAFETY: `text` is a NUL-terminated string for the length of the call. Loading runs the initialisers of the library; the
@@ -171,10 +171,14 @@ pub fn load_library(names: &[&str]) -> Result<String, String> {
         let message = unsafe { libc::dlerror() };
         if !message.is_null() {
             // SAFETY: as above.
-            reason = unsafe { std::ffi::CStr::from_ptr(message) }.to_string_lossy().into_owned();
+            let message = unsafe { std::ffi::CStr::from_ptr(message) }.to_string_lossy().into_owned();
+            // That a file is not there is said once for all names; a file that is there and cannot be loaded is news.
+            if !message.contains("No such file") {
+                reason.get_or_insert(message);
+            }
         }
     }
-    Err(reason)
+    Err(reason.unwrap_or_else(|| format!("not found: {}", names.join(", "))))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use super::{Ceilings, MeasureRequest, Measured, repeat, timed};
 const LEAST: u64 = 256 << 20;
 /// Largest buffer: more would only make the pass longer.
 const MOST: u64 = 1 << 30;
+/// Words each thread reads in one pass: some milliseconds of work.
+const WINDOW: usize = (32 << 20) / 8;
 
 /// Bytes the buffer should have: four times the last-level cache, within bounds and a quarter of the memory that can be had.
 fn buffer_bytes(last_level_cache: Option<u64>, available: Option<u64>) -> u64 {
@@ -133,24 +135,46 @@ pub(super) fn measure(request: &MeasureRequest, threads: u32, budget: Duration, 
     ceilings.notes.extend(cache_note(bytes, request.last_level_cache_bytes));
     let budget = budget.saturating_sub(began.elapsed());
     let mebibytes = bytes >> 20;
+    // A pass is a window that a core reads within its slice of time on a busy machine. The windows go round the whole buffer, so
+    // each has left the cache before its turn comes again.
+    let mut turn = 0;
     let rates = repeat(budget / 2, || {
-        bytes as f64 / timed(parts.iter().map(|part| &**part).collect(), |part: &[u64]| read(part))
+        let windows: Vec<&[u64]> = parts.iter().map(|part| &part[window(part.len(), turn)]).collect();
+        turn += 1;
+        let read_bytes = windows.iter().map(|part| part.len() * 8).sum::<usize>();
+        read_bytes as f64 / timed(windows, |part: &[u64]| read(part))
     });
     ceilings.read_bytes_per_s =
         Measured::best_of(&rates, format!("{threads} thread(s) reading a buffer of {mebibytes} MiB"));
-    let moved = parts.iter().map(|part| part.len() / 2 * 2 * 8).sum::<usize>() as f64;
     let rates = repeat(budget / 2, || {
-        let halves = parts.iter_mut().map(|part| part.split_at_mut(part.len() / 2)).collect();
+        let halves: Vec<(&mut [u64], &mut [u64])> = parts
+            .iter_mut()
+            .map(|part| {
+                let range = window(part.len(), turn);
+                let middle = range.len() / 2;
+                part[range].split_at_mut(middle)
+            })
+            .collect();
+        turn += 1;
+        let moved = halves.iter().map(|(from, _)| from.len() * 8 * 2).sum::<usize>();
         let seconds = timed(halves, |(from, to): (&mut [u64], &mut [u64])| {
             to[..from.len()].copy_from_slice(black_box(from));
             black_box(to);
         });
-        moved / seconds
+        moved as f64 / seconds
     });
     ceilings.copy_bytes_per_s = Measured::best_of(
         &rates,
-        format!("{threads} thread(s) copying {} MiB, bytes read plus bytes written", mebibytes / 2),
+        format!("{threads} thread(s) copying within a buffer of {mebibytes} MiB, bytes read plus bytes written"),
     );
+}
+
+/// The part of `words` that is read in pass number `turn`.
+fn window(words: usize, turn: usize) -> std::ops::Range<usize> {
+    let length = words.min(WINDOW);
+    let windows = words.checked_div(length).unwrap_or(1).max(1);
+    let begin = turn % windows * length;
+    begin..begin + length
 }
 
 #[cfg(test)]
@@ -166,6 +190,14 @@ mod tests {
         assert_eq!(cache_note(400 << 20, Some(100 << 20)), None);
         assert_eq!(cache_note(100 << 20, None), None);
         assert!(cache_note(1 << 30, Some(300 << 20)).unwrap().contains("300 MiB"));
+    }
+
+    #[test]
+    fn windows_go_round_the_whole_part() {
+        assert_eq!(window(10, 0), 0..10);
+        assert_eq!(window(0, 3), 0..0);
+        let turns: Vec<usize> = (0..4).map(|turn| window(3 * WINDOW + 5, turn).start / WINDOW).collect();
+        assert_eq!(turns, [0, 1, 2, 0]);
     }
 
     #[test]

@@ -98,11 +98,11 @@ pub fn measure(request: &MeasureRequest) -> Ceilings {
     ceilings
 }
 
-/// Repeats `pass` (which gives a rate) until `budget` is over, at least twice and at most 64 times.
+/// Repeats `pass` (which gives a rate) until `budget` is over, at least twice and at most 256 times.
 fn repeat(budget: Duration, mut pass: impl FnMut() -> f64) -> Vec<f64> {
     let began = Instant::now();
     let mut rates = Vec::new();
-    while rates.len() < 2 || (began.elapsed() < budget && rates.len() < 64) {
+    while rates.len() < 2 || (began.elapsed() < budget && rates.len() < 256) {
         rates.push(pass());
     }
     rates
@@ -150,6 +150,6 @@ mod tests {
     #[test]
     fn passes_end_with_the_budget_and_are_never_one() {
         assert_eq!(repeat(Duration::ZERO, || 1.0).len(), 2);
-        assert_eq!(repeat(Duration::from_hours(1), || 1.0).len(), 64);
+        assert_eq!(repeat(Duration::from_hours(1), || 1.0).len(), 256);
     }
 }
