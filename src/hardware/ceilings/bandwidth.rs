@@ -4,14 +4,14 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Ceilings, MeasureRequest, Measured, repeat, timed};
+use super::{Ceilings, MeasureRequest, Measured, Statistic, sustain};
 
 /// Least buffer: past the last-level cache of most machines.
 const LEAST: u64 = 256 << 20;
 /// Largest buffer: more would only make the pass longer.
 const MOST: u64 = 1 << 30;
-/// Words each thread reads in one pass: some milliseconds of work.
-const WINDOW: usize = (32 << 20) / 8;
+/// Words a thread reads in one pass: about a millisecond of work.
+const WINDOW: usize = (8 << 20) / 8;
 
 /// Bytes the buffer should have: four times the last-level cache, within bounds and a quarter of the memory that can be had.
 fn buffer_bytes(last_level_cache: Option<u64>, available: Option<u64>) -> u64 {
@@ -115,12 +115,16 @@ pub(super) fn measure(request: &MeasureRequest, threads: u32, budget: Duration, 
     // Getting memory from a busy machine takes seconds. Half of the time is for that; then the buffer is what there is by then.
     let least = (LEAST / 8) as usize / threads as usize;
     let usable = AtomicUsize::new(chunk);
-    timed(buffer.chunks_mut(chunk).collect(), |part: &mut [u64]| {
-        let length = part.len();
-        let touched = touch_until(part, least, began + budget / 2);
-        // The last part may be shorter than the others; only one that was cut short limits them.
-        if touched < length {
-            usable.fetch_min(touched, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for part in buffer.chunks_mut(chunk) {
+            let usable = &usable;
+            scope.spawn(move || {
+                let touched = touch_until(part, least, began + budget / 2);
+                // The last part may be shorter than the others; only one that was cut short limits them.
+                if touched < part.len() {
+                    usable.fetch_min(touched, Ordering::Relaxed);
+                }
+            });
         }
     });
     let usable = usable.into_inner();
@@ -133,39 +137,36 @@ pub(super) fn measure(request: &MeasureRequest, threads: u32, budget: Duration, 
         .collect();
     let bytes = parts.iter().map(|part| part.len() * 8).sum::<usize>() as u64;
     ceilings.notes.extend(cache_note(bytes, request.last_level_cache_bytes));
-    let budget = budget.saturating_sub(began.elapsed());
+    // What is left, and a quarter at least: two passes would say little.
+    let budget = budget.saturating_sub(began.elapsed()).max(budget / 4);
     let mebibytes = bytes >> 20;
-    // A pass is a window that a core reads within its slice of time on a busy machine. The windows go round the whole buffer, so
-    // each has left the cache before its turn comes again.
-    let mut turn = 0;
-    let rates = repeat(budget / 2, || {
-        let windows: Vec<&[u64]> = parts.iter().map(|part| &part[window(part.len(), turn)]).collect();
-        turn += 1;
-        let read_bytes = windows.iter().map(|part| part.len() * 8).sum::<usize>();
-        read_bytes as f64 / timed(windows, |part: &[u64]| read(part))
+    // The windows go round the whole part, so each has left the cache before its turn comes again.
+    let rates = sustain(parts.iter().map(|part| &**part).collect(), budget / 2, |part: &mut &[u64], turn| {
+        let words = &part[window(part.len(), turn)];
+        read(words);
+        (words.len() * 8) as f64
     });
-    ceilings.read_bytes_per_s =
-        Measured::best_of(&rates, format!("{threads} thread(s) reading a buffer of {mebibytes} MiB"));
-    let rates = repeat(budget / 2, || {
-        let halves: Vec<(&mut [u64], &mut [u64])> = parts
-            .iter_mut()
-            .map(|part| {
-                let range = window(part.len(), turn);
-                let middle = range.len() / 2;
-                part[range].split_at_mut(middle)
-            })
-            .collect();
-        turn += 1;
-        let moved = halves.iter().map(|(from, _)| from.len() * 8 * 2).sum::<usize>();
-        let seconds = timed(halves, |(from, to): (&mut [u64], &mut [u64])| {
-            to[..from.len()].copy_from_slice(black_box(from));
-            black_box(to);
-        });
-        moved as f64 / seconds
-    });
-    ceilings.copy_bytes_per_s = Measured::best_of(
+    ceilings.read_bytes_per_s = Measured::of(
         &rates,
-        format!("{threads} thread(s) copying within a buffer of {mebibytes} MiB, bytes read plus bytes written"),
+        Statistic::Median,
+        format!("{threads} thread(s) reading a buffer of {mebibytes} MiB, median pass of each"),
+    );
+    #[expect(clippy::mut_mut, reason = "the state of a pass is itself a borrowed part")]
+    let rates =
+        sustain(parts.iter_mut().map(|part| &mut **part).collect(), budget / 2, |part: &mut &mut [u64], turn| {
+            let range = window(part.len(), turn);
+            let middle = range.len() / 2;
+            let (from, to) = part[range].split_at_mut(middle);
+            to[..middle].copy_from_slice(black_box(from));
+            black_box(to);
+            (middle * 8 * 2) as f64
+        });
+    ceilings.copy_bytes_per_s = Measured::of(
+        &rates,
+        Statistic::Median,
+        format!(
+            "{threads} thread(s) copying within a buffer of {mebibytes} MiB, bytes read plus bytes written, median pass of each"
+        ),
     );
 }
 

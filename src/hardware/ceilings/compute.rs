@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Measured, repeat, timed};
+use super::{Measured, Statistic, sustain};
 use crate::estimate::format::Format;
 
 /// A loop that can be timed.
@@ -266,25 +266,32 @@ pub(super) fn measure(format: Format, threads: u32, budget: Duration) -> (Option
 const WIDENED: &str = ", to which the format is widened";
 
 fn measure_kernel(kernel: Kernel, how: &str, threads: u32, budget: Duration) -> Option<Measured> {
-    // One pass lasts some milliseconds: long against the start of threads, and short enough to fall between two interruptions.
-    let mut count = 1u64 << 12;
-    let pass_s = (budget.as_secs_f64() / 32.0).clamp(0.001, 0.005);
+    // One pass lasts about a millisecond: long against reading the clock, short against a slice of time of the scheduler.
+    let mut count = 1u64 << 8;
     loop {
         let began = Instant::now();
         (kernel.run)(count);
-        let elapsed = began.elapsed().as_secs_f64();
-        if elapsed >= pass_s / 4.0 || count >= 1 << 40 {
-            count = ((count as f64 * pass_s / elapsed.max(1e-9)) as u64).max(1);
+        let elapsed = began.elapsed();
+        if elapsed >= PASS / 4 || count >= 1 << 40 {
+            count = ((count as f64 * PASS.as_secs_f64() / elapsed.as_secs_f64().max(1e-9)) as u64).max(1);
             break;
         }
         count *= 4;
     }
-    let rates = repeat(budget, || {
-        let seconds = timed((0..threads).collect(), |_: u32| (kernel.run)(count));
-        (kernel.operations * count * u64::from(threads)) as f64 / seconds
+    let operations = (kernel.operations * count) as f64;
+    let rates = sustain(vec![(); threads as usize], budget, |(), _| {
+        (kernel.run)(count);
+        operations
     });
-    Measured::best_of(&rates, format!("{threads} thread(s) of {} in registers{how}", kernel.what))
+    Measured::of(
+        &rates,
+        Statistic::Best,
+        format!("{threads} thread(s) of {} in registers{how}, best pass of each", kernel.what),
+    )
 }
+
+/// How long one pass should last.
+const PASS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
