@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::memory;
 use crate::estimate::format::Format;
 
 /// A measured ceiling.
@@ -94,7 +95,8 @@ pub struct MeasureRequest {
     pub available_bytes: Option<u64>,
 }
 
-/// Measures. Fewer passes than two in the budget are still two: one alone says nothing about its spread.
+/// Measures. Fewer passes than two in the budget are still two: one alone says nothing about its spread. Measuring bandwidth sets
+/// back the peak memory of the process where that is possible ([`memory::reset_peak`]): measure before a model is loaded.
 pub fn measure(request: &MeasureRequest) -> Ceilings {
     let mut ceilings = Ceilings::default();
     let threads = request.threads.max(1);
@@ -109,6 +111,12 @@ pub fn measure(request: &MeasureRequest) -> Ceilings {
     }
     if request.bandwidth {
         bandwidth::measure(request, threads, share * 2, &mut ceilings);
+        // The buffer must not count as memory of the run that follows.
+        if memory::reset_peak().is_err() {
+            ceilings
+                .notes
+                .push("the buffer of the bandwidth measurement counts in the peak memory of this process".to_owned());
+        }
         if cfg!(all(debug_assertions, not(target_arch = "x86_64"))) {
             ceilings
                 .notes
