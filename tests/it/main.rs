@@ -1,4 +1,5 @@
 //! One integration-test binary, a module per subject.
 
 mod loader;
+mod stock;
 mod tokenizer;
