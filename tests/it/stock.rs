@@ -1,5 +1,7 @@
 //! Families that run through candle's own modules, on small checkpoints written here.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{self, Value as GgufValue};
@@ -58,13 +60,12 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     assert!(scale > 0.0 && worst <= 1e-4 * scale, "{what}: off by {worst} of {scale}");
 }
 
+/// A module called directly: token ids to logits.
+type Forward = Box<dyn FnMut(&Tensor) -> Result<Tensor>>;
+
 /// Builds `full` (candle's own type needs every key) into a checkpoint whose `config.json` leaves out what `omitted` names, then compares the
 /// engine's logits with those of the module called directly, whole prompt and token by token, before and after a reset.
-fn check_family(
-    full: &Value,
-    omitted: &[&str],
-    make: &dyn Fn(&Value, VarBuilder<'_>) -> Result<Box<dyn FnMut(&Tensor) -> Result<Tensor>>>,
-) {
+fn check_family(full: &Value, omitted: &[&str], make: &dyn Fn(&Value, VarBuilder<'_>) -> Result<Forward>) {
     let family = full["model_type"].as_str().unwrap().to_owned();
     let directory = TempDir::new().unwrap();
     let weights = VarMap::new();
@@ -322,7 +323,7 @@ fn what_candle_would_misread_is_refused() {
     assert!(unknown.contains("`quux`") && unknown.contains("gemma2") && unknown.contains("phi3"), "{unknown}");
     let scaled = say(|config| {
         config["rope_parameters"] =
-            json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 })
+            json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
     });
     assert!(scaled.contains("yarn"), "{scaled}");
     let wrong_shape = say(|config| config["intermediate_size"] = 40.into());

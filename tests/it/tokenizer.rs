@@ -1,5 +1,7 @@
 //! Tokenizers against llama.cpp's own results.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+
 use std::path::{Path, PathBuf};
 
 use perfprof::engine::loader::tokenizer_source;
