@@ -14,6 +14,7 @@ pub mod trace;
 
 pub mod analysis;
 pub mod commands;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod hardware;

@@ -1,8 +1,18 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
 pub mod estimate;
+pub mod interrupt;
+pub mod render;
+pub mod report;
+pub mod runs;
+pub mod stage1;
+pub mod wiring;
+pub mod doctor;
 
 use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::diagnostics::{ExitStatus, Failure};
 
 /// What every command gets beside its own options.
 #[derive(Debug, Clone)]
@@ -15,4 +25,41 @@ pub struct Context {
     pub config_dir: Option<PathBuf>,
     /// Where run directories are made (`--output-root`, else `./tmp`).
     pub output_root: PathBuf,
+    /// When to colour what goes to stdout.
+    pub color: ColorChoice,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Context {
+    /// Whether to colour a stream that is a terminal or not.
+    pub fn color(&self, terminal: bool) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+    /// Columns of the terminal; 100 where there is none.
+    pub fn width(&self) -> usize {
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        columns.filter(|columns| *columns >= 40).unwrap_or(100)
+    }
+}
+
+/// A configuration error as a failure with its hints.
+pub(crate) fn config_failure(error: ConfigError) -> Failure {
+    let hints = error.hints();
+    let failure = Failure::new(ExitStatus::Usage, error.to_string());
+    hints.into_iter().fold(failure, Failure::hint)
 }

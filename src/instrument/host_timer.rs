@@ -1,1 +1,181 @@
-//! Host clock behind the [`super::observer::Observer`] trait.
+//! The host clock behind the [`Observer`] trait: right for the CPU, where an operator has ended when its call returns.
+//!
+//! Recording one span costs two reads of the monotonic clock and one push into memory set aside before; everything else (names, costs,
+//! parents) is worked out after the repeat, in [`HostTimer::append_to`].
+
+use std::time::Instant;
+
+use super::observer::{Observer, Phase, Span};
+use crate::estimate::format::Format;
+use crate::estimate::operator::Cost;
+use crate::trace::timeline::{NONE, SpanKind, SpanRow, Timeline};
+
+/// One recorded span; `parent` is the record it opened in.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    span: Span,
+    start_ns: u64,
+    end_ns: u64,
+    parent: u32,
+}
+
+/// Records phases, and operators if asked to.
+#[derive(Debug)]
+pub struct HostTimer {
+    operators: bool,
+    origin: Instant,
+    records: Vec<Record>,
+    open: Vec<u32>,
+}
+
+impl HostTimer {
+    /// A timer with room for `capacity` spans; `operators` turns layer, module and operator spans on.
+    pub fn new(operators: bool, capacity: usize) -> Self {
+        let mut records = Vec::new();
+        // Touch the memory now: a page fault inside a span would be booked to the operator.
+        records.resize(capacity, Record { span: Span::Phase(Phase::Prefill, 0), start_ns: 0, end_ns: 0, parent: NONE });
+        records.clear();
+        Self { operators, origin: Instant::now(), records, open: Vec::with_capacity(8) }
+    }
+
+    /// Forgets what was recorded and starts its clock anew.
+    pub fn restart(&mut self, operators: bool) {
+        self.operators = operators;
+        self.records.clear();
+        self.open.clear();
+        self.origin = Instant::now();
+    }
+
+    /// Spans recorded so far.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True before the first span.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn now(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+
+    /// Appends the recorded spans to `timeline` as repeat `repeat`, shifted by `offset_ns`.
+    ///
+    /// `activation` is the format of activations, from which operator bytes are counted. A span that never ended is left out with its
+    /// children.
+    pub fn append_to(&self, timeline: &mut Timeline, repeat: u32, offset_ns: u64, activation: Format) {
+        let mut rows: Vec<u32> = Vec::with_capacity(self.records.len());
+        // Phase, step and layer are inherited from the enclosing spans.
+        let mut context: Vec<(Phase, u32, u32)> = Vec::with_capacity(self.records.len());
+        for record in &self.records {
+            let inherited =
+                if record.parent == NONE { (Phase::Prefill, 0, NONE) } else { context[record.parent as usize] };
+            let lost_parent = record.parent != NONE && rows[record.parent as usize] == NONE;
+            let (kind, name, own, class, shape, cost, model_compute) = match record.span {
+                Span::Phase(phase, step) => {
+                    (SpanKind::Phase, phase.name(), (phase, step, NONE), None, String::new(), Cost::default(), false)
+                }
+                Span::Layer(layer) => {
+                    let own = (inherited.0, inherited.1, layer);
+                    (SpanKind::Layer, "layer", own, None, String::new(), Cost::default(), false)
+                }
+                Span::Module(module) => {
+                    (SpanKind::Module, module.name(), inherited, None, String::new(), Cost::default(), false)
+                }
+                Span::Operator(module, operator) => (
+                    SpanKind::Operator,
+                    module.name(),
+                    inherited,
+                    Some(operator.class()),
+                    operator.shape_text(),
+                    operator.cost(activation),
+                    operator.is_model_compute(),
+                ),
+            };
+            context.push(own);
+            if record.end_ns < record.start_ns || lost_parent {
+                rows.push(NONE);
+                continue;
+            }
+            let parent = if record.parent == NONE { NONE } else { rows[record.parent as usize] };
+            rows.push(timeline.push_span(SpanRow {
+                start_ns: record.start_ns + offset_ns,
+                end_ns: record.end_ns + offset_ns,
+                kind,
+                name,
+                parent,
+                repeat,
+                phase: own.0.name(),
+                step: own.1,
+                layer: own.2,
+                class,
+                shape: &shape,
+                cost,
+                model_compute,
+            }));
+        }
+    }
+}
+
+impl Observer for HostTimer {
+    fn wants_operators(&self) -> bool {
+        self.operators
+    }
+    fn begin(&mut self, span: Span) {
+        let parent = self.open.last().copied().unwrap_or(NONE);
+        self.open.push(self.records.len() as u32);
+        // The clock is read last, so that the bookkeeping is outside the span. An end before the start marks an open span.
+        self.records.push(Record { span, start_ns: u64::MAX, end_ns: 0, parent });
+        let now = self.now();
+        if let Some(record) = self.records.last_mut() {
+            record.start_ns = now;
+        }
+    }
+    fn end(&mut self) {
+        let now = self.now();
+        if let Some(record) = self.open.pop().and_then(|index| self.records.get_mut(index as usize)) {
+            record.end_ns = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::operator::Operator;
+    use crate::instrument::observer::Module;
+
+    #[test]
+    fn spans_inherit_phase_step_and_layer_and_know_their_parents() {
+        let mut timer = HostTimer::new(true, 16);
+        timer.begin(Span::Phase(Phase::Decode, 3));
+        timer.begin(Span::Layer(7));
+        timer.begin(Span::Module(Module::Mlp));
+        timer.begin(Span::Operator(Module::ActFn, Operator::SiluMul { rows: 1, width: 4 }));
+        for _ in 0..4 {
+            timer.end();
+        }
+        let mut timeline = Timeline::default();
+        timer.append_to(&mut timeline, 5, 1_000, Format::F32);
+        let spans = &timeline.spans;
+        assert_eq!(spans.len(), 4);
+        assert_eq!(spans.parent, [NONE, 0, 1, 2]);
+        assert_eq!((spans.step[3], spans.layer[3], spans.repeat[3]), (3, 7, 5));
+        assert_eq!(timeline.strings.get(spans.phase[3]), "decode");
+        assert_eq!(spans.cost[3].activation_bytes, 3 * 4 * 4);
+        assert!(spans.start_ns[0] >= 1_000);
+        assert!((1..4).all(|i| spans.start_ns[i] >= spans.start_ns[i - 1] && spans.end_ns[i] <= spans.end_ns[i - 1]));
+    }
+
+    #[test]
+    fn a_span_that_never_ended_is_left_out() {
+        let mut timer = HostTimer::new(true, 4);
+        timer.begin(Span::Phase(Phase::Prefill, 0));
+        timer.end();
+        timer.begin(Span::Phase(Phase::Decode, 1));
+        let mut timeline = Timeline::default();
+        timer.append_to(&mut timeline, 0, 0, Format::F32);
+        assert_eq!(timeline.spans.len(), 1);
+    }
+}

@@ -54,8 +54,8 @@ pub struct ModelBlock {
     pub source: String,
     /// Its shape.
     pub architecture: Architecture,
-    /// Parameters.
-    pub parameters: u64,
+    /// Parameters; null for models that candle-transformers loads itself.
+    pub parameters: Option<u64>,
     /// Bytes of all weights in memory.
     pub weights_bytes: u64,
     /// Bytes of weights by format name.

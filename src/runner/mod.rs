@@ -1,1 +1,9 @@
-//! Runs work repeatedly and turns it into rows.
+//! Runs work repeatedly and turns it into rows, and rows into a summary.
+//!
+//! Prints nothing and writes no file: rows and events go to the caller as they come.
+
+pub mod assemble;
+pub mod assumptions;
+pub mod cases;
+pub mod stage1;
+pub mod summary;

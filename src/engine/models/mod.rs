@@ -1,5 +1,7 @@
 //! Models behind one trait: our instrumented decoder, and candle-transformers' modules for other families.
 
+pub mod decoder;
+pub mod rope;
 pub mod stock;
 
 use candle_core::{Result, Tensor};

@@ -1,0 +1,260 @@
+//! The command line: it declares, and turns its arguments into the options of the commands. Nothing else knows clap.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::commands::report::ReportOptions;
+use crate::commands::runs::RunsAction;
+use crate::commands::stage1::Stage1Options;
+use crate::commands::{ColorChoice, Context, estimate, report, runs, stage1};
+use crate::diagnostics::ExitStatus;
+
+/// Profiles LLM inference: prefill and decode, operators, MFU and MBU.
+///
+/// Settings are given as `key=value` after the command, e.g. `perfprof stage1 model=smollm2 repeats=3`. `perfprof stage1 --print-config` shows
+/// all of them with where each value comes from.
+#[derive(Debug, Parser)]
+#[command(name = "perfprof", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct GlobalArgs {
+    /// Print machine-readable JSON on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Directory whose configs stand before the embedded ones [default: ./configs if it exists].
+    #[arg(long, global = true, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Where run directories are made.
+    #[arg(long, global = true, value_name = "DIR", default_value = "tmp")]
+    output_root: PathBuf,
+    /// Say more on stderr (-v info, -vv debug, -vvv trace).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say less on stderr: no progress, errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = ColorArg::Auto)]
+    color: ColorArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Profile a model in process: phases, operators, MFU and MBU, into a run directory.
+    Stage1(Stage1Args),
+    /// What a model must compute and move, from its architecture alone.
+    Estimate(EstimateArgs),
+    /// What this machine can do, and what keeps it from doing more.
+    Doctor,
+    /// List, show, verify and tag runs.
+    Runs(RunsArgs),
+    /// Check configuration files and settings without running anything.
+    Validate(ValidateArgs),
+    /// Rebuild the reports of runs from the rows on disk.
+    Report(ReportArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, Args)]
+struct Stage1Args {
+    /// Settings as `key=value`, `group=name`, `+key=value` or `~key`.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// A run file with `model`, `backend`, `warmup`, `repeats` and `cases`.
+    #[arg(short = 'c', long, value_name = "FILE")]
+    run_config: Option<PathBuf>,
+    /// Run every combination of values given as `key=1,2,3`.
+    #[arg(short, long)]
+    multirun: bool,
+    /// Print the settings with their origins and run nothing.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct EstimateArgs {
+    /// Settings as for `stage1`: `model=`, `batch=`, `prompt_tokens=`, `infer.max_new_tokens=`, `hardware.…=`.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct RunsArgs {
+    #[command(subcommand)]
+    action: Option<RunsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// List runs, newest first.
+    List {
+        /// Only runs of this command.
+        #[arg(long)]
+        command: Option<String>,
+        /// Only runs with this status.
+        #[arg(long)]
+        status: Option<String>,
+        /// At most so many; 0 for all.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show one run and its files.
+    Show {
+        /// Id, beginning of an id, path, tag, `latest` or `latest:COMMAND`.
+        run: String,
+    },
+    /// Compare the files of a run with its manifest.
+    Verify {
+        /// As for `show`.
+        run: String,
+    },
+    /// Give a run a name.
+    Tag {
+        /// As for `show`.
+        run: String,
+        /// The name; empty takes it away.
+        tag: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    /// Files to check.
+    files: Vec<PathBuf>,
+    /// Settings to compose and check.
+    #[arg(short, long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// Runs by id, beginning of an id, path, tag, `latest` or `latest:COMMAND`.
+    #[arg(required = true)]
+    runs: Vec<String>,
+    /// Leave damaged rows out (and say so) instead of refusing.
+    #[arg(long)]
+    salvage: bool,
+}
+
+/// What `main` needs before anything runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Verbosity {
+    /// Number of `-v`.
+    pub verbose: u8,
+    /// `-q`.
+    pub quiet: bool,
+}
+
+impl Cli {
+    /// How much to log.
+    pub fn verbosity(&self) -> Verbosity {
+        Verbosity { verbose: self.global.verbose, quiet: self.global.quiet }
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What the command returns.
+    pub fn run(self, stderr_is_terminal: bool) -> anyhow::Result<ExitStatus> {
+        let global = self.global;
+        let local_configs = PathBuf::from("configs");
+        let context = Context {
+            json: global.json,
+            progress: stderr_is_terminal && !global.quiet,
+            config_dir: global.config_dir.or_else(|| local_configs.is_dir().then_some(local_configs)),
+            output_root: global.output_root,
+            color: match global.color {
+                ColorArg::Auto => ColorChoice::Auto,
+                ColorArg::Always => ColorChoice::Always,
+                ColorArg::Never => ColorChoice::Never,
+            },
+        };
+        match self.command {
+            Command::Stage1(args) => {
+                let options = Stage1Options {
+                    overrides: args.overrides,
+                    run_config: args.run_config,
+                    multirun: args.multirun,
+                    print_config: args.print_config,
+                };
+                stage1::run(&options, &context)
+            }
+            Command::Estimate(args) => {
+                let options = crate::commands::wiring::estimate_options(&args.overrides, &context)?;
+                estimate::run(&options, &context)
+            }
+            Command::Doctor => anyhow::bail!("pending"),
+            Command::Runs(args) => {
+                let list = RunsCommand::List { command: None, status: None, limit: 20 };
+                let action = match args.action.unwrap_or(list) {
+                    RunsCommand::List { command, status, limit } => RunsAction::List { command, status, limit },
+                    RunsCommand::Show { run } => RunsAction::Show { run },
+                    RunsCommand::Verify { run } => RunsAction::Verify { run },
+                    RunsCommand::Tag { run, tag } => RunsAction::Tag { run, tag },
+                };
+                runs::run(&action, &context)
+            }
+            Command::Validate(args) => {
+                anyhow::bail!("pending {args:?}")
+            }
+            Command::Report(args) => report::run(&ReportOptions { runs: args.runs, salvage: args.salvage }, &context),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "perfprof", &mut std::io::stdout());
+                Ok(ExitStatus::Success)
+            }
+            Command::Man => {
+                manual(&mut std::io::stdout())?;
+                Ok(ExitStatus::Success)
+            }
+        }
+    }
+}
+
+/// The manual: one page for the program and one for each command, one after the other.
+fn manual(out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for sub in command.get_subcommands() {
+        clap_mangen::Man::new(sub.clone()).title(format!("perfprof-{}", sub.get_name())).render(out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["perfprof", "stage1", "repeats=3", "--json", "~x", "+y=1", "-vv"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.verbosity().verbose, 2);
+        let Command::Stage1(args) = cli.command else { panic!("stage1") };
+        assert_eq!(args.overrides, ["repeats=3", "~x", "+y=1"]);
+    }
+}

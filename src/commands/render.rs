@@ -1,0 +1,139 @@
+//! Derives every summary of a stage1 run from its rows, spans and context on disk, and writes them.
+
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Context;
+use crate::analysis::phases::step_durations;
+use crate::diagnostics::{ExitStatus, Failure};
+use crate::record::metrics::Stage1Metrics;
+use crate::record::reader::{self, METRICS_FILE};
+use crate::record::rows::{RepeatRow, RowStatus};
+use crate::record::run_dir::rfc3339;
+use crate::record::{RecordError, atomic};
+use crate::report::model::{AssumptionSection, Stage1Report, StepSpan};
+use crate::runner::assumptions;
+use crate::runner::summary::{Ending, summarize};
+use crate::trace::timeline::Timeline;
+
+/// A summary with what it was made from.
+#[derive(Debug)]
+pub struct Rendered {
+    /// `metrics.json`.
+    pub metrics: Stage1Metrics,
+    /// The rows.
+    pub rows: Vec<RepeatRow>,
+    assumptions: Vec<AssumptionSection>,
+    steps: Vec<StepSpan>,
+    generated_at: String,
+    environment: Value,
+}
+
+impl Rendered {
+    fn report(&self) -> Stage1Report<'_> {
+        Stage1Report {
+            metrics: &self.metrics,
+            rows: &self.rows,
+            assumptions: &self.assumptions,
+            steps: &self.steps,
+            generated_at: &self.generated_at,
+            environment: &self.environment,
+        }
+    }
+}
+
+/// The phase timeline of one repeat: the first with spans, else the first that ended well.
+fn steps(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<StepSpan> {
+    let spans = |phase: &str| {
+        let all = step_durations(timeline, phase);
+        let repeat = all.iter().map(|step| step.repeat).min();
+        all.into_iter().filter(move |step| Some(step.repeat) == repeat).map({
+            let phase = phase.to_owned();
+            move |step| StepSpan {
+                phase: phase.clone(),
+                step: step.step,
+                start_ns: step.start_ns,
+                end_ns: step.start_ns + step.duration_ns,
+            }
+        })
+    };
+    let recorded: Vec<StepSpan> = spans("prefill").chain(spans("decode")).collect();
+    if !recorded.is_empty() {
+        return recorded;
+    }
+    let Some(row) = rows.iter().find(|row| row.status == RowStatus::Ok) else { return Vec::new() };
+    let ns = |ms: f64| (ms * 1e6) as u64;
+    let mut end_ns = ns(row.prefill_ms.unwrap_or(0.0));
+    let mut all = vec![StepSpan { phase: "prefill".to_owned(), step: 0, start_ns: 0, end_ns }];
+    for (index, gap) in row.itl_ms.iter().enumerate() {
+        let start_ns = end_ns;
+        end_ns += ns(*gap);
+        all.push(StepSpan { phase: "decode".to_owned(), step: index as u32 + 1, start_ns, end_ns });
+    }
+    all
+}
+
+/// Reads the run at `directory`, writes all derived files into it and its manifest last.
+pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Result<Rendered> {
+    let record = |error: RecordError| error.into_failure();
+    let context = reader::read_context(directory).map_err(record)?;
+    let (rows, mut found) = reader::read_rows(directory, salvage).map_err(record)?;
+    let (timeline, span_findings) = reader::read_spans(directory).map_err(record)?;
+    found.extend(span_findings);
+    let metrics = summarize(&context, &rows, &timeline, ending, &found);
+    let sections = assumptions::sections(&context, &metrics);
+    let environment = std::fs::read(directory.join("env.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or(Value::Null);
+    let rendered = Rendered {
+        steps: steps(&timeline, &rows),
+        metrics,
+        rows,
+        assumptions: sections.into_iter().map(|(title, lines)| AssumptionSection { title, lines }).collect(),
+        generated_at: rfc3339(jiff::Timestamp::now()),
+        environment,
+    };
+    let report = rendered.report();
+    let files = [
+        ("report.md", crate::report::report_md(&report)?),
+        ("operators.md", crate::report::operators_md(&report)?),
+        ("stakeholder_summary.md", crate::report::stakeholder_summary_md(&report)?),
+        ("assumptions.md", crate::report::assumptions_md(&report)?),
+        ("report.html", crate::report::report_html(&report)?),
+        ("operators.csv", crate::report::operators_csv(&report)?),
+        ("per_run.csv", crate::report::rows_csv(&report)?),
+    ];
+    atomic::write_json_atomic(&directory.join(METRICS_FILE), &rendered.metrics).map_err(record)?;
+    for (name, text) in files {
+        atomic::write_atomic(&directory.join(name), text.as_bytes()).map_err(record)?;
+    }
+    Ok(rendered)
+}
+
+/// Prints the summary: JSON for machines, a short table for people.
+pub fn print_summary(rendered: &Rendered, directory: &Path, context: &Context) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let text = if context.json {
+        let mut value = serde_json::to_value(&rendered.metrics)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
+        }
+        serde_json::to_string_pretty(&value)? + "\n"
+    } else {
+        let color = context.color(std::io::stdout().is_terminal());
+        let mut text = crate::report::console_summary(&rendered.report(), color, context.width());
+        text.push_str(&format!("\n{}\n", directory.join("report.html").display()));
+        text
+    };
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever read enough has closed the pipe; the run itself is complete.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| {
+            Failure::new(ExitStatus::ArtifactIo, "cannot write to standard output").because(error).into()
+        }),
+    }
+}

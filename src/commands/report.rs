@@ -1,0 +1,51 @@
+//! `perfprof report`: rebuilds the reports of runs from the rows on disk.
+
+use super::Context;
+use super::render::{print_summary, render_run};
+use crate::diagnostics::{ExitStatus, Failure};
+use crate::record::find::resolve_run;
+use crate::record::run_dir::RunStatus;
+use crate::record::{RecordError, manifest, reader};
+use crate::runner::summary::Ending;
+
+/// Options of `perfprof report`.
+#[derive(Debug, Clone)]
+pub struct ReportOptions {
+    /// Runs by id, beginning of an id, path, tag, `latest` or `latest:COMMAND`.
+    pub runs: Vec<String>,
+    /// Leave damaged rows out instead of refusing.
+    pub salvage: bool,
+}
+
+/// Runs `perfprof report`.
+pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitStatus> {
+    let mut status = ExitStatus::Success;
+    for spec in &options.runs {
+        let directory = resolve_run(&context.output_root, spec).map_err(RecordError::into_failure)?;
+        let record = reader::read_run(&directory).map_err(RecordError::into_failure)?;
+        if record.command != "stage1" {
+            return Err(Failure::new(
+                ExitStatus::Usage,
+                format!("`{spec}` is a run of `{}`; this version rebuilds reports of `stage1` runs", record.command),
+            )
+            .into());
+        }
+        let ending = match record.effective_status() {
+            RunStatus::Running => {
+                return Err(Failure::new(ExitStatus::CouldNotStart, format!("`{spec}` is still running (pid {})", record.pid))
+                    .hint("wait for it, or stop it: its finished rows stay")
+                    .into());
+            }
+            RunStatus::Interrupted => Ending::Interrupted,
+            RunStatus::Failed => Ending::Failed,
+            RunStatus::Complete | RunStatus::Invalid => Ending::Complete,
+        };
+        let rendered = render_run(&directory, ending, options.salvage)?;
+        manifest::write(&directory).map_err(RecordError::into_failure)?;
+        print_summary(&rendered, &directory, context)?;
+        if !rendered.metrics.validity.is_valid() {
+            status = ExitStatus::Invalid;
+        }
+    }
+    Ok(status)
+}

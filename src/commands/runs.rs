@@ -1,0 +1,298 @@
+//! `perfprof runs`: lists, shows, verifies and tags the runs on disk.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::diagnostics::{ExitStatus, Failure, escape_control};
+use crate::record::find::{self, RunEntry};
+use crate::record::run_dir::{self, RUN_FILE};
+use crate::record::{RecordError, RunRecord, RunStatus, atomic, manifest, reader};
+
+/// What to do with the runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunsAction {
+    /// Lists runs, newest first.
+    List {
+        /// Only those of this command.
+        command: Option<String>,
+        /// Only those with this status; `unreadable` for damaged ones.
+        status: Option<String>,
+        /// At most so many; 0 for all.
+        limit: usize,
+    },
+    /// Shows one run and its files.
+    Show {
+        /// Id, beginning of an id, path, tag, `latest` or `latest:COMMAND`.
+        run: String,
+    },
+    /// Compares a run with its manifest.
+    Verify {
+        /// As for `Show`.
+        run: String,
+    },
+    /// Gives a run a name.
+    Tag {
+        /// As for `Show`.
+        run: String,
+        /// The name; empty to take it away.
+        tag: String,
+    },
+}
+
+/// The status shown for a directory whose `run.json` cannot be read.
+const UNREADABLE: &str = "unreadable";
+
+/// Runs `perfprof runs`.
+pub fn run(action: &RunsAction, context: &Context) -> anyhow::Result<ExitStatus> {
+    match action {
+        RunsAction::List { command, status, limit } => list(context, command.as_deref(), status.as_deref(), *limit),
+        RunsAction::Show { run } => show(context, run),
+        RunsAction::Verify { run } => verify(context, run),
+        RunsAction::Tag { run, tag } => set_tag(context, run, tag),
+    }
+}
+
+fn list(context: &Context, command: Option<&str>, status: Option<&str>, limit: usize) -> anyhow::Result<ExitStatus> {
+    if let Some(status) = status.filter(|name| *name != UNREADABLE && RunStatus::from_name(name).is_none()) {
+        let hint = "one of running, complete, interrupted, failed, invalid, unreadable";
+        return Err(Failure::new(ExitStatus::Usage, format!("there is no run status `{status}`")).hint(hint).into());
+    }
+    let entries = find::list_runs(&context.output_root).map_err(RecordError::into_failure)?;
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let chosen: Vec<&RunEntry> = entries
+        .iter()
+        .filter(|entry| command.is_none_or(|wanted| entry.command == wanted))
+        .filter(|entry| status.is_none_or(|wanted| status_name(entry) == wanted))
+        .take(limit)
+        .collect();
+    if context.json {
+        return print_json(&Value::Array(chosen.into_iter().map(entry_json).collect()));
+    }
+    if chosen.is_empty() {
+        return print(&format!("no runs under `{}`\n", context.output_root.display()));
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(["run", "command", "status", "started", "took", "tag", "note"]);
+    for entry in chosen {
+        let record = entry.record.as_ref().ok();
+        table.add_row([
+            escape_control(&entry.run_id),
+            escape_control(&entry.command),
+            status_name(entry).to_owned(),
+            record.map_or_else(String::new, |record| escape_control(&record.started_at)),
+            record.and_then(duration).unwrap_or_else(|| "–".to_owned()),
+            record.and_then(|record| record.tag.as_deref()).map(escape_control).unwrap_or_default(),
+            note(entry).map(|note| escape_control(&note)).unwrap_or_default(),
+        ]);
+    }
+    print(&format!("{table}\n"))
+}
+
+fn show(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
+    let path = resolve(context, spec)?;
+    let entry = entry_at(&path);
+    let files = files(&path).map_err(RecordError::into_failure)?;
+    // Rows are read leniently here: to show a damaged run is the point.
+    let rows = path.join(reader::ROWS_FILE).is_file().then(|| reader::read_rows(&path, true));
+    if context.json {
+        let mut value = entry_json(&entry);
+        value["record"] = serde_json::to_value(entry.record.as_ref().ok())?;
+        value["files"] = files.iter().map(|(name, bytes)| json!({ "path": name, "bytes": bytes })).collect();
+        value["rows"] = match &rows {
+            Some(Ok((rows, diagnostics))) => json!({ "count": rows.len(), "diagnostics": diagnostics, "error": null }),
+            Some(Err(error)) => json!({ "count": null, "diagnostics": [], "error": error.to_string() }),
+            None => Value::Null,
+        };
+        return print_json(&value);
+    }
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {}", escape_control(value));
+    };
+    line("run", &entry.name());
+    line("path", &path.display().to_string());
+    line("status", status_name(&entry));
+    if let Some(note) = note(&entry) {
+        line("note", &note);
+    }
+    if let Ok(record) = &entry.record {
+        line("started", &record.started_at);
+        line("ended", record.ended_at.as_deref().unwrap_or("–"));
+        line("took", duration(record).as_deref().unwrap_or("–"));
+        line("tag", record.tag.as_deref().unwrap_or("–"));
+        line("perfprof", &record.perfprof_version);
+        line("config", record.config_sha256.as_deref().unwrap_or("–"));
+        line("argv", &record.argv.join(" "));
+    }
+    match &rows {
+        Some(Ok((rows, diagnostics))) => {
+            line("rows", &rows.len().to_string());
+            for diagnostic in diagnostics {
+                line("", &format!("{} × {}: {}", diagnostic.count, diagnostic.code, diagnostic.first));
+            }
+        }
+        Some(Err(error)) => line("rows", &error.to_string()),
+        None => line("rows", "none"),
+    }
+    for (index, (name, bytes)) in files.iter().enumerate() {
+        line(if index == 0 { "files" } else { "" }, &format!("{name} ({})", crate::units::Bytes(*bytes as f64)));
+    }
+    print(&text)
+}
+
+fn verify(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
+    let path = resolve(context, spec)?;
+    let mismatches = manifest::verify(&path).map_err(RecordError::into_failure)?;
+    let verdict = if mismatches.is_empty() { ExitStatus::Success } else { ExitStatus::Invalid };
+    if context.json {
+        print_json(&json!({
+            "path": path, "intact": mismatches.is_empty(), "mismatches": serde_json::to_value(&mismatches)?,
+        }))?;
+        return Ok(verdict);
+    }
+    if mismatches.is_empty() {
+        return print(&format!("`{}` is as it was written\n", path.display()));
+    }
+    let mut text = String::new();
+    for mismatch in &mismatches {
+        let what = match mismatch.kind {
+            manifest::MismatchKind::Missing => "is missing",
+            manifest::MismatchKind::Unlisted => "was not there when the run ended",
+            manifest::MismatchKind::Changed => "has changed: the SHA-256 differs",
+            manifest::MismatchKind::NotAFile => "is no longer a plain file",
+        };
+        let _ = writeln!(text, "{} {what}", escape_control(&mismatch.path));
+    }
+    print(&text)?;
+    Ok(verdict)
+}
+
+fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<ExitStatus> {
+    let path = resolve(context, spec)?;
+    let tag = (!tag.is_empty()).then_some(tag);
+    if let Some(tag) = tag {
+        run_dir::check_name("tag", tag).map_err(RecordError::into_failure)?;
+        let entries = find::list_runs(&context.output_root).map_err(RecordError::into_failure)?;
+        let here = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let holder = entries.iter().find(|entry| {
+            entry.record.as_ref().is_ok_and(|record| record.tag.as_deref() == Some(tag))
+                && entry.path.canonicalize().is_ok_and(|other| other != here)
+        });
+        if let Some(holder) = holder {
+            let taken = RecordError::TagTaken { tag: tag.to_owned(), holder: holder.name() };
+            return Err(taken.into_failure().into());
+        }
+    }
+    retag(&path, tag).map_err(RecordError::into_failure)?;
+    let name = entry_at(&path).name();
+    if context.json {
+        return print_json(&json!({ "run": name, "tag": tag }));
+    }
+    print(&match tag {
+        Some(tag) => format!("{name} is now `{tag}`\n"),
+        None => format!("{name} has no tag\n"),
+    })
+}
+
+/// Rewrites the tag in `run.json`, and that file's entry in the manifest.
+fn retag(path: &Path, tag: Option<&str>) -> Result<(), RecordError> {
+    let file = path.join(RUN_FILE);
+    let before = manifest::entry(&file)?;
+    let mut record = reader::read_run(path)?;
+    record.tag = tag.map(str::to_owned);
+    atomic::write_json_atomic(&file, &record)?;
+    manifest::renew(path, RUN_FILE, &before)
+}
+
+fn resolve(context: &Context, spec: &str) -> anyhow::Result<std::path::PathBuf> {
+    Ok(find::resolve_run(&context.output_root, spec).map_err(RecordError::into_failure)?)
+}
+
+/// The entry of a run found by [`resolve`].
+fn entry_at(path: &Path) -> RunEntry {
+    let record = reader::read_run(path);
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = |part: Option<&Path>| {
+        part.and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    };
+    let command = record.as_ref().map_or_else(|_| name(real.parent()), |record| record.command.clone());
+    RunEntry { path: path.to_owned(), command, run_id: name(Some(&real)), record }
+}
+
+fn status_name(entry: &RunEntry) -> &'static str {
+    entry.record.as_ref().map_or(UNREADABLE, |record| record.effective_status().name())
+}
+
+/// What a reader of the list must know beyond the status.
+fn note(entry: &RunEntry) -> Option<String> {
+    match &entry.record {
+        Err(error) => Some(error.to_string()),
+        Ok(record) if record.status == RunStatus::Running => match record.owner_alive() {
+            Some(true) => Some(format!("process {}", record.pid)),
+            Some(false) => Some(format!("process {} is gone; `perfprof report` rebuilds from the rows", record.pid)),
+            None => Some("on another machine, or its process cannot be seen".to_owned()),
+        },
+        Ok(record) => record.error.clone(),
+    }
+}
+
+fn duration(record: &RunRecord) -> Option<String> {
+    let started: jiff::Timestamp = record.started_at.parse().ok()?;
+    let ended: jiff::Timestamp = record.ended_at.as_deref()?.parse().ok()?;
+    let seconds = ended.duration_since(started).as_secs_f64();
+    Some(if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} min {:02} s", seconds as u64 / 60, seconds as u64 % 60)
+    })
+}
+
+fn entry_json(entry: &RunEntry) -> Value {
+    let record = entry.record.as_ref().ok();
+    json!({
+        "run_id": entry.run_id,
+        "command": entry.command,
+        "status": status_name(entry),
+        "started_at": record.map(|record| &record.started_at),
+        "ended_at": record.and_then(|record| record.ended_at.as_ref()),
+        "tag": record.and_then(|record| record.tag.as_ref()),
+        "note": note(entry),
+        "path": entry.path,
+    })
+}
+
+/// Names and sizes of the files directly in a run directory, by name.
+fn files(path: &Path) -> Result<Vec<(String, u64)>, RecordError> {
+    let failed = |source| RecordError::Read { path: path.to_owned(), source };
+    let mut files = Vec::new();
+    for item in std::fs::read_dir(path).map_err(failed)? {
+        let item = item.map_err(failed)?;
+        let name = item.file_name().to_string_lossy().into_owned();
+        if item.file_type().is_ok_and(|kind| kind.is_file()) && !name.starts_with(atomic::TEMP_PREFIX) {
+            files.push((name, item.metadata().map_err(failed)?.len()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn print_json(value: &Value) -> anyhow::Result<ExitStatus> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Writes to stdout; a reader that has gone away, as `head` does, is no failure.
+fn print(text: &str) -> anyhow::Result<ExitStatus> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitStatus::Success),
+    }
+}

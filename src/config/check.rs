@@ -1,0 +1,239 @@
+//! Checks composed settings and turns them into types; every refusal names the key, the value, and who set it.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::ConfigError;
+use super::compose::Composed;
+use super::error::near_matches;
+use super::overrides::Element;
+use super::provenance::{Origin, join};
+use super::render::value_text;
+use super::schema::choice::ModelSource;
+use super::schema::keys::{self, Key, Kind};
+use super::schema::stage1::Stage1Config;
+use super::tree;
+use crate::estimate::format::Format;
+
+/// The value of an override for the key at `path`: a key that wants text gets what was typed, even if it looks like a number.
+pub(super) fn typed_value(element: &Element, path: &str, keys: &[Key]) -> Value {
+    match element {
+        Element::List(elements) => Value::Array(
+            elements
+                .iter()
+                .enumerate()
+                .map(|(index, inner)| typed_value(inner, &join(path, &index.to_string()), keys))
+                .collect(),
+        ),
+        Element::Dict(entries) => Value::Object(
+            entries.iter().map(|(key, inner)| (key.clone(), typed_value(inner, &join(path, key), keys))).collect(),
+        ),
+        scalar => match (keys::find(keys, path), scalar.to_text()) {
+            // `engine.cuda_graph=true` is a switch and stays a boolean.
+            (Some(Key { kind: Kind::Word(words), .. }), Some(_)) if words.contains(&"on") => scalar.to_value(),
+            (Some(key), Some(text)) if key.kind.takes_text() => Value::String(text.to_owned()),
+            _ => scalar.to_value(),
+        },
+    }
+}
+
+/// The keys of `tree` and of the schema right below `path`.
+fn siblings(tree: &Value, keys: &[Key], path: &str) -> Vec<String> {
+    let mut names = keys::children(keys, path);
+    if keys.is_empty()
+        && let Some(Value::Object(map)) = tree::get(tree, path)
+    {
+        names.extend(map.keys().cloned());
+    }
+    names
+}
+
+/// Keys that `key` may be a misspelling of: among its siblings, else its last part anywhere.
+pub(super) fn near_keys(tree: &Value, keys: &[Key], key: &str) -> Vec<String> {
+    let (parent, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let siblings = siblings(tree, keys, parent);
+    let mut near: Vec<String> =
+        near_matches(last, siblings.iter().map(String::as_str)).iter().map(|name| join(parent, name)).collect();
+    // `max_new_tokens=8` for `infer.max_new_tokens=8`: the right word in the wrong place.
+    let elsewhere = keys.iter().map(|key| key.path).filter(|path| !path.contains('*'));
+    for path in elsewhere.filter(|path| path.rsplit('.').next() == Some(last) && *path != key) {
+        if !near.iter().any(|known| known == path) {
+            near.insert(0, path.to_owned());
+        }
+    }
+    if near.is_empty() {
+        near = near_matches(key, keys.iter().map(|key| key.path).filter(|path| !path.contains('*')));
+    }
+    near.truncate(3);
+    near
+}
+
+/// The error for a key that no setting has.
+pub(super) fn unknown_key(tree: &Value, keys: &[Key], key: &str, origin: &Origin) -> ConfigError {
+    // The place to list is the deepest part of the path that is known.
+    let mut parent = key.rsplit_once('.').map_or("", |(parent, _)| parent);
+    while !parent.is_empty() && siblings(tree, keys, parent).is_empty() {
+        parent = parent.rsplit_once('.').map_or("", |(parent, _)| parent);
+    }
+    ConfigError::UnknownKey {
+        key: key.to_owned(),
+        origin: origin.clone(),
+        near: near_keys(tree, keys, key),
+        allowed: siblings(tree, keys, parent),
+    }
+}
+
+/// Checks that every key is known and every number in its range.
+pub(super) fn keys_and_ranges(composed: &Composed, keys: &[Key]) -> Result<(), ConfigError> {
+    check_node(composed, keys, &composed.value, "")
+}
+
+fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str) -> Result<(), ConfigError> {
+    let origin = || composed.origin(path);
+    if !path.is_empty() {
+        let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
+        match keys::find(keys, path) {
+            Some(key) if !key.kind.admits(node) => {
+                return Err(ConfigError::OutOfRange {
+                    key: path.to_owned(),
+                    value: value_text(path, node),
+                    expected: key.kind.words(),
+                    origin: origin(),
+                });
+            }
+            Some(_) => {}
+            // An element has no entry of its own; its keys have.
+            None if is_element => {}
+            None => return Err(unknown_key(&composed.value, keys, path, &origin())),
+        }
+    }
+    match node {
+        Value::Object(map) => {
+            // A map where something else is expected is a wrong type, which the reader of types tells better.
+            if keys::find(keys, path).is_some_and(|key| key.kind != Kind::Section) {
+                return Ok(());
+            }
+            map.iter().try_for_each(|(key, inner)| check_node(composed, keys, inner, &join(path, key)))
+        }
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .filter(|(_, inner)| inner.is_object())
+            .try_for_each(|(index, inner)| check_node(composed, keys, inner, &join(path, &index.to_string()))),
+        _ => Ok(()),
+    }
+}
+
+impl Composed {
+    /// Who set the value at `path`.
+    fn origin(&self, path: &str) -> Origin {
+        self.provenance.origin(path).cloned().unwrap_or_else(|| Origin::Derived("the defaults".into()))
+    }
+
+    /// The typed settings of `stage1`.
+    pub fn stage1(&self) -> Result<Stage1Config, ConfigError> {
+        if self.value.pointer("/model/name").is_none_or(Value::is_null) {
+            return Err(self.conflict("model", "no model is given: choose one by `model=<name>` or `model.path=FILE`"));
+        }
+        let config: Stage1Config = self.typed(keys::STAGE1)?;
+        self.check_model(&config)?;
+        self.check_prompts(&config)?;
+        Ok(config)
+    }
+
+    /// Reads the tree as a `T` whose keys are `keys`.
+    fn typed<'de, T: Deserialize<'de>>(&'de self, keys: &[Key]) -> Result<T, ConfigError> {
+        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+            let mut path = error.path().to_string().replace('[', ".").replace(']', "");
+            if path == "." {
+                path.clear();
+            }
+            let value = tree::get(&self.value, &path);
+            let expected = match (keys::find(keys, &path), value) {
+                (Some(key), Some(Value::Number(_) | Value::Bool(_))) if key.kind == Kind::Text => {
+                    "expected text: put it in quotes".to_owned()
+                }
+                (Some(key), _) if key.kind != Kind::Section => format!("expected {}", key.kind.words()),
+                _ => error.inner().to_string(),
+            };
+            let value = value.map_or_else(|| "missing".to_owned(), |value| value_text(&path, value));
+            ConfigError::WrongType { value, expected, origin: self.origin(&path), key: path }
+        })
+    }
+
+    fn conflict(&self, path: &str, message: impl Into<String>) -> ConfigError {
+        ConfigError::Conflict { message: message.into(), origin: self.origin(path) }
+    }
+
+    fn check_model(&self, config: &Stage1Config) -> Result<(), ConfigError> {
+        let model = &config.model;
+        let has_files = model.path.is_some() || model.hf_id.is_some();
+        match model.source {
+            ModelSource::Synthetic if has_files => {
+                let key = if model.path.is_some() { "model.path" } else { "model.hf_id" };
+                return Err(self.conflict(
+                    key,
+                    format!("`model.source` is `synthetic` and `{key}` is given: a synthetic model reads no weights; leave out `model={}`, or set `model.source=auto`", model.name),
+                ));
+            }
+            ModelSource::Synthetic if model.architecture.is_none() => {
+                return Err(
+                    self.conflict("model.source", "`model.source` is `synthetic` and `model.architecture` is null")
+                );
+            }
+            ModelSource::Safetensors | ModelSource::Gguf if !has_files => {
+                return Err(self.conflict(
+                    "model.source",
+                    "`model.source` names a kind of file and neither `model.path` nor `model.hf_id` is given",
+                ));
+            }
+            ModelSource::Auto if !has_files && model.architecture.is_none() => {
+                return Err(
+                    self.conflict("model", "no model is given: choose one by `model=<name>` or `model.path=FILE`")
+                );
+            }
+            _ => {}
+        }
+        for (key, format) in [
+            ("model.dtype", model.dtype),
+            ("model.dtype_default", model.dtype_default),
+            ("engine.kv_dtype", config.engine.kv_dtype),
+        ] {
+            if let Some(format @ (Format::U32 | Format::I8)) = format {
+                return Err(ConfigError::OutOfRange {
+                    key: key.to_owned(),
+                    value: format.to_string(),
+                    expected: "a format of real numbers".to_owned(),
+                    origin: self.origin(key),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_prompts(&self, config: &Stage1Config) -> Result<(), ConfigError> {
+        let mut names = BTreeSet::new();
+        for (index, case) in config.cases.iter().enumerate() {
+            let path = format!("cases.{index}");
+            if case.prompt.is_some() && case.prompt_tokens.is_some() {
+                return Err(self.conflict(
+                    &join(&path, "prompt_tokens"),
+                    format!("`{path}` has both `prompt` and `prompt_tokens`: a prompt of an exact length is made of synthetic ids"),
+                ));
+            }
+            if let Some(name) = case.name.as_ref().filter(|name| !names.insert((*name).clone())) {
+                return Err(self.conflict(&join(&path, "name"), format!("two cases are called `{name}`")));
+            }
+        }
+        let some_case_lacks =
+            config.effective_cases().iter().any(|case| case.prompt.is_none() && case.prompt_tokens.is_none());
+        if some_case_lacks && config.dataset.root.is_none() {
+            return Err(
+                self.conflict("prompt", "no prompt is given: set `prompt`, `prompt_tokens`, `cases` or `dataset.root`")
+            );
+        }
+        Ok(())
+    }
+}

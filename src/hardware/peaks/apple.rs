@@ -1,0 +1,70 @@
+//! Apple chips: unified memory, and a bandwidth that is published for every one.
+
+use super::{Dense, DevicePeaks, GB, GIB};
+
+/// One chip with one size of memory; drivers report the chip's name only, and the memory tells variants apart.
+const fn chip(product: &'static str, names: &'static [&'static str], gbs: f64, gib: u64) -> DevicePeaks {
+    DevicePeaks {
+        product,
+        names,
+        architecture: "Apple silicon",
+        compute_capability: None,
+        units: None,
+        boost_mhz: None,
+        dense: Dense::NONE,
+        bandwidth_bytes_per_s: gbs * GB,
+        memory_bytes: gib * GIB,
+        l2_bytes: None,
+        tdp_w: None,
+        host_link_bytes_per_s: None,
+        peer_link_bytes_per_s: None,
+        note: "Apple publishes FLOP/s for some core counts only, and a chip's name does not tell its cores",
+        source: "Apple newsroom announcement and technical specifications of the chip, memory bandwidth",
+    }
+}
+
+/// The entries.
+pub(super) const DEVICES: &[DevicePeaks] = &[
+    chip("Apple M1 8GB", &["Apple M1"], 68.25, 8),
+    chip("Apple M1 16GB", &["Apple M1"], 68.25, 16),
+    chip("Apple M1 Pro 16GB", &["Apple M1 Pro"], 200.0, 16),
+    chip("Apple M1 Pro 32GB", &["Apple M1 Pro"], 200.0, 32),
+    chip("Apple M1 Max 32GB", &["Apple M1 Max"], 400.0, 32),
+    chip("Apple M1 Max 64GB", &["Apple M1 Max"], 400.0, 64),
+    chip("Apple M1 Ultra 64GB", &["Apple M1 Ultra"], 800.0, 64),
+    chip("Apple M1 Ultra 128GB", &["Apple M1 Ultra"], 800.0, 128),
+    chip("Apple M2 8GB", &["Apple M2"], 100.0, 8),
+    chip("Apple M2 16GB", &["Apple M2"], 100.0, 16),
+    chip("Apple M2 24GB", &["Apple M2"], 100.0, 24),
+    chip("Apple M2 Pro 16GB", &["Apple M2 Pro"], 200.0, 16),
+    chip("Apple M2 Pro 32GB", &["Apple M2 Pro"], 200.0, 32),
+    chip("Apple M2 Max 32GB", &["Apple M2 Max"], 400.0, 32),
+    chip("Apple M2 Max 64GB", &["Apple M2 Max"], 400.0, 64),
+    chip("Apple M2 Max 96GB", &["Apple M2 Max"], 400.0, 96),
+    chip("Apple M2 Ultra 64GB", &["Apple M2 Ultra"], 800.0, 64),
+    chip("Apple M2 Ultra 128GB", &["Apple M2 Ultra"], 800.0, 128),
+    chip("Apple M2 Ultra 192GB", &["Apple M2 Ultra"], 800.0, 192),
+    chip("Apple M3 8GB", &["Apple M3"], 100.0, 8),
+    chip("Apple M3 16GB", &["Apple M3"], 100.0, 16),
+    chip("Apple M3 24GB", &["Apple M3"], 100.0, 24),
+    chip("Apple M3 Pro 18GB", &["Apple M3 Pro"], 150.0, 18),
+    chip("Apple M3 Pro 36GB", &["Apple M3 Pro"], 150.0, 36),
+    chip("Apple M3 Max 36GB (30-core GPU)", &["Apple M3 Max"], 300.0, 36),
+    chip("Apple M3 Max 96GB (30-core GPU)", &["Apple M3 Max"], 300.0, 96),
+    chip("Apple M3 Max 48GB (40-core GPU)", &["Apple M3 Max"], 400.0, 48),
+    chip("Apple M3 Max 64GB (40-core GPU)", &["Apple M3 Max"], 400.0, 64),
+    chip("Apple M3 Max 128GB (40-core GPU)", &["Apple M3 Max"], 400.0, 128),
+    chip("Apple M3 Ultra 96GB", &["Apple M3 Ultra"], 819.0, 96),
+    chip("Apple M3 Ultra 256GB", &["Apple M3 Ultra"], 819.0, 256),
+    chip("Apple M3 Ultra 512GB", &["Apple M3 Ultra"], 819.0, 512),
+    chip("Apple M4 16GB", &["Apple M4"], 120.0, 16),
+    chip("Apple M4 24GB", &["Apple M4"], 120.0, 24),
+    chip("Apple M4 32GB", &["Apple M4"], 120.0, 32),
+    chip("Apple M4 Pro 24GB", &["Apple M4 Pro"], 273.0, 24),
+    chip("Apple M4 Pro 48GB", &["Apple M4 Pro"], 273.0, 48),
+    chip("Apple M4 Pro 64GB", &["Apple M4 Pro"], 273.0, 64),
+    chip("Apple M4 Max 36GB (32-core GPU)", &["Apple M4 Max"], 410.0, 36),
+    chip("Apple M4 Max 48GB (40-core GPU)", &["Apple M4 Max"], 546.0, 48),
+    chip("Apple M4 Max 64GB (40-core GPU)", &["Apple M4 Max"], 546.0, 64),
+    chip("Apple M4 Max 128GB (40-core GPU)", &["Apple M4 Max"], 546.0, 128),
+];

@@ -1,0 +1,259 @@
+//! Reads a run directory back, whoever wrote it and however it ended.
+//!
+//! A torn last line is normal after a crash: it is dropped and counted. Any other damage is an error that names file and line,
+//! unless the caller asks to salvage what can be read.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
+use super::error::RecordError;
+use super::metrics::{METRICS_SCHEMA_VERSION, Stage1Metrics};
+use super::rows::{ROW_SCHEMA_VERSION, RepeatRow};
+use super::run_dir::{RUN_FILE, RUN_SCHEMA_VERSION, RunRecord};
+use super::spans::{SPANS_FILE, SPANS_SCHEMA_VERSION, SpanLine};
+use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
+use crate::trace::timeline::Timeline;
+
+/// The rows of in-process runs.
+pub const ROWS_FILE: &str = "per_run.jsonl";
+/// The summary.
+pub const METRICS_FILE: &str = "metrics.json";
+
+/// Reads `run.json` as written; [`RunRecord::effective_status`] says what it means now.
+pub fn read_run(dir: &Path) -> Result<RunRecord, RecordError> {
+    let path = dir.join(RUN_FILE);
+    let bytes = fs::read(&path).map_err(|source| {
+        if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            let reason = if dir.is_dir() { "it has no run.json" } else { "there is no such directory" };
+            RecordError::NotARun { path: dir.to_owned(), reason: reason.to_owned() }
+        } else {
+            RecordError::Read { path: path.clone(), source }
+        }
+    })?;
+    parse_versioned(&path, None, &bytes, RUN_SCHEMA_VERSION)
+}
+
+/// Reads `metrics.json` of a stage1 run.
+pub fn read_metrics(dir: &Path) -> Result<Stage1Metrics, RecordError> {
+    let path = dir.join(METRICS_FILE);
+    let bytes = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    parse_versioned(&path, None, &bytes, METRICS_SCHEMA_VERSION)
+}
+
+/// Reads `per_run.jsonl`; with `salvage`, bad lines in the middle are counted as lost instead of refused.
+pub fn read_rows(dir: &Path, salvage: bool) -> Result<(Vec<RepeatRow>, Vec<Diagnostic>), RecordError> {
+    let path = dir.join(ROWS_FILE);
+    let bytes = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    parse_rows(&path, &bytes, salvage)
+}
+
+/// The rows in `bytes`, the content of `path`.
+pub fn parse_rows(path: &Path, bytes: &[u8], salvage: bool) -> Result<(Vec<RepeatRow>, Vec<Diagnostic>), RecordError> {
+    let mut diagnostics = Diagnostics::default();
+    let mut rows: Vec<RepeatRow> = Vec::new();
+    for (line, text, last) in lines(bytes) {
+        let place = format!("{}:{line}", path.display());
+        match parse_row(path, line, text, &rows) {
+            Ok((row, version)) => {
+                if version < ROW_SCHEMA_VERSION {
+                    let first =
+                        format!("{place}: row of schema_version {version}, read as version {ROW_SCHEMA_VERSION}");
+                    diagnostics.note("old_row_schema", Severity::Info, first);
+                }
+                rows.push(row);
+            }
+            // A line of a later version is whole: it was not torn, and salvaging it would lose what we cannot understand.
+            Err(newer @ RecordError::NewerSchema { .. }) => return Err(newer),
+            Err(error) if last => diagnostics.note(
+                "torn_last_row",
+                Severity::DataLoss,
+                format!("{place}: the last line is not whole and was dropped, as after a crash ({})", detail(&error)),
+            ),
+            Err(error) if salvage => diagnostics.note(
+                "bad_row",
+                Severity::DataLoss,
+                format!("{place}: the line is damaged and was dropped ({})", detail(&error)),
+            ),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((rows, diagnostics.into_vec()))
+}
+
+/// Lines with their number from 1 and whether they are the last; the empty rest behind a final newline is none.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8], bool)> {
+    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let count = if bytes.is_empty() { 0 } else { body.split(|&byte| byte == b'\n').count() };
+    body.split(|&byte| byte == b'\n')
+        .take(count)
+        .enumerate()
+        .map(move |(index, line)| (index as u64 + 1, line, index + 1 == count))
+}
+
+/// What is wrong, without the place.
+fn detail(error: &RecordError) -> String {
+    match error {
+        RecordError::Malformed { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// One row of any version up to ours, with the version it was written in.
+fn parse_row(path: &Path, line: u64, text: &[u8], before: &[RepeatRow]) -> Result<(RepeatRow, u32), RecordError> {
+    let (value, version) = versioned_value(path, Some(line), text, ROW_SCHEMA_VERSION)?;
+    let value = if version == 0 { upgrade_v0(value, before) } else { value };
+    typed(path, Some(line), value).map(|row| (row, version))
+}
+
+/// Brings a row of version 0 to version 1.
+///
+/// Version 0 is the flat row of the transformers-based harness perfprof follows: no `schema_version`, one row per case, times in
+/// seconds (`ttft_s`, `tpot_s`, `dt_full_s`), measured in two passes. What it does not tell becomes null, or the word `unknown`
+/// where a name is needed.
+fn upgrade_v0(value: Value, before: &[RepeatRow]) -> Value {
+    let Value::Object(old) = value else { return value };
+    let millis = |key: &str| old.get(key).and_then(Value::as_f64).map(|seconds| seconds * 1e3);
+    let case = old.get("case").and_then(Value::as_str).map_or_else(
+        || {
+            let number = |key: &str| old.get(key).map_or_else(|| "?".to_owned(), Value::to_string);
+            format!("prompt{}_new{}", number("prompt_len"), number("new_tokens"))
+        },
+        str::to_owned,
+    );
+    let repeat = before.iter().filter(|row| row.case == case).count();
+    let mut new = serde_json::json!({
+        "schema_version": ROW_SCHEMA_VERSION,
+        "index": before.len(),
+        "case": case,
+        "repeat": repeat,
+        "spans": false,
+        "status": "ok",
+        "error": null,
+        "dtype": "unknown",
+        "device": "unknown",
+        "batch": 1,
+        "mode": "two_pass",
+        "started_at": "unknown",
+        "ttft_ms": millis("ttft_s"),
+        "prefill_ms": null,
+        "decode_ms": null,
+        "total_ms": millis("dt_full_s"),
+        "remainder_ms": null,
+        "tpot_ms": millis("tpot_s"),
+        "itl_ms": [],
+        "prefill_tok_per_s": null,
+        "decode_tok_per_s": null,
+        "total_tok_per_s": old.get("tok_s").cloned(),
+        "ttft_s": null,
+        "tpot_s": null,
+        "dt_full_s": null,
+        "tok_s": null,
+        "peak_memory_allocated_gb": null,
+        "memory": { "weights_bytes": 0, "kv_cache_bytes": 0, "kv_used_bytes": 0 },
+        "contention": { "disturbed": false },
+        "cpu_utilisation": null,
+        "energy_j": null,
+        "energy_source": null,
+        "tokens": [],
+        "text": null,
+        "finish_reason": null,
+        "diagnostics": [],
+    });
+    if let Value::Object(new) = &mut new {
+        for (key, value) in old {
+            new.insert(key, value);
+        }
+        new.insert("schema_version".to_owned(), ROW_SCHEMA_VERSION.into());
+    }
+    new
+}
+
+/// `context.json` of a stage1 run.
+pub fn read_context(dir: &Path) -> Result<Stage1Context, RecordError> {
+    let path = dir.join(CONTEXT_FILE);
+    let bytes = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    parse_versioned(&path, None, &bytes, CONTEXT_SCHEMA_VERSION)
+}
+
+/// The spans of every repeat that recorded them, and findings. A torn last line is dropped; a run without spans gives an empty timeline.
+pub fn read_spans(dir: &Path) -> Result<(Timeline, Vec<Diagnostic>), RecordError> {
+    let path = dir.join(SPANS_FILE);
+    let mut timeline = Timeline::default();
+    let mut diagnostics = Diagnostics::default();
+    if !path.exists() {
+        return Ok((timeline, Vec::new()));
+    }
+    let bytes = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    for (number, text, last) in lines(&bytes) {
+        let parsed: Result<SpanLine, RecordError> = parse_versioned(&path, Some(number), text, SPANS_SCHEMA_VERSION);
+        match parsed {
+            Ok(line) => line.append_to(&mut timeline).map_err(|column| RecordError::Malformed {
+                path: path.clone(),
+                line: Some(number),
+                reason: format!("the column `{column}` does not fit the others"),
+            })?,
+            Err(newer @ RecordError::NewerSchema { .. }) => return Err(newer),
+            Err(error) if last => diagnostics.note(
+                "torn_last_spans",
+                Severity::DataLoss,
+                format!("{}:{number}: the last line is not whole and was dropped ({})", path.display(), detail(&error)),
+            ),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((timeline, diagnostics.into_vec()))
+}
+
+/// Parses a JSON document whose `schema_version` must not be newer than `known`.
+pub fn parse_versioned<T: DeserializeOwned>(
+    path: &Path,
+    line: Option<u64>,
+    text: &[u8],
+    known: u32,
+) -> Result<T, RecordError> {
+    let (value, _) = versioned_value(path, line, text, known)?;
+    typed(path, line, value)
+}
+
+/// The document and its version; a missing version is 0.
+fn versioned_value(path: &Path, line: Option<u64>, text: &[u8], known: u32) -> Result<(Value, u32), RecordError> {
+    let malformed = |line, reason| RecordError::Malformed { path: path.to_owned(), line, reason };
+    let value: Value = serde_json::from_slice(text).map_err(|error| {
+        // In a file of rows the line is known better than the parser, which sees one line only, can know it.
+        malformed(line.or(Some(error.line() as u64)), without_line(&error))
+    })?;
+    let Value::Object(fields) = &value else {
+        return Err(malformed(line, "a JSON object was expected".to_owned()));
+    };
+    let version = match fields.get("schema_version") {
+        None => 0,
+        Some(version) => version
+            .as_u64()
+            .ok_or_else(|| malformed(line, format!("schema_version: a whole number was expected, found {version}")))?,
+    };
+    match u32::try_from(version) {
+        Ok(version) if version <= known => Ok((value, version)),
+        _ => Err(RecordError::NewerSchema { path: path.to_owned(), line, found: version, known }),
+    }
+}
+
+/// The typed form of a document; an error names the key.
+fn typed<T: DeserializeOwned>(path: &Path, line: Option<u64>, value: Value) -> Result<T, RecordError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let key = error.path().to_string();
+        let reason = if key == "." { error.inner().to_string() } else { format!("{key}: {}", error.inner()) };
+        RecordError::Malformed { path: path.to_owned(), line, reason }
+    })
+}
+
+/// serde_json's message, with the column but not the line.
+fn without_line(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let text = message.split(" at line ").next().unwrap_or(&message);
+    format!("{text} at column {}", error.column())
+}

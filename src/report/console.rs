@@ -1,0 +1,119 @@
+//! The summary a command prints when it ends: readable without colour, never wider than the terminal.
+
+use owo_colors::{OwoColorize, Style};
+
+use super::model::Stage1Report;
+use super::number::{self, digits, percent};
+use super::tables::{self, status_word};
+use super::{escape, view};
+use crate::diagnostics::Severity;
+use crate::record::rows::RowStatus;
+use crate::units::Bytes;
+
+/// Findings printed; the rest are counted.
+const FINDINGS: usize = 8;
+
+/// Collects lines that fit the width.
+struct Page {
+    color: bool,
+    width: usize,
+    text: String,
+}
+
+impl Page {
+    /// Appends one line, cut to the width before it is coloured: escape codes take no columns.
+    fn line(&mut self, text: &str, style: Style) {
+        let text = escape::cut(&escape::one_line(text), self.width);
+        let text = text.trim_end();
+        if self.color && !text.is_empty() {
+            self.text.push_str(&text.style(style).to_string());
+        } else {
+            self.text.push_str(text);
+        }
+        self.text.push('\n');
+    }
+}
+
+/// The summary printed on the console, at most `width` columns wide, with ANSI colours if `color`.
+pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> String {
+    let metrics = report.metrics;
+    let mut page = Page { color, width: width.max(40), text: String::new() };
+    let valid = metrics.validity.is_valid();
+    let verdict = if valid { Style::new().bold().green() } else { Style::new().bold().red() };
+    let (bold, plain, dim) = (Style::new().bold(), Style::new(), Style::new().dimmed());
+    let ended = if metrics.status == "complete" { String::new() } else { format!(" ({})", metrics.status) };
+    page.line(&format!("{} {}: {}{ended}", metrics.command, metrics.run_id, view::verdict(report)), verdict);
+    for reason in &metrics.validity.reasons {
+        page.line(&format!("  because {reason}"), verdict);
+    }
+    let (model, hardware) = (&metrics.model, &metrics.hardware);
+    let threads = hardware.threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
+    page.line(
+        &format!(
+            "{}, {} parameters, {} {}; {}{threads}",
+            model.name,
+            number::parameters(model.parameters),
+            Bytes(model.weights_bytes as f64),
+            model.dtype,
+            hardware.device
+        ),
+        plain,
+    );
+    page.line("", plain);
+    let lines: Vec<[String; 4]> = tables::headline(report)
+        .rows
+        .into_iter()
+        .filter_map(|row| {
+            let mut cells = row.into_iter().map(|cell| cell.text);
+            let (name, mean, median, p95) = (cells.next()?, cells.next()?, cells.next()?, cells.next()?);
+            let n = cells.nth(2)?;
+            Some([name, median, format!("mean {mean}  p95 {p95}"), n])
+        })
+        .collect();
+    let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let (names, medians) = (wide(0), wide(1));
+    for [name, median, rest, n] in &lines {
+        page.line(&format!("  {name:<names$}  {median:>medians$}  {rest}  n={n}"), plain);
+    }
+    if lines.is_empty() {
+        page.line("  nothing was measured", bold);
+    }
+    page.line("", plain);
+    for phase in &metrics.phases {
+        let text = match (&phase.bound, phase.roofline_ms, phase.time_ms) {
+            (Some(bound), Some(best), Some(time)) if time > 0.0 => format!(
+                "{} of {}: {bound} bound, {} of its roofline ({} ms at best, {} ms measured)",
+                phase.phase,
+                phase.case,
+                percent(best / time),
+                digits(best),
+                digits(time)
+            ),
+            _ => format!("{} of {}: limit unknown", phase.phase, phase.case),
+        };
+        page.line(&format!("  {text}"), plain);
+    }
+    for row in report.rows.iter().filter(|row| row.status != RowStatus::Ok).take(FINDINGS) {
+        let error = row.error.as_deref().unwrap_or("no reason recorded");
+        page.line(&format!("  repeat {} of {} {}: {error}", row.repeat, row.case, status_word(row.status)), verdict);
+    }
+    let mut findings: Vec<_> = metrics.diagnostics.iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    if !findings.is_empty() {
+        page.line("", plain);
+    }
+    for finding in findings.iter().take(FINDINGS) {
+        let (word, style) = match finding.severity {
+            Severity::Info => ("note", dim),
+            Severity::Warn => ("warning", Style::new().yellow()),
+            Severity::Error => ("error", Style::new().red()),
+            Severity::DataLoss => ("data loss", Style::new().red().bold()),
+        };
+        let times = if finding.count > 1 { format!(" ({}×)", finding.count) } else { String::new() };
+        page.line(&format!("  {word}: {}{times}", finding.first), style);
+    }
+    if findings.len() > FINDINGS {
+        page.line(&format!("  and {} more in report.md", findings.len() - FINDINGS), dim);
+    }
+    page.text
+}

@@ -1,0 +1,167 @@
+//! Makes foreign text harmless in each format a report is written in.
+//!
+//! Model names, prompts, outputs and error messages come from files and servers; none of them may become markup, a script, a
+//! terminal command or a spreadsheet formula. Every format has its own rules, so every format has its own function here.
+
+use std::io;
+
+use crate::diagnostics::escape_control;
+
+/// One line of harmless text: control characters are shown, line breaks become `↵`, tabs become spaces.
+pub(super) fn one_line(text: &str) -> String {
+    escape_control(&text.replace("\r\n", "\n"))
+        .replace('\n', " ↵ ")
+        .replace('\t', " ")
+        .replace(['\u{2028}', '\u{2029}'], " ↵ ")
+}
+
+/// At most `limit` characters of `text`, with `…` where something was cut.
+pub(super) fn cut(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// HTML text and double-quoted attributes, also valid inside inline SVG.
+pub(super) fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\0' => out.push('\u{fffd}'),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Markdown: nothing in `text` starts a table cell, code, emphasis, link, HTML tag or new line.
+///
+/// An underscore between letters or digits stays bare: CommonMark gives it no meaning there, and names such as `kv_write` stay
+/// readable in the source.
+pub(super) fn markdown(text: &str) -> String {
+    let line = one_line(text);
+    let mut out = String::with_capacity(line.len() + 8);
+    let mut previous = ' ';
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        let inside_word = previous.is_alphanumeric() && rest.peek().is_some_and(|next| next.is_alphanumeric());
+        match c {
+            '&' => out.push_str("&amp;"),
+            // A `<` before a blank opens nothing, and `n=3 < 90` stays readable in the source.
+            '<' if rest.peek() != Some(&' ') => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\\' | '|' | '`' | '*' | '[' | ']' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '_' if !inside_word => out.push_str("\\_"),
+            // Only at the start of a line do these mean a heading or a list; a cell or list item may start with them.
+            '#' | '+' | '-' if out.is_empty() => {
+                out.push('\\');
+                out.push(c);
+            }
+            other => out.push(other),
+        }
+        previous = c;
+    }
+    out
+}
+
+/// [`markdown`] as the escape function of the template engine.
+pub(super) fn markdown_writer(text: &str, out: &mut dyn io::Write) -> io::Result<()> {
+    out.write_all(markdown(text).as_bytes())
+}
+
+/// JSON for a `<script type="application/json">` block: no character in it can end the block or start a comment.
+pub(super) fn script_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A text cell of a spreadsheet: a leading `'` keeps it from being read as a formula (OWASP ASVS 1.2.10).
+pub(super) fn spreadsheet(text: &str) -> String {
+    match text.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\0') => format!("'{text}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn markdown_keeps_its_columns() {
+        assert_eq!(markdown("a|b`c<b>\nd"), "a\\|b\\`c&lt;b&gt; ↵ d");
+        assert_eq!(markdown("kv_write _x_"), "kv_write \\_x\\_");
+        assert_eq!(markdown("- item"), "\\- item");
+    }
+
+    #[test]
+    fn script_blocks_cannot_be_left() {
+        assert_eq!(script_json("\"</script>&\u{2028}\""), "\"\\u003c/script\\u003e\\u0026\\u2028\"");
+    }
+
+    #[test]
+    fn formulas_become_text() {
+        for bad in ["=HYPERLINK(1)", "@SUM(1)", "+cmd", "-1+1", "\tx", "\rx", "\0x"] {
+            assert_eq!(spreadsheet(bad), format!("'{bad}"));
+        }
+        assert_eq!(spreadsheet("q_proj"), "q_proj");
+    }
+
+    #[test]
+    fn cutting_counts_characters() {
+        assert_eq!(cut("äöü", 3), "äöü");
+        assert_eq!(cut("äöüß", 3), "äö…");
+    }
+
+    proptest! {
+        #[test]
+        fn html_leaves_no_markup(text in ".*") {
+            let escaped = html(&text);
+            prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
+        }
+
+        #[test]
+        fn script_json_means_the_same(text in ".*") {
+            let json = serde_json::to_string(&text).unwrap();
+            let escaped = script_json(&json);
+            prop_assert!(!escaped.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            prop_assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+        }
+
+        #[test]
+        fn markdown_stays_on_one_line_without_bare_pipes(text in "(?s).*") {
+            let escaped = markdown(&text);
+            prop_assert!(!escaped.contains(['\n', '\r', '>']));
+            prop_assert!(!escaped.replace("< ", "").contains('<'));
+            // Each pipe and backtick is preceded by an odd run of backslashes, so it is literal.
+            let chars: Vec<char> = escaped.chars().collect();
+            for (at, c) in chars.iter().enumerate() {
+                if matches!(c, '|' | '`') {
+                    let run = chars[..at].iter().rev().take_while(|c| **c == '\\').count();
+                    prop_assert_eq!(run % 2, 1);
+                }
+            }
+        }
+    }
+}

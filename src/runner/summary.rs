@@ -1,0 +1,387 @@
+//! The summary of a stage1 run, from its rows, spans and context alone: the same code makes it after a run and when a report is rebuilt.
+
+use std::collections::BTreeMap;
+
+use crate::analysis::operators::{Ceilings, operator_table};
+use crate::analysis::overhead::{OverheadVerdict, span_overhead};
+use crate::analysis::phases::{phases_vs_total, unattributed_by_phase};
+use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
+use crate::estimate::format::Format;
+use crate::estimate::operator::Cost;
+use crate::estimate::step::{StepShape, WeightFormats, operators_of_step};
+use crate::record::context::{CasePlan, Stage1Context};
+use crate::record::metrics::{CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics};
+use crate::record::rows::{RepeatRow, RowStatus};
+use crate::stats::outliers::outliers;
+use crate::stats::quantile::median;
+use crate::stats::slow_first::slow_first;
+use crate::stats::steady_state::trend;
+use crate::stats::summary::Summary;
+use crate::trace::timeline::Timeline;
+
+/// Overhead of operator spans on the time per token that is still called small.
+pub const SPAN_OVERHEAD_LIMIT: f64 = 0.01;
+/// Share by which phases may miss the total, and operators their phase.
+pub const RECONCILIATION_LIMIT: f64 = 0.01;
+/// Seed of the bootstrap, so that a rebuilt report says the same.
+const BOOTSTRAP_SEED: u64 = 0x5eed;
+/// Complete repeats below which spread cannot be judged.
+const FEW_REPEATS: u64 = 3;
+
+/// How the run ended, as far as the rows cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every planned repeat was tried.
+    Complete,
+    /// Stopped by the user or by a signal, or the process died.
+    Interrupted,
+    /// Ended by a failure.
+    Failed,
+}
+
+/// FLOPs and bytes of one phase of one case.
+#[derive(Debug, Clone, Copy, Default)]
+struct PhaseCost {
+    model_flops: u64,
+    cost: Cost,
+    steps: u64,
+}
+
+/// Sums the operators of the steps of a phase. `None` for models whose operators are not known.
+fn phase_cost(context: &Stage1Context, case: &CasePlan, new_tokens: u32, prefill: bool) -> Option<PhaseCost> {
+    if !context.instrumented {
+        return None;
+    }
+    let architecture = &context.model.architecture;
+    let default = Format::parse(&context.model.dtype).unwrap_or(Format::F32);
+    let weights = WeightFormats::from_names(default, context.weight_formats.clone());
+    let activation = Format::parse(&context.model.compute_dtype)?;
+    let cache = Format::parse(&context.model.kv_dtype)?;
+    let shapes: Vec<StepShape> = if prefill {
+        vec![StepShape { batch: case.batch, queries: case.prompt_len, kv_len: case.prompt_len }]
+    } else {
+        (1..new_tokens)
+            .map(|step| StepShape { batch: case.batch, queries: 1, kv_len: case.prompt_len + step })
+            .collect()
+    };
+    let mut sum = PhaseCost { steps: shapes.len() as u64, ..PhaseCost::default() };
+    for shape in shapes {
+        for (_, _, operator) in operators_of_step(architecture, shape, &weights, cache) {
+            let cost = operator.cost(activation);
+            sum.cost = sum.cost + cost;
+            if operator.is_model_compute() {
+                sum.model_flops += cost.flops;
+            }
+        }
+    }
+    Some(sum)
+}
+
+/// A phase of one case with its measured and its modelled time.
+fn phase_block(context: &Stage1Context, case: &CasePlan, rows: &[&RepeatRow], prefill: bool) -> Option<PhaseBlock> {
+    // With `ignore_eos=false` lengths may differ; the model is then that of the most common length.
+    let new_tokens = rows.first().map_or(case.new_tokens, |row| row.new_tokens);
+    let cost = phase_cost(context, case, new_tokens, prefill).filter(|cost| cost.steps > 0)?;
+    let times: Vec<f64> = rows
+        .iter()
+        .filter(|row| prefill || row.new_tokens == new_tokens)
+        .filter_map(|row| if prefill { row.prefill_ms } else { row.decode_ms })
+        .collect();
+    let time_ms = median(&times);
+    let flops_peak = context.hardware.peak_flops_per_s.value;
+    let bytes_peak = context.hardware.peak_bytes_per_s.value;
+    let model_bytes = cost.cost.model_bytes();
+    let compute_time_ms = flops_peak.map(|peak| cost.model_flops as f64 / peak * 1e3);
+    let memory_time_ms = bytes_peak.map(|peak| model_bytes as f64 / peak * 1e3);
+    let roofline_ms = compute_time_ms.zip(memory_time_ms).map(|(compute, memory)| compute.max(memory));
+    let bound = compute_time_ms
+        .zip(memory_time_ms)
+        .map(|(compute, memory)| if compute >= memory { "compute".to_owned() } else { "memory".to_owned() });
+    let share = |modelled: Option<f64>| modelled.zip(time_ms).filter(|(_, time)| *time > 0.0).map(|(m, time)| m / time);
+    Some(PhaseBlock {
+        case: case.name.clone(),
+        phase: if prefill { "prefill" } else { "decode" }.to_owned(),
+        steps: cost.steps,
+        time_ms,
+        model_flops: cost.model_flops,
+        weight_bytes: cost.cost.weight_bytes,
+        kv_bytes: cost.cost.kv_bytes,
+        activation_bytes: cost.cost.activation_bytes,
+        mfu: share(compute_time_ms),
+        mbu: share(memory_time_ms),
+        compute_time_ms,
+        memory_time_ms,
+        roofline_ms,
+        bound,
+    })
+}
+
+/// The measures of rows that carry no spans, each with its unit.
+fn measures(context: &Stage1Context, rows: &[&RepeatRow]) -> BTreeMap<String, Summary> {
+    let mut map = BTreeMap::new();
+    let mut put = |name: &str, unit: &str, values: Vec<f64>| {
+        map.insert(name.to_owned(), Summary::from_values(unit, &values));
+    };
+    let each = |get: &dyn Fn(&RepeatRow) -> Option<f64>| rows.iter().filter_map(|row| get(row)).collect::<Vec<f64>>();
+    put("load_ms", "ms", vec![context.load_ms]);
+    put("ttft_ms", "ms", each(&|row| row.ttft_ms));
+    put("prefill_ms", "ms", each(&|row| row.prefill_ms));
+    put("prefill_tok_per_s", "tok/s", each(&|row| row.prefill_tok_per_s));
+    put("tpot_ms", "ms", each(&|row| row.tpot_ms));
+    put("itl_ms", "ms", rows.iter().flat_map(|row| row.itl_ms.iter().copied()).collect());
+    put("decode_ms", "ms", each(&|row| row.decode_ms));
+    put("decode_tok_per_s", "tok/s", each(&|row| row.decode_tok_per_s));
+    put("total_ms", "ms", each(&|row| row.total_ms));
+    put("remainder_ms", "ms", each(&|row| row.remainder_ms));
+    put("total_tok_per_s", "tok/s", each(&|row| row.total_tok_per_s));
+    put("peak_rss_bytes", "bytes", each(&|row| row.memory.peak_rss_bytes.map(|bytes| bytes as f64)));
+    put("peak_vram_bytes", "bytes", each(&|row| row.memory.peak_vram_bytes.map(|bytes| bytes as f64)));
+    put("energy_j", "J", each(&|row| row.energy_j));
+    put("cpu_utilisation", "ratio", each(&|row| row.cpu_utilisation));
+    let joules_per_token =
+        |row: &RepeatRow| row.energy_j.map(|joules| joules / f64::from(row.batch * row.new_tokens.max(1)));
+    put("energy_per_token_j", "J/tok", each(&joules_per_token));
+    let price = context.hardware.price_usd_per_hour;
+    let usd = |row: &RepeatRow| price.zip(row.total_tok_per_s).map(|(price, rate)| price / 3600.0 / rate * 1e6);
+    put("cost_usd_per_million_tokens", "USD/Mtok", each(&usd));
+    for prefill in [true, false] {
+        let phase = if prefill { "prefill" } else { "decode" };
+        let shares = |peak: Option<f64>, amount: &dyn Fn(&PhaseCost) -> u64| {
+            let of = |row: &&RepeatRow| {
+                let case = context.cases.iter().find(|case| case.name == row.case)?;
+                let cost = phase_cost(context, case, row.new_tokens, prefill)?;
+                let ms = if prefill { row.prefill_ms } else { row.decode_ms }?;
+                (cost.steps > 0 && ms > 0.0).then(|| peak.map(|peak| amount(&cost) as f64 / (peak * ms * 1e-3)))?
+            };
+            rows.iter().filter_map(of).collect::<Vec<f64>>()
+        };
+        put(
+            &format!("mfu_{phase}"),
+            "ratio",
+            shares(context.hardware.peak_flops_per_s.value, &|cost| cost.model_flops),
+        );
+        put(
+            &format!("mbu_{phase}"),
+            "ratio",
+            shares(context.hardware.peak_bytes_per_s.value, &|cost| cost.cost.model_bytes()),
+        );
+    }
+    put("tracer_overhead_ratio", "ratio", Vec::new());
+    map
+}
+
+/// Findings about the spread of the repeats of one case.
+fn judge_spread(case: &str, rows: &[&RepeatRow], diagnostics: &mut Diagnostics) {
+    let totals: Vec<f64> = rows.iter().filter_map(|row| row.total_ms).collect();
+    if let Some(slow) = slow_first(&totals) {
+        diagnostics.note(
+            "slow_first_run",
+            Severity::Warn,
+            format!(
+                "case `{case}`: the first repeat took {:.2} ms, the median of the others is {:.2} ms; raise `warmup=`",
+                slow.first, slow.median_of_others
+            ),
+        );
+    }
+    for outlier in outliers(&totals) {
+        diagnostics.note(
+            "outlier",
+            Severity::Warn,
+            format!(
+                "case `{case}`: repeat {} took {:.2} ms (modified z-score {:.0}); it is kept in all figures",
+                outlier.index, outlier.value, outlier.score
+            ),
+        );
+    }
+    if let Some(trend) = trend(&totals).filter(crate::stats::steady_state::Trend::is_drifting) {
+        let _ = trend;
+        diagnostics.note(
+            "drift",
+            Severity::Warn,
+            format!(
+                "case `{case}`: the {} repeats get steadily slower or faster; the machine had not settled",
+                totals.len()
+            ),
+        );
+    }
+}
+
+/// Everything `metrics.json` says, from what is on disk.
+pub fn summarize(
+    context: &Stage1Context,
+    rows: &[RepeatRow],
+    timeline: &Timeline,
+    ending: Ending,
+    found: &[Diagnostic],
+) -> Stage1Metrics {
+    let mut diagnostics = Diagnostics::default();
+    diagnostics.extend(context.diagnostics.iter().cloned());
+    diagnostics.extend(found.iter().cloned());
+    diagnostics.extend(rows.iter().flat_map(|row| row.diagnostics.iter().cloned()));
+    let complete: Vec<&RepeatRow> = rows.iter().filter(|row| row.status == RowStatus::Ok).collect();
+    let plain: Vec<&RepeatRow> = complete.iter().copied().filter(|row| !row.spans).collect();
+    let spanned: Vec<&RepeatRow> = complete.iter().copied().filter(|row| row.spans).collect();
+
+    let mut cases = Vec::new();
+    let mut phases = Vec::new();
+    for case in &context.cases {
+        let of_case: Vec<&RepeatRow> = plain.iter().copied().filter(|row| row.case == case.name).collect();
+        judge_spread(&case.name, &of_case, &mut diagnostics);
+        let repeats = of_case.len() as u64;
+        if repeats < FEW_REPEATS && ending == Ending::Complete {
+            diagnostics.note(
+                "few_repeats",
+                Severity::Info,
+                format!(
+                    "case `{}`: {repeats} repeats cannot show the spread; use `repeats=` of at least {FEW_REPEATS}",
+                    case.name
+                ),
+            );
+        }
+        phases.extend([true, false].into_iter().filter_map(|prefill| phase_block(context, case, &of_case, prefill)));
+        cases.push(CaseBlock {
+            name: case.name.clone(),
+            batch: case.batch,
+            prompt_len: case.prompt_len,
+            new_tokens: case.new_tokens,
+            repeats,
+            measures: measures(context, &of_case),
+        });
+    }
+    if context.cases.len() > 1 {
+        diagnostics.note(
+            "mixed_cases",
+            Severity::Info,
+            format!("the run-wide measures pool {} cases of different work; compare case by case", context.cases.len()),
+        );
+    }
+    let mut all = measures(context, &plain);
+    all.insert("span_overhead_ratio".to_owned(), overhead(context, &plain, &spanned, &mut diagnostics));
+
+    let ceilings = Ceilings {
+        flops_per_s: context.hardware.peak_flops_per_s.value,
+        bytes_per_s: context.hardware.peak_bytes_per_s.value,
+    };
+    let operators = operator_table(timeline, &ceilings, true);
+    let reconciliation = Reconciliation {
+        phases_vs_total: phases_vs_total(rows),
+        unattributed_by_phase: unattributed_by_phase(timeline),
+    };
+    for (phase, share) in &reconciliation.unattributed_by_phase {
+        if *share > RECONCILIATION_LIMIT {
+            diagnostics.note(
+                "unattributed_time",
+                Severity::Warn,
+                format!("{:.1} % of the {phase} time lies between operators", share * 100.0),
+            );
+        }
+    }
+    if !context.instrumented {
+        diagnostics.note(
+            "not_instrumented",
+            Severity::Info,
+            format!(
+                "`{}` runs through a module that is timed as one piece: no operators, no MFU, no MBU",
+                context.model.architecture.family.model_type()
+            ),
+        );
+    }
+
+    let reasons = invalid_reasons(context, rows, &plain, ending, &reconciliation, &diagnostics);
+    let validity = Validity::from_reasons(reasons);
+    let status = match ending {
+        Ending::Interrupted => "interrupted",
+        Ending::Failed => "failed",
+        Ending::Complete if validity.is_valid() => "complete",
+        Ending::Complete => "invalid",
+    };
+    Stage1Metrics {
+        schema_version: METRICS_SCHEMA_VERSION,
+        command: "stage1".to_owned(),
+        run_id: context.run_id.clone(),
+        status: status.to_owned(),
+        validity,
+        measures: all,
+        cases,
+        model: context.model.clone(),
+        hardware: context.hardware.clone(),
+        phases,
+        operators,
+        reconciliation,
+        diagnostics: diagnostics.into_vec(),
+    }
+}
+
+/// Overhead of the spans on the time per token, over the case with the most tokens.
+fn overhead(
+    context: &Stage1Context,
+    plain: &[&RepeatRow],
+    spanned: &[&RepeatRow],
+    diagnostics: &mut Diagnostics,
+) -> Summary {
+    let steps = |rows: &[&RepeatRow], case: &str| -> Vec<f64> {
+        rows.iter().filter(|row| row.case == case).flat_map(|row| row.itl_ms.iter().copied()).collect()
+    };
+    let busiest = context.cases.iter().max_by_key(|case| steps(spanned, &case.name).len());
+    let found =
+        busiest.and_then(|case| span_overhead(&steps(plain, &case.name), &steps(spanned, &case.name), BOOTSTRAP_SEED));
+    let Some(overhead) = found else { return Summary::from_values("ratio", &[]) };
+    if overhead.verdict(SPAN_OVERHEAD_LIMIT) == OverheadVerdict::Exceeds {
+        diagnostics.note(
+            "span_overhead",
+            Severity::Warn,
+            format!(
+                "operator spans slow a token down by {:.2} %; the operator tables carry that, the headline measures do not",
+                overhead.overhead * 100.0
+            ),
+        );
+    }
+    overhead.to_summary()
+}
+
+/// Why the numbers may not be relied on.
+fn invalid_reasons(
+    context: &Stage1Context,
+    rows: &[RepeatRow],
+    plain: &[&RepeatRow],
+    ending: Ending,
+    reconciliation: &Reconciliation,
+    diagnostics: &Diagnostics,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if ending == Ending::Interrupted {
+        let planned = context.cases.len() as u64 * u64::from(context.repeats + context.span_repeats);
+        reasons.push(format!("interrupted: {} of {planned} repeats were done", rows.len()));
+    }
+    if plain.is_empty() {
+        reasons.push("no repeat without spans ended well".to_owned());
+    }
+    let failures: Vec<&RepeatRow> =
+        rows.iter().filter(|row| matches!(row.status, RowStatus::Failed | RowStatus::Oom)).collect();
+    if let Some(first) = failures.first() {
+        reasons.push(format!(
+            "{} of {} repeats failed, the first with: {}",
+            failures.len(),
+            rows.len(),
+            first.error.as_deref().unwrap_or("no message")
+        ));
+    }
+    let disturbed = plain.iter().filter(|row| row.contention.disturbed).count();
+    if !plain.is_empty() && disturbed as f64 / plain.len() as f64 > context.max_disturbed_share {
+        reasons.push(format!(
+            "{disturbed} of {} repeats were disturbed by other work on the machine (limit {:.0} %)",
+            plain.len(),
+            context.max_disturbed_share * 100.0
+        ));
+    }
+    let has = |code: &str| diagnostics.as_slice().iter().find(|diagnostic| diagnostic.code == code);
+    for code in ["non_finite_logits", "process_paused"] {
+        if let Some(found) = has(code) {
+            reasons.push(found.first.clone());
+        }
+    }
+    if let Some(share) = reconciliation.phases_vs_total.filter(|share| *share > RECONCILIATION_LIMIT) {
+        reasons.push(format!("prefill + decode + remainder miss the total by {:.1} %", share * 100.0));
+    }
+    reasons
+}
