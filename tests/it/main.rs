@@ -5,6 +5,7 @@ mod imports;
 mod scripts;
 mod config;
 mod loader;
+mod stock;
 mod tokenizer;
 mod hardware;
 mod chromium;
