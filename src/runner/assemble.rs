@@ -8,9 +8,9 @@ use std::time::Instant;
 use crate::config::schema::choice::{DeviceChoice, ModelSource, OpsChoice, TraceMode};
 use crate::config::schema::stage1::Stage1Config;
 use crate::engine::device;
-use crate::engine::loader::{self, LoadError, LoadRequest, Source};
+use crate::engine::loader::{self, Description, LoadError, LoadRequest, Source};
 use crate::engine::models::decoder::{CachePlan, Decoder};
-use crate::engine::models::CausalLm;
+use crate::engine::models::{CausalLm, stock};
 use crate::engine::ops;
 use crate::engine::threads::ThreadPool;
 use crate::engine::tokenizer::{Tokenizer, TokenizerError, TokenizerSource};
@@ -109,15 +109,15 @@ pub struct Chosen {
     pub source_name: &'static str,
     /// The weight files.
     pub files: Vec<PathBuf>,
-    /// `config.json`, for families that run through candle-transformers.
-    hf_config: Option<serde_json::Value>,
+    /// What is on disk; `None` for synthetic weights.
+    description: Option<Description>,
     tokenizer_source: TokenizerSource,
 }
 
 impl Chosen {
     /// How the weights are stored, where the source says so without being read: a GGUF file or a synthetic shape does not.
     pub fn stored_format(&self) -> Option<Format> {
-        let name = self.hf_config.as_ref()?;
+        let name = self.description.as_ref()?.config.as_ref()?;
         let dtype = name.get("torch_dtype").or_else(|| name.get("dtype"))?;
         Format::parse(dtype.as_str()?)
     }
@@ -159,7 +159,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
                 eos_ids: Vec::new(),
                 chat_template: None,
             },
-            None => description.tokenizer_source,
+            None => description.tokenizer_source.clone(),
         };
         let expected = match model.source {
             ModelSource::Safetensors => Some("safetensors"),
@@ -174,12 +174,12 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         }
         return Ok(Chosen {
             name,
-            architecture: description.architecture,
+            architecture: description.architecture.clone(),
             source: Source::Path(path),
             source_name: description.source,
-            files: description.files,
-            hf_config: description.config,
+            files: description.files.clone(),
             tokenizer_source,
+            description: Some(description),
         });
     }
     let Some(architecture) = model.architecture.clone() else {
@@ -195,7 +195,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         architecture,
         source_name: "synthetic",
         files: Vec::new(),
-        hf_config: None,
+        description: None,
         tokenizer_source: TokenizerSource::Bytes,
     })
 }
@@ -333,7 +333,7 @@ pub fn build(
         let decoder = Decoder::new(loaded.architecture, &loaded.weights, operators, plan).map_err(engine_error)?;
         (Box::new(decoder), Some(loaded.weights))
     } else {
-        let Source::Path(path) = &chosen.source else {
+        let (Source::Path(path), Some(description)) = (&chosen.source, &chosen.description) else {
             return Err(AssembleError::Unavailable {
                 setting: format!("model={name}"),
                 reason: format!(
@@ -346,8 +346,8 @@ pub fn build(
             "`{}` runs through candle-transformers' own module: phases are timed, operators are not",
             architecture.family.model_type()
         ));
-        let _ = (path, &chosen.hf_config);
-        return Err(AssembleError::Unavailable { setting: name, reason: "pending".into() });
+        let model = stock::build(path, description, &device, dtype, progress).map_err(load_error)?;
+        (model, None)
     };
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let weight_formats: BTreeMap<String, Format> = weights
