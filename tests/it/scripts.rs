@@ -32,32 +32,32 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-// Rates are the closed form 1000 / context (prefill) and 100 (decode), f32 at half of it, so that the ratios are known.
-const FAKE_PERFPROF: &str = r#"#!/usr/bin/env python3
-import json, pathlib, sys
-if "--version" in sys.argv:
-    print("perfprof 9.9.9")
-    sys.exit()
-words = dict(word.split("=", 1) for word in sys.argv if "=" in word)
-if words["model.dtype"] == "bf16":
-    sys.exit("error: no bf16 today")
-assert words["infer.max_new_tokens"] == "5" and words["repeats"] == "1" and "stage1" in sys.argv, sys.argv
-scale = 0.5 if words["model.dtype"] == "f32" else 1.0
-run = pathlib.Path(sys.argv[sys.argv.index("--output-root") + 1]) / "stage1" / "20260101-000000-abcd"
-run.mkdir(parents=True)
-rate = lambda value: {"unit": "tok/s", "n": 1, "p50": value}
-measures = {"prefill_tok_per_s": rate(scale * 1000 / int(words["prompt_tokens"])), "decode_tok_per_s": rate(scale * 100)}
-(run / "metrics.json").write_text(json.dumps({"measures": measures}))
+// Rates are closed forms of the context, for f32 half of them, so that the ratios are known.
+const FAKE_PERFPROF: &str = r#"#!/bin/sh
+set -eu
+case "$*" in *--version*) echo 'perfprof 9.9.9'; exit ;; esac
+case "$*" in *infer.max_new_tokens=5*repeats=1*) ;; *) echo "wrong arguments: $*" >&2; exit 1 ;; esac
+scale=2 prompt=0 root=
+for word; do
+    case $word in
+        model.dtype=bf16) echo 'error: no bf16 today' >&2; exit 2 ;;
+        model.dtype=f32) scale=1 ;;
+        prompt_tokens=*) prompt=${word#*=} ;;
+        --output-root) root=next ;;
+        *) if [ "$root" = next ]; then root=$word; fi ;;
+    esac
+done
+run=$root/stage1/20260101-000000-abcd
+mkdir -p "$run"
+echo "{\"measures\": {\"prefill_tok_per_s\": {\"p50\": $((scale * 500 / prompt))}, \"decode_tok_per_s\": {\"p50\": $((scale * 50))}}}" >"$run/metrics.json"
 "#;
-const FAKE_STOCK: &str = r#"#!/usr/bin/env python3
-import json, sys
-at = lambda flag: sys.argv[sys.argv.index(flag) + 1]
-print(json.dumps({"prefill_tok_per_s": [250 / int(at("--prompt"))], "decode_tok_per_s": [80.0]}))
+const FAKE_STOCK: &str = r#"#!/bin/sh
+while [ "$1" != --prompt ]; do shift; done
+echo "{\"prefill_tok_per_s\": [$((250 / $2))], \"decode_tok_per_s\": [80.0]}"
 "#;
-const FAKE_BENCH: &str = r#"#!/usr/bin/env python3
-import json, sys
-at = lambda flag: int(sys.argv[sys.argv.index(flag) + 1])
-print(json.dumps([{"avg_ts": 2000 / at("-p") if at("-n") == 0 else 200.0}]))
+const FAKE_BENCH: &str = r#"#!/bin/sh
+while [ "$1" != -p ]; do shift; done
+if [ "$2" = 0 ]; then echo '[{"avg_ts": 200.0}]'; else echo "[{\"avg_ts\": $((2000 / $2))}]"; fi
 "#;
 
 fn side_by_side(folder: &Path, variables: &[(&str, &Path)], extra: &[&str]) -> Output {
@@ -65,7 +65,7 @@ fn side_by_side(folder: &Path, variables: &[(&str, &Path)], extra: &[&str]) -> O
     let mut command = Command::new("python3");
     command.arg(script("side-by-side.py")).arg("--model").arg(folder.join("Fake.Q4_1.gguf"));
     command.arg("--work").arg(folder).arg("--out").arg(folder.join("engine-cpu"));
-    command.args(["--prompts", "10,20", "--new", "4", "--rounds", "3", "--threads", "2", "--retries", "0"]).args(extra);
+    command.args(["--prompts", "10,25", "--new", "4", "--rounds", "3", "--threads", "2", "--retries", "0"]).args(extra);
     for variable in
         ["PERFPROF_STOCK_CANDLE", "PERFPROF_STOCK_CANDLE_NATIVE", "PERFPROF_LLAMA_BENCH", "PERFPROF_STAGE1_ARGS"]
     {
@@ -102,8 +102,8 @@ fn the_side_by_side_pairs_engines_by_round_and_names_what_is_missing() {
     let ratio =
         |format, prompt, phase, engine| row(&document, format, prompt, phase, engine)["perfprof_ratio_median"].as_f64();
     assert_eq!(ratio("q4_1", 10, "prefill", "stock candle"), Some(4.0));
-    assert_eq!(ratio("q4_1", 20, "decode", "stock candle"), Some(1.25));
-    assert_eq!(ratio("f32", 20, "decode", "llama.cpp"), Some(0.25));
+    assert_eq!(ratio("q4_1", 25, "decode", "stock candle"), Some(1.25));
+    assert_eq!(ratio("f32", 25, "decode", "llama.cpp"), Some(0.25));
     assert_eq!(row(&document, "q8_0", 10, "prefill", "perfprof")["tok_per_s_median"], 100.0);
     assert_eq!(
         row(&document, "q8_0", 10, "prefill", "stock candle")["perfprof_ratio_ci95"],
