@@ -1,7 +1,5 @@
 //! Tells the library how it is built, for `env.json`: compiler, target, and the versions in the lock file.
 
-#![expect(clippy::print_stdout, reason = "cargo reads a build script's answers from stdout")]
-
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;

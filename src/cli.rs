@@ -7,7 +7,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
-use crate::commands::{ColorChoice, Context, estimate, report, runs, stage1};
+use crate::commands::validate::ValidateOptions;
+use crate::commands::{ColorChoice, Context, doctor, estimate, report, runs, stage1, validate};
 use crate::diagnostics::ExitStatus;
 
 /// Profiles LLM inference: prefill and decode, operators, MFU and MBU.
@@ -203,7 +204,7 @@ impl Cli {
                 let options = crate::commands::wiring::estimate_options(&args.overrides, &context)?;
                 estimate::run(&options, &context)
             }
-            Command::Doctor => anyhow::bail!("pending"),
+            Command::Doctor => doctor::run(&context),
             Command::Runs(args) => {
                 let list = RunsCommand::List { command: None, status: None, limit: 20 };
                 let action = match args.action.unwrap_or(list) {
@@ -215,7 +216,7 @@ impl Cli {
                 runs::run(&action, &context)
             }
             Command::Validate(args) => {
-                anyhow::bail!("pending {args:?}")
+                validate::run(&ValidateOptions { files: args.files, overrides: args.overrides }, &context)
             }
             Command::Report(args) => report::run(&ReportOptions { runs: args.runs, salvage: args.salvage }, &context),
             Command::Completions { shell } => {

@@ -13,8 +13,8 @@ pub mod record;
 pub mod trace;
 
 pub mod analysis;
-pub mod commands;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod hardware;

@@ -3,3 +3,6 @@
 pub mod operators;
 pub mod overhead;
 pub mod phases;
+
+#[cfg(test)]
+mod test_timeline;

@@ -499,7 +499,7 @@ fn tool_check(tool: Tool, state: Option<ToolState>, limit: Duration) -> Check {
             Check::new("profilers", tool.name, State::Ok, format!("{version} at {}", path.display()))
         }
         Some(ToolState::Missing) => Check::new("profilers", tool.name, State::Missing, "not on PATH")
-            .advise(format!("{get} and put it on PATH; only {use_} needs it")),
+            .advise(format!("{get} and put it on PATH; needed only for {use_}")),
         Some(ToolState::Unexpected { path, said }) => Check::new(
             "profilers",
             tool.name,
@@ -600,5 +600,25 @@ mod tests {
         assert!(!root.path().join("not").exists(), "looking leaves nothing behind");
         std::fs::write(root.path().join("file"), "").unwrap();
         assert_eq!(output_check(&root.path().join("file")).state, State::Broken);
+    }
+
+    #[test]
+    fn the_text_has_every_line_its_advice_and_no_foreign_escapes() {
+        let examination = Examination {
+            schema_version: SCHEMA_VERSION,
+            command: "doctor",
+            version: "0",
+            cuda_build: false,
+            checks: vec![
+                Check::new("gpu", "device 0", State::Ok, "evil\u{1b}]0;title\u{7}"),
+                Check::new("profilers", "nsys", State::Missing, "not on PATH").advise("install it"),
+            ],
+            machine: None,
+        };
+        let mut text = Vec::new();
+        write_text(&mut text, &examination).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains("\u{1b}]") && text.contains("evil\\u{1b}]0;title"), "{text}");
+        assert!(text.contains("→ install it") && text.ends_with("1 ok, 0 limited, 1 missing, 0 broken\n"), "{text}");
     }
 }

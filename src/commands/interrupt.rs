@@ -25,7 +25,11 @@ impl Interrupt {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // The order matters: the conditional shutdown sees the flag of the signal before, not of this one.
             let code = if signal == SIGINT { ExitStatus::Interrupted } else { ExitStatus::Terminated };
-            signal_hook::flag::register_conditional_shutdown(signal, i32::from(code.code()), Arc::clone(&interrupt.asked))?;
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                i32::from(code.code()),
+                Arc::clone(&interrupt.asked),
+            )?;
             signal_hook::flag::register(signal, Arc::clone(&interrupt.asked))?;
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
         }
@@ -39,6 +43,10 @@ impl Interrupt {
 
     /// 130 after Ctrl-C, 143 after SIGTERM or SIGHUP.
     pub fn status(&self) -> ExitStatus {
-        if self.signal.load(Ordering::Relaxed) == SIGINT as usize { ExitStatus::Interrupted } else { ExitStatus::Terminated }
+        if self.signal.load(Ordering::Relaxed) == SIGINT as usize {
+            ExitStatus::Interrupted
+        } else {
+            ExitStatus::Terminated
+        }
     }
 }

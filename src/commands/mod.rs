@@ -1,13 +1,14 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
+pub mod doctor;
 pub mod estimate;
 pub mod interrupt;
 pub mod render;
 pub mod report;
 pub mod runs;
 pub mod stage1;
+pub mod validate;
 pub mod wiring;
-pub mod doctor;
 
 use std::path::PathBuf;
 

@@ -32,9 +32,12 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
         }
         let ending = match record.effective_status() {
             RunStatus::Running => {
-                return Err(Failure::new(ExitStatus::CouldNotStart, format!("`{spec}` is still running (pid {})", record.pid))
-                    .hint("wait for it, or stop it: its finished rows stay")
-                    .into());
+                return Err(Failure::new(
+                    ExitStatus::CouldNotStart,
+                    format!("`{spec}` is still running (pid {})", record.pid),
+                )
+                .hint("wait for it, or stop it: its finished rows stay")
+                .into());
             }
             RunStatus::Interrupted => Ending::Interrupted,
             RunStatus::Failed => Ending::Failed,

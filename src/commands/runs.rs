@@ -49,6 +49,13 @@ const UNREADABLE: &str = "unreadable";
 
 /// Runs `perfprof runs`.
 pub fn run(action: &RunsAction, context: &Context) -> anyhow::Result<ExitStatus> {
+    let (text, status) = answer(action, context)?;
+    print(&text)?;
+    Ok(status)
+}
+
+/// What is printed, and how the process ends.
+fn answer(action: &RunsAction, context: &Context) -> anyhow::Result<(String, ExitStatus)> {
     match action {
         RunsAction::List { command, status, limit } => list(context, command.as_deref(), status.as_deref(), *limit),
         RunsAction::Show { run } => show(context, run),
@@ -57,7 +64,12 @@ pub fn run(action: &RunsAction, context: &Context) -> anyhow::Result<ExitStatus>
     }
 }
 
-fn list(context: &Context, command: Option<&str>, status: Option<&str>, limit: usize) -> anyhow::Result<ExitStatus> {
+fn list(
+    context: &Context,
+    command: Option<&str>,
+    status: Option<&str>,
+    limit: usize,
+) -> anyhow::Result<(String, ExitStatus)> {
     if let Some(status) = status.filter(|name| *name != UNREADABLE && RunStatus::from_name(name).is_none()) {
         let hint = "one of running, complete, interrupted, failed, invalid, unreadable";
         return Err(Failure::new(ExitStatus::Usage, format!("there is no run status `{status}`")).hint(hint).into());
@@ -71,10 +83,10 @@ fn list(context: &Context, command: Option<&str>, status: Option<&str>, limit: u
         .take(limit)
         .collect();
     if context.json {
-        return print_json(&Value::Array(chosen.into_iter().map(entry_json).collect()));
+        return Ok((json_text(&Value::Array(chosen.into_iter().map(entry_json).collect()))?, ExitStatus::Success));
     }
     if chosen.is_empty() {
-        return print(&format!("no runs under `{}`\n", context.output_root.display()));
+        return Ok((format!("no runs under `{}`\n", context.output_root.display()), ExitStatus::Success));
     }
     let mut table = Table::new();
     table
@@ -93,10 +105,10 @@ fn list(context: &Context, command: Option<&str>, status: Option<&str>, limit: u
             note(entry).map(|note| escape_control(&note)).unwrap_or_default(),
         ]);
     }
-    print(&format!("{table}\n"))
+    Ok((format!("{table}\n"), ExitStatus::Success))
 }
 
-fn show(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
+fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
     let path = resolve(context, spec)?;
     let entry = entry_at(&path);
     let files = files(&path).map_err(RecordError::into_failure)?;
@@ -111,7 +123,7 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
             Some(Err(error)) => json!({ "count": null, "diagnostics": [], "error": error.to_string() }),
             None => Value::Null,
         };
-        return print_json(&value);
+        return Ok((json_text(&value)?, ExitStatus::Success));
     }
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
@@ -145,21 +157,20 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
     for (index, (name, bytes)) in files.iter().enumerate() {
         line(if index == 0 { "files" } else { "" }, &format!("{name} ({})", crate::units::Bytes(*bytes as f64)));
     }
-    print(&text)
+    Ok((text, ExitStatus::Success))
 }
 
-fn verify(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
+fn verify(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
     let path = resolve(context, spec)?;
     let mismatches = manifest::verify(&path).map_err(RecordError::into_failure)?;
     let verdict = if mismatches.is_empty() { ExitStatus::Success } else { ExitStatus::Invalid };
     if context.json {
-        print_json(&json!({
-            "path": path, "intact": mismatches.is_empty(), "mismatches": serde_json::to_value(&mismatches)?,
-        }))?;
-        return Ok(verdict);
+        let value =
+            json!({ "path": path.display().to_string(), "intact": mismatches.is_empty(), "mismatches": mismatches });
+        return Ok((json_text(&value)?, verdict));
     }
     if mismatches.is_empty() {
-        return print(&format!("`{}` is as it was written\n", path.display()));
+        return Ok((format!("`{}` is as it was written\n", path.display()), ExitStatus::Success));
     }
     let mut text = String::new();
     for mismatch in &mismatches {
@@ -171,11 +182,10 @@ fn verify(context: &Context, spec: &str) -> anyhow::Result<ExitStatus> {
         };
         let _ = writeln!(text, "{} {what}", escape_control(&mismatch.path));
     }
-    print(&text)?;
-    Ok(verdict)
+    Ok((text, verdict))
 }
 
-fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<ExitStatus> {
+fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<(String, ExitStatus)> {
     let path = resolve(context, spec)?;
     let tag = (!tag.is_empty()).then_some(tag);
     if let Some(tag) = tag {
@@ -194,12 +204,13 @@ fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<ExitStatu
     retag(&path, tag).map_err(RecordError::into_failure)?;
     let name = entry_at(&path).name();
     if context.json {
-        return print_json(&json!({ "run": name, "tag": tag }));
+        return Ok((json_text(&json!({ "run": name, "tag": tag }))?, ExitStatus::Success));
     }
-    print(&match tag {
+    let text = match tag {
         Some(tag) => format!("{name} is now `{tag}`\n"),
         None => format!("{name} has no tag\n"),
-    })
+    };
+    Ok((text, ExitStatus::Success))
 }
 
 /// Rewrites the tag in `run.json`, and that file's entry in the manifest.
@@ -265,7 +276,7 @@ fn entry_json(entry: &RunEntry) -> Value {
         "ended_at": record.and_then(|record| record.ended_at.as_ref()),
         "tag": record.and_then(|record| record.tag.as_ref()),
         "note": note(entry),
-        "path": entry.path,
+        "path": entry.path.display().to_string(),
     })
 }
 
@@ -284,15 +295,124 @@ fn files(path: &Path) -> Result<Vec<(String, u64)>, RecordError> {
     Ok(files)
 }
 
-fn print_json(value: &Value) -> anyhow::Result<ExitStatus> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+fn json_text(value: &Value) -> anyhow::Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Writes to stdout; a reader that has gone away, as `head` does, is no failure.
-fn print(text: &str) -> anyhow::Result<ExitStatus> {
+fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = anstream::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitStatus::Success),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostics::status_of;
+    use crate::record::RunDir;
+
+    fn context(root: &Path, json: bool) -> Context {
+        Context { json, progress: false, config_dir: None, output_root: root.to_owned() }
+    }
+
+    fn list_all() -> RunsAction {
+        RunsAction::List { command: None, status: None, limit: 0 }
+    }
+
+    fn parsed(action: &RunsAction, root: &Path) -> Value {
+        serde_json::from_str(&answer(action, &context(root, true)).unwrap().0).unwrap()
+    }
+
+    /// A complete run `a`, a run `b` whose process is gone, and a directory `c` with half a `run.json`.
+    fn three_runs() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let mut a = RunDir::create(root.path(), "stage1", Some("a")).unwrap();
+        a.finish(RunStatus::Complete, None).unwrap();
+        let b = RunDir::create(root.path(), "load", Some("b")).unwrap();
+        let dead = RunRecord { pid: i32::MAX as u32, ..b.record().clone() };
+        atomic::write_json_atomic(&b.file(RUN_FILE), &dead).unwrap();
+        let c = root.path().join("stage1/c");
+        std::fs::create_dir(&c).unwrap();
+        std::fs::write(c.join(RUN_FILE), "{\"schema_version\": 1, ").unwrap();
+        root
+    }
+
+    #[test]
+    fn torn_and_abandoned_runs_are_listed_as_such() {
+        let root = three_runs();
+        let listed = parsed(&list_all(), root.path());
+        let mut statuses: Vec<(&str, &str)> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| (run["run_id"].as_str().unwrap(), run["status"].as_str().unwrap()))
+            .collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [("a", "complete"), ("b", "interrupted"), ("c", "unreadable")]);
+        let (table, status) = answer(&list_all(), &context(root.path(), false)).unwrap();
+        assert_eq!(status, ExitStatus::Success);
+        assert!(table.contains("interrupted") && table.contains("unreadable"), "{table}");
+    }
+
+    #[test]
+    fn the_list_is_filtered_and_cut() {
+        let root = three_runs();
+        let only = |command: Option<&str>, status: Option<&str>, limit| {
+            let action =
+                RunsAction::List { command: command.map(str::to_owned), status: status.map(str::to_owned), limit };
+            parsed(&action, root.path()).as_array().unwrap().len()
+        };
+        assert_eq!((only(Some("stage1"), None, 0), only(None, Some("interrupted"), 0), only(None, None, 2)), (2, 1, 2));
+        let wrong = RunsAction::List { command: None, status: Some("done".to_owned()), limit: 0 };
+        assert_eq!(status_of(&answer(&wrong, &context(root.path(), false)).unwrap_err()), ExitStatus::Usage);
+    }
+
+    #[test]
+    fn an_edited_artifact_is_reported_and_the_answer_is_no() {
+        let root = three_runs();
+        let verify = RunsAction::Verify { run: "a".to_owned() };
+        assert_eq!(answer(&verify, &context(root.path(), false)).unwrap().1, ExitStatus::Success);
+        std::fs::write(root.path().join("stage1/a/metrics.json"), "{}").unwrap();
+        let (text, status) = answer(&verify, &context(root.path(), false)).unwrap();
+        assert_eq!(status, ExitStatus::Invalid);
+        assert!(text.starts_with("metrics.json was not there"), "{text}");
+    }
+
+    #[test]
+    fn a_tag_names_one_run_and_leaves_it_verifiable() {
+        let root = three_runs();
+        let tag = |run: &str, tag: &str| {
+            answer(&RunsAction::Tag { run: run.to_owned(), tag: tag.to_owned() }, &context(root.path(), false))
+        };
+        tag("a", "baseline").unwrap();
+        assert_eq!(parsed(&RunsAction::Show { run: "baseline".to_owned() }, root.path())["run_id"], "a");
+        assert_eq!(parsed(&RunsAction::Verify { run: "baseline".to_owned() }, root.path())["intact"], true);
+        let taken = tag("b", "baseline").unwrap_err();
+        assert_eq!(taken.to_string(), "the tag `baseline` is already on the run stage1/a");
+        assert_eq!(status_of(&tag("a", "../x").unwrap_err()), ExitStatus::Usage);
+        tag("a", "").unwrap();
+        tag("b", "baseline").unwrap();
+    }
+
+    #[test]
+    fn a_run_is_shown_with_its_files_and_damage() {
+        let root = three_runs();
+        std::fs::write(root.path().join("load/b/per_run.jsonl"), "{\"half").unwrap();
+        let shown = parsed(&RunsAction::Show { run: "latest:load".to_owned() }, root.path());
+        assert_eq!(shown["status"], "interrupted");
+        assert_eq!(shown["rows"]["diagnostics"][0]["code"], "torn_last_row");
+        let (text, _) = answer(&RunsAction::Show { run: "b".to_owned() }, &context(root.path(), false)).unwrap();
+        assert!(text.contains("per_run.jsonl (6.00 B)") && text.contains("is gone"), "{text}");
+    }
+
+    #[test]
+    fn file_names_cannot_drive_the_terminal() {
+        let root = three_runs();
+        std::fs::write(root.path().join("stage1/a/\u{1b}[31m"), "").unwrap();
+        let (text, _) = answer(&RunsAction::Show { run: "a".to_owned() }, &context(root.path(), false)).unwrap();
+        assert!(!text.contains('\u{1b}') && text.contains("\\u{1b}[31m"), "{text}");
     }
 }

@@ -19,7 +19,7 @@ use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
 use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveRequest, ResolvedHardware, resolve};
 use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
-use crate::record::inputs::{INPUTS_FILE, INPUTS_SCHEMA_VERSION, FileInput, Inputs, PromptInput, to_yaml};
+use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
 use crate::record::reader::ROWS_FILE;
 use crate::record::rows::RepeatRow;
@@ -129,17 +129,25 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn run_one(tree: &Composed, config: &Stage1Config, context: &Context, interrupt: &Interrupt) -> anyhow::Result<ExitStatus> {
+fn run_one(
+    tree: &Composed,
+    config: &Stage1Config,
+    context: &Context,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitStatus> {
     // Everything that can be refused is refused before a directory is made or a weight is read.
     let chosen = assemble::choose(config).map_err(assemble_failure)?;
     let (_, device_id) = assemble::open_device(config).map_err(assemble_failure)?;
     let tokenizer = assemble::tokenizer(&chosen).map_err(assemble_failure)?;
     let prompts = match config.dataset.root {
-        Some(_) => dataset::load(&config.dataset).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?,
+        Some(_) => {
+            dataset::load(&config.dataset).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?
+        }
         None => Vec::new(),
     };
-    let cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer)
-        .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()).hint("see `perfprof stage1 --print-config`"))?;
+    let cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
+        Failure::new(ExitStatus::Usage, error.to_string()).hint("see `perfprof stage1 --print-config`")
+    })?;
 
     let run_options = RunOptions {
         id: config.run.id.clone(),
@@ -149,7 +157,8 @@ fn run_one(tree: &Composed, config: &Stage1Config, context: &Context, interrupt:
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "stage1", run_options).map_err(RecordError::into_failure)?;
-    let outcome = run_in(&mut directory, tree, config, context, interrupt, chosen, &device_id, &tokenizer, &cases, &prompts);
+    let outcome =
+        run_in(&mut directory, tree, config, context, interrupt, chosen, &device_id, &tokenizer, &cases, &prompts);
     match outcome {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -160,7 +169,10 @@ fn run_one(tree: &Composed, config: &Stage1Config, context: &Context, interrupt:
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one run, taken apart only so that any error can be recorded")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one run, taken apart only so that any error can be recorded"
+)]
 fn run_in(
     directory: &mut RunDir,
     tree: &Composed,
@@ -270,10 +282,14 @@ fn run_in(
 }
 
 fn seeds(config: &Stage1Config) -> BTreeMap<String, u64> {
-    [("weights", config.model.seed), ("sampling and synthetic prompts", config.infer.seed), ("dataset", config.dataset.seed)]
-        .into_iter()
-        .map(|(name, seed)| (name.to_owned(), seed))
-        .collect()
+    [
+        ("weights", config.model.seed),
+        ("sampling and synthetic prompts", config.infer.seed),
+        ("dataset", config.dataset.seed),
+    ]
+    .into_iter()
+    .map(|(name, seed)| (name.to_owned(), seed))
+    .collect()
 }
 
 /// The ceilings for the arithmetic this engine does.
@@ -445,4 +461,3 @@ impl Events for Sink<'_> {
         self.interrupt.asked()
     }
 }
-

@@ -46,9 +46,12 @@ pub fn estimate_options(overrides: &[String], context: &Context) -> anyhow::Resu
         name => match peaks::lookup(name, overrides.memory_bytes) {
             Lookup::Found(entry) => Some(entry),
             _ => {
-                return Err(Failure::new(ExitStatus::Usage, format!("`hardware.name={name}` is not in the peaks table, or names several products"))
-                    .hint("give `hardware.peak_tflops=` and `hardware.peak_bandwidth_gbs=` instead")
-                    .into());
+                return Err(Failure::new(
+                    ExitStatus::Usage,
+                    format!("`hardware.name={name}` is not in the peaks table, or names several products"),
+                )
+                .hint("give `hardware.peak_tflops=` and `hardware.peak_bandwidth_gbs=` instead")
+                .into());
             }
         },
     };

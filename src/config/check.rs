@@ -85,44 +85,45 @@ pub(super) fn unknown_key(tree: &Value, keys: &[Key], key: &str, origin: &Origin
     }
 }
 
-/// Checks that every key is known and every number in its range.
-pub(super) fn keys_and_ranges(composed: &Composed, keys: &[Key]) -> Result<(), ConfigError> {
-    check_node(composed, keys, &composed.value, "")
+/// Every unknown key and every number outside its range.
+pub(super) fn keys_and_ranges(composed: &Composed, keys: &[Key]) -> Vec<ConfigError> {
+    let mut found = Vec::new();
+    check_node(composed, keys, &composed.value, "", &mut found);
+    found
 }
 
-fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str) -> Result<(), ConfigError> {
-    let origin = || composed.origin(path);
-    if !path.is_empty() {
-        let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
-        match keys::find(keys, path) {
-            Some(key) if !key.kind.admits(node) => {
-                return Err(ConfigError::OutOfRange {
-                    key: path.to_owned(),
-                    value: value_text(path, node),
-                    expected: key.kind.words(),
-                    origin: origin(),
-                });
-            }
-            Some(_) => {}
-            // An element has no entry of its own; its keys have.
-            None if is_element => {}
-            None => return Err(unknown_key(&composed.value, keys, path, &origin())),
+fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str, found: &mut Vec<ConfigError>) {
+    let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
+    match keys::find(keys, path) {
+        // The root, and list elements, have no entry of their own; their keys have.
+        None if path.is_empty() || is_element => {}
+        None => {
+            // What stands below an unknown key is not worth a word of its own.
+            found.push(unknown_key(&composed.value, keys, path, &composed.origin(path)));
+            return;
         }
+        Some(key) if !key.kind.admits(node) => found.push(ConfigError::OutOfRange {
+            key: path.to_owned(),
+            value: value_text(path, node),
+            expected: key.kind.words(),
+            origin: composed.origin(path),
+        }),
+        // A map where something else is expected is a wrong type, which the reader of types tells better.
+        Some(key) if node.is_object() && key.kind != Kind::Section => return,
+        Some(_) => {}
     }
     match node {
         Value::Object(map) => {
-            // A map where something else is expected is a wrong type, which the reader of types tells better.
-            if keys::find(keys, path).is_some_and(|key| key.kind != Kind::Section) {
-                return Ok(());
+            for (key, inner) in map {
+                check_node(composed, keys, inner, &join(path, key), found);
             }
-            map.iter().try_for_each(|(key, inner)| check_node(composed, keys, inner, &join(path, key)))
         }
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .filter(|(_, inner)| inner.is_object())
-            .try_for_each(|(index, inner)| check_node(composed, keys, inner, &join(path, &index.to_string()))),
-        _ => Ok(()),
+        Value::Array(list) => {
+            for (index, inner) in list.iter().enumerate().filter(|(_, inner)| inner.is_object()) {
+                check_node(composed, keys, inner, &join(path, &index.to_string()), found);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -150,17 +151,43 @@ impl Composed {
             if path == "." {
                 path.clear();
             }
+            let message = error.inner().to_string();
+            if keys::find(keys, &path).is_some_and(|key| key.kind == Kind::Section) {
+                path = self.blamed(&path, &message, keys);
+            }
             let value = tree::get(&self.value, &path);
+            let is_element = path.rsplit('.').next().is_some_and(|last| last.parse::<usize>().is_ok());
             let expected = match (keys::find(keys, &path), value) {
+                // The message is about this key and others.
+                (Some(_), Some(_)) if message.contains(&format!("`{}`", path.rsplit('.').next().unwrap_or(&path))) => {
+                    message
+                }
                 (Some(key), Some(Value::Number(_) | Value::Bool(_))) if key.kind == Kind::Text => {
                     "expected text: put it in quotes".to_owned()
                 }
-                (Some(key), _) if key.kind != Kind::Section => format!("expected {}", key.kind.words()),
-                _ => error.inner().to_string(),
+                (Some(key), _) if key.kind != Kind::Section || value.is_none() => {
+                    format!("expected {}", key.kind.words())
+                }
+                (None, Some(Value::Object(_)) | None) => message,
+                (None, Some(_)) if is_element && !keys::children(keys, &path).is_empty() => "expected a map".to_owned(),
+                _ => message,
             };
-            let value = value.map_or_else(|| "missing".to_owned(), |value| value_text(&path, value));
+            let value = value.map_or_else(|| "missing".to_owned(), |value| format!("`{}`", value_text(&path, value)));
             ConfigError::WrongType { value, expected, origin: self.origin(&path), key: path }
         })
+    }
+
+    /// The key below `section` that `message` is about: among those it names, one that an override set, else the first.
+    fn blamed(&self, section: &str, message: &str, keys: &[Key]) -> String {
+        let named: Vec<String> = message
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(|name| join(section, name))
+            .filter(|path| keys::find(keys, path).is_some())
+            .collect();
+        let overridden = named.iter().find(|path| matches!(self.origin(path), Origin::Override { .. }));
+        overridden.or(named.first()).cloned().unwrap_or_else(|| section.to_owned())
     }
 
     fn conflict(&self, path: &str, message: impl Into<String>) -> ConfigError {

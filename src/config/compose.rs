@@ -12,6 +12,7 @@ use super::ConfigError;
 use super::error::near_matches;
 use super::overrides::{self, Action, Override};
 use super::provenance::{Origin, Provenance, join};
+use super::render::masked_override;
 use super::run_file::RunFile;
 use super::schema::keys::{self, Key};
 use super::sources::{REGISTRY, Source, Sources, aliases};
@@ -43,16 +44,40 @@ pub struct Composed {
 
 /// Composes the settings of `request.command` and checks that every key is known and every number in its range.
 pub fn compose(request: &ComposeRequest) -> Result<Composed, ConfigError> {
-    let keys = keys::of_command(&request.command);
-    let sources = Sources::new(request.config_dir.as_deref())?;
-    let own_root = if keys.is_some() { None } else { sources.load(&format!("{}.yaml", request.command))? };
-    let root = match own_root {
-        Some(root) => root,
-        None if keys.is_some() => sources
-            .load("config.yaml")?
-            .ok_or_else(|| ConfigError::UnknownCommand { command: request.command.clone() })?,
-        None => return Err(ConfigError::UnknownCommand { command: request.command.clone() }),
+    let (composed, keys) = assemble(request, &[])?;
+    match keys.and_then(|keys| check::keys_and_ranges(&composed, keys).into_iter().next()) {
+        Some(error) => Err(error),
+        None => Ok(composed),
+    }
+}
+
+/// Everything that is wrong with the settings of `request`, instead of the first thing; empty if they can be used.
+///
+/// Each file of `placed` is taken as if it stood at the given path of `configs/`.
+pub fn findings(request: &ComposeRequest, placed: &[(String, PathBuf)]) -> Vec<ConfigError> {
+    let (composed, keys) = match assemble(request, placed) {
+        Ok(assembled) => assembled,
+        Err(error) => return vec![error],
     };
+    let found = keys.map_or_else(Vec::new, |keys| check::keys_and_ranges(&composed, keys));
+    if found.is_empty() && keys.is_some() { composed.stage1().err().into_iter().collect() } else { found }
+}
+
+/// Puts the settings together, and looks up the keys they must have.
+fn assemble(
+    request: &ComposeRequest,
+    placed: &[(String, PathBuf)],
+) -> Result<(Composed, Option<&'static [Key]>), ConfigError> {
+    let unknown = || ConfigError::UnknownCommand { command: request.command.clone() };
+    let keys = keys::of_command(&request.command);
+    let mut sources = Sources::new(request.config_dir.as_deref())?;
+    for (path, file) in placed {
+        sources.place(path, file);
+    }
+    // A command with its own settings has its own root beside `config.yaml`.
+    let root = if keys.is_some() { "config.yaml".to_owned() } else { format!("{}.yaml", request.command) };
+    let root = if root == REGISTRY || root.contains('/') { None } else { sources.load(&root)? };
+    let root = root.ok_or_else(unknown)?;
     let mut composer = Composer {
         sources,
         keys: keys.unwrap_or(&[]),
@@ -62,11 +87,7 @@ pub fn compose(request: &ComposeRequest) -> Result<Composed, ConfigError> {
         provenance: Provenance::default(),
     };
     composer.run(request, &root)?;
-    let composed = Composed { value: composer.value, provenance: composer.provenance };
-    if let Some(keys) = keys {
-        check::keys_and_ranges(&composed, keys)?;
-    }
-    Ok(composed)
+    Ok((Composed { value: composer.value, provenance: composer.provenance }, keys))
 }
 
 /// One line of a defaults list.
@@ -102,9 +123,12 @@ impl Composer {
         let mut assignments = Vec::new();
         for (index, argument) in request.overrides.iter().enumerate() {
             let parsed = overrides::parse(argument)?;
-            let origin = Origin::Override { index: index + 1, text: render::masked_override(argument).into() };
+            let origin = Origin::Override { index: index + 1, text: masked_override(argument).into() };
             if parsed.values.len() > 1 {
-                return Err(ConfigError::SeveralValues { argument: argument.clone(), count: parsed.values.len() });
+                return Err(ConfigError::SeveralValues {
+                    argument: masked_override(argument),
+                    count: parsed.values.len(),
+                });
             }
             if !self.choose(&parsed, &origin, argument, &mut entries)? {
                 assignments.push((parsed, origin, argument.as_str()));
@@ -167,7 +191,7 @@ impl Composer {
         };
         if name.as_deref() == Some("") {
             return Err(ConfigError::Override {
-                argument: argument.to_owned(),
+                argument: masked_override(argument),
                 position: argument.chars().count(),
                 message: format!("the name of a file of `configs/{}/` is missing", parsed.key),
             });
@@ -179,13 +203,17 @@ impl Composer {
                 if name.is_some() && name != current {
                     let current = current.as_deref().unwrap_or("null");
                     let message = format!("`{group}` is `{current}`");
-                    return Err(ConfigError::CannotDelete { argument: argument.to_owned(), message, near: Vec::new() });
+                    return Err(ConfigError::CannotDelete {
+                        argument: masked_override(argument),
+                        message,
+                        near: Vec::new(),
+                    });
                 }
                 self.choices.insert(parsed.key.clone(), Choice { name: None, origin: origin.clone() });
             }
             (Action::Delete, None) => {
                 return Err(ConfigError::CannotDelete {
-                    argument: argument.to_owned(),
+                    argument: masked_override(argument),
                     message: format!("no group `{}` is in the defaults list", parsed.key),
                     near: Vec::new(),
                 });
@@ -197,7 +225,7 @@ impl Composer {
                 });
                 let existing = existing.unwrap_or_else(|| origin.clone());
                 return Err(ConfigError::CannotAdd {
-                    argument: argument.to_owned(),
+                    argument: masked_override(argument),
                     key: parsed.key.clone(),
                     existing,
                 });
@@ -259,8 +287,10 @@ impl Composer {
         if chosen_by_override || !entries.iter().any(|entry| group_of(entry) == Some("model")) {
             return;
         }
-        let given =
-            |value: &Value| value.pointer("/path").or(value.pointer("/hf_id")).is_some_and(|value| !value.is_null());
+        // A section that says where the weights come from describes a whole model, as the record of a run does.
+        let given = |value: &Value| {
+            ["path", "hf_id", "source"].iter().any(|key| value.get(key).is_some_and(|value| !value.is_null()))
+        };
         let by_file =
             run_files.iter().find(|file| file.value.get("model").is_some_and(given)).map(|file| file.origin("model"));
         let by_override = assignments.iter().find(|(parsed, _, _)| {
@@ -403,8 +433,11 @@ impl Composer {
         let known = keys::find(self.keys, key);
         match parsed.action {
             Action::Delete => {
-                let missing =
-                    |message: String, near| ConfigError::CannotDelete { argument: argument.to_owned(), message, near };
+                let missing = |message: String, near| ConfigError::CannotDelete {
+                    argument: masked_override(argument),
+                    message,
+                    near,
+                };
                 let Some(current) = current else {
                     let near = self.near_keys(key);
                     return Err(missing(format!("there is no key `{key}`"), near));
@@ -431,7 +464,11 @@ impl Composer {
             }
             Action::Add if current.is_some() => {
                 let existing = self.provenance.origin(key).cloned().unwrap_or_else(|| origin.clone());
-                return Err(ConfigError::CannotAdd { argument: argument.to_owned(), key: key.to_owned(), existing });
+                return Err(ConfigError::CannotAdd {
+                    argument: masked_override(argument),
+                    key: key.to_owned(),
+                    existing,
+                });
             }
             Action::Set if current.is_none() && known.is_none() => return Err(self.unknown_key(key, origin)),
             _ if known.is_none() && current.is_none() && !self.keys.is_empty() => {

@@ -59,11 +59,11 @@ pub enum ConfigError {
         allowed: Vec<String>,
     },
     /// A value of the wrong type, or a word that is not one of those allowed.
-    #[error("`{key}` is `{value}`: {expected} ({origin})")]
+    #[error("`{key}` is {value}: {expected} ({origin})")]
     WrongType {
         /// The dotted key.
         key: String,
-        /// The value as JSON.
+        /// The value in back-ticks, or `missing`.
         value: String,
         /// What is expected, in words.
         expected: String,
@@ -157,6 +157,23 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The file and line (0 for the file as a whole) that the mistake stands in, if it stands in a file.
+    pub fn place(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Syntax { file, line, .. } => Some((file, *line)),
+            Self::File { origin, .. }
+            | Self::UnknownKey { origin, .. }
+            | Self::WrongType { origin, .. }
+            | Self::OutOfRange { origin, .. }
+            | Self::Conflict { origin, .. }
+            | Self::UnknownChoice { origin, .. }
+            | Self::UnsupportedBackend { origin, .. } => match origin {
+                Origin::File { file, line, .. } => Some((file, *line)),
+                Origin::Override { .. } | Origin::Derived(_) => None,
+            },
+            _ => None,
+        }
+    }
     /// What the user can do, one line each.
     pub fn hints(&self) -> Vec<String> {
         let did_you_mean =
@@ -232,6 +249,11 @@ fn words(names: &[String], separator: &str) -> String {
 pub(super) fn near_matches<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     // Below this likeness suggestions are noise: `jaro_winkler` is generous to a shared beginning.
     const LIKE_ENOUGH: f64 = 0.82;
+    // Likeness takes time and memory in the product of both lengths, and nobody misspells a word of this length.
+    const LONGEST: usize = 200;
+    if name.len() > LONGEST {
+        return Vec::new();
+    }
     let lower = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
@@ -263,5 +285,6 @@ mod tests {
         assert_eq!(near_matches("BATCH", keys), ["batch"]);
         assert!(near_matches("zebra", keys).is_empty());
         assert!(near_matches("", keys).is_empty());
+        assert!(near_matches(&"repeats".repeat(1_000_000), keys).is_empty());
     }
 }

@@ -32,3 +32,9 @@ pub struct Group {
 pub fn catalog(config_dir: Option<&Path>) -> Result<Vec<Group>, ConfigError> {
     sources::Sources::new(config_dir)?.catalog()
 }
+
+/// The model aliases of a registry file.
+pub fn aliases(registry: &Path) -> Result<Vec<String>, ConfigError> {
+    let source = sources::Source::read(registry)?;
+    Ok(sources::aliases(&source)?.into_iter().map(|(alias, _)| alias).collect())
+}

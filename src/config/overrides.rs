@@ -7,6 +7,7 @@ use std::fmt;
 use serde_json::{Number, Value};
 
 use super::ConfigError;
+use super::render::masked_override;
 
 /// More runs than this are a mistake and not a sweep.
 const MAX_RUNS: usize = 10_000;
@@ -205,7 +206,7 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn error(&self, at: usize, message: impl Into<String>) -> ConfigError {
-        ConfigError::Override { argument: self.argument.to_owned(), position: at + 1, message: message.into() }
+        ConfigError::Override { argument: masked_override(self.argument), position: at + 1, message: message.into() }
     }
     fn peek(&self) -> Option<char> {
         self.chars.get(self.at).copied()

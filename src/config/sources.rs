@@ -98,6 +98,8 @@ impl Source {
 #[derive(Debug, Clone)]
 pub(super) struct Sources {
     directory: Option<PathBuf>,
+    /// Files that stand in for others: path in `configs/`, file.
+    placed: BTreeMap<String, PathBuf>,
 }
 
 impl Sources {
@@ -107,11 +109,19 @@ impl Sources {
             // `read_dir` tells "not a directory" and "permission denied" apart, which `is_dir` does not.
             std::fs::read_dir(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
         }
-        Ok(Self { directory: directory.map(Path::to_owned) })
+        Ok(Self { directory: directory.map(Path::to_owned), placed: BTreeMap::new() })
+    }
+
+    /// Lets `file` stand at `path` of `configs/`, before all others.
+    pub(super) fn place(&mut self, path: &str, file: &Path) {
+        self.placed.insert(path.to_owned(), file.to_owned());
     }
 
     /// The user's file at `path` of `configs/`, if there is one.
     pub(super) fn of_user(&self, path: &str) -> Result<Option<Source>, ConfigError> {
+        if let Some(file) = self.placed.get(path) {
+            return Source::read(file).map(Some);
+        }
         let Some(file) = self.directory.as_ref().map(|directory| directory.join(path)) else { return Ok(None) };
         // A file that is there but unreadable is an error, and no reason to take the embedded one in silence.
         if file.symlink_metadata().is_err() {
@@ -141,6 +151,7 @@ impl Sources {
         if let Some(directory) = &self.directory {
             walk(directory, "", 0, &mut paths)?;
         }
+        paths.extend(self.placed.keys().cloned());
         Ok(paths)
     }
 

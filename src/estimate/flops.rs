@@ -154,6 +154,7 @@ pub fn step(architecture: &Architecture, storage: Storage<'_>, batch: u64, queri
 }
 
 /// `steps` passes of the same size: `pairs` and `read` are sums over them, per sequence.
+#[derive(Clone, Copy)]
 struct Pass {
     steps: u64,
     queries: u64,

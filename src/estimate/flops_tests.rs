@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::architecture::{Family, Moe, Rope};
 use super::super::operator::Cost;
-use super::super::parameters::{active_parameters, parameters, weight_tensors, weights_bytes};
+use super::super::parameters::{WeightTensor, active_parameters, parameters, weight_tensors, weights_bytes};
 use super::super::step::{StepShape, operators_of_step};
 use super::super::test_models::{self, llama_2_7b, llama_3_8b, mistral_7b, mixtral_8x7b, qwen2_5_0_5b, smollm2_135m};
 use super::*;
@@ -80,7 +80,7 @@ fn parameter_counts_are_the_published_ones() {
     ] {
         let (_, model) = test_models::all().into_iter().find(|(known, _)| *known == name).unwrap();
         assert_eq!(parameters(&model), published, "{name}");
-        assert_eq!(weight_tensors(&model).iter().map(|tensor| tensor.elements()).sum::<u64>(), published, "{name}");
+        assert_eq!(weight_tensors(&model).iter().map(WeightTensor::elements).sum::<u64>(), published, "{name}");
     }
     // Mixtral's paper speaks of 13B active parameters; six of eight experts idle in 32 layers of 3 · 4096 · 14336.
     assert_eq!(active_parameters(&mixtral_8x7b()), 46_702_792_704 - 32 * 6 * 3 * 4096 * 14336);
@@ -285,7 +285,7 @@ proptest! {
             .fold(PhaseCost::default(), |sum, cost| sum + cost);
         prop_assert_eq!(decode(&model, storage, b, kv, n), steps);
         let tensors = weight_tensors(&model);
-        prop_assert_eq!(tensors.iter().map(|tensor| tensor.elements()).sum::<u64>(), parameters(&model));
+        prop_assert_eq!(tensors.iter().map(WeightTensor::elements).sum::<u64>(), parameters(&model));
         prop_assert_eq!(model.validate(), Ok(()));
     }
 

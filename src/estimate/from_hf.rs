@@ -55,10 +55,12 @@ pub enum ArchitectureError {
 
 type Result<T> = std::result::Result<T, ArchitectureError>;
 
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers and literals")]
 fn invalid(key: &str, value: impl ToString, reason: impl Into<String>) -> ArchitectureError {
     ArchitectureError::Invalid { key: key.to_owned(), value: value.to_string(), reason: reason.into() }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers and literals")]
 fn unsupported(key: &str, value: impl ToString, reason: impl Into<String>) -> ArchitectureError {
     ArchitectureError::Unsupported { key: key.to_owned(), value: value.to_string(), reason: reason.into() }
 }
@@ -268,6 +270,11 @@ impl Architecture {
         };
         architecture.validate()?;
         Ok(architecture)
+    }
+
+    /// Whether the analytic model describes every block of this family; for others it counts a Llama-like decoder of the same sizes.
+    pub fn is_counted_exactly(&self) -> bool {
+        EXACT.contains(&self.family.model_type())
     }
 
     /// Refuses shapes that are no decoder: zero or absurd sizes, heads that do not divide. Errors name the `config.json` key.

@@ -27,7 +27,7 @@ fn message(config: &Value) -> String {
 
 #[test]
 fn silence_means_what_the_config_class_says() {
-    // transformers 4.57, configuration_<type>.py: num_key_value_heads, head_dim, max_position_embeddings, rms_norm_eps, rope_theta,
+    // transformers 4.57.6, attributes of CONFIG_MAPPING[type](): num_key_value_heads, head_dim, max_position_embeddings, rms_norm_eps, rope_theta,
     // tie_word_embeddings, sliding_window; and the biases of modeling_<type>.py.
     for (model_type, kv, head_dim, positions, eps, theta, window, qkv_bias, qk_norm) in [
         ("llama", 32, 128, 2048, 1e-6, 1e4, None, false, false),

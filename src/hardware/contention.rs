@@ -194,7 +194,7 @@ fn clock_s(clock: libc::clockid_t) -> Option<f64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the length of the call, which keeps no pointer to it.
     let status = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    (status == 0).then(|| time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+    (status == 0).then_some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
 }
 
 #[cfg(target_os = "linux")]
@@ -287,10 +287,10 @@ pub struct ContentionProbe {
     heartbeat: Option<(mpsc::Sender<()>, JoinHandle<f64>)>,
 }
 
-/// The longest time between two beats, until the sender is gone.
-fn beat(stop: &mpsc::Receiver<()>) -> f64 {
+/// The longest time between two beats from `began` on, until the sender is gone.
+fn beat(began: Instant, stop: &mpsc::Receiver<()>) -> f64 {
     let mut longest = 0.0f64;
-    let mut last = Instant::now();
+    let mut last = began;
     loop {
         let ended = !matches!(stop.recv_timeout(HEARTBEAT), Err(mpsc::RecvTimeoutError::Timeout));
         let now = Instant::now();
@@ -306,10 +306,12 @@ impl ContentionProbe {
     /// Starts a window.
     pub fn start() -> Self {
         let (sender, receiver) = mpsc::channel();
+        // The first gap begins here and not when the thread first runs: the process may be stopped in between.
+        let began = Instant::now();
         // Without the thread (a limit on threads) the probe still counts; only pauses go unnoticed.
         let heartbeat = std::thread::Builder::new()
             .name("heartbeat".to_owned())
-            .spawn(move || beat(&receiver))
+            .spawn(move || beat(began, &receiver))
             .ok()
             .map(|thread| (sender, thread));
         Self { start: Counters::read(), began: Instant::now(), heartbeat }
@@ -508,11 +510,11 @@ mod tests {
     #[test]
     fn the_heartbeat_sees_the_time_it_was_held_up() {
         let (sender, receiver) = mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || beat(&receiver));
-        std::thread::sleep(Duration::from_millis(250));
+        // Five seconds without a beat lie behind it.
+        let began = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        let thread = std::thread::spawn(move || beat(began, &receiver));
         drop(sender);
-        let longest = thread.join().unwrap();
-        assert!(longest > 0.0);
+        assert!(thread.join().unwrap() >= 5.0);
     }
 
     #[test]

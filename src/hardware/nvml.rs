@@ -18,7 +18,7 @@ use super::identify::GpuIdentity;
 use crate::diagnostics::{Diagnostic, Severity};
 
 /// Shortest and longest interval between looks.
-pub const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(1000);
+pub const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
 
 /// How often metrics are read whose query itself takes long: NVML measures PCIe traffic over 20 ms within the call.
 const SLOW_EVERY: Duration = Duration::from_secs(1);

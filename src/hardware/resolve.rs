@@ -413,7 +413,7 @@ mod tests {
         let resolved = resolve_on(&machine, DeviceRef::Cpu, &PeakOverrides::default(), Format::F32, ALLOWED);
         assert_eq!((resolved.peak_flops_per_s.value, resolved.peak_flops_per_s.kind), (Some(5e10), PeakKind::Measured));
         assert_eq!((resolved.peak_bytes_per_s.value, resolved.peak_bytes_per_s.kind), (Some(2e10), PeakKind::Measured));
-        assert!(resolved.peak_flops_per_s.source.starts_with("measured: a test, best of 5"));
+        assert!(resolved.peak_flops_per_s.source.starts_with("measured: a test, n = 5"));
         assert!(resolved.notes.iter().any(|note| note.contains("AMX")));
         let resolved =
             resolve_on(&machine, DeviceRef::Cpu, &PeakOverrides::default(), Format::F32, MeasurePolicy::Never);

@@ -73,13 +73,14 @@ impl Tool {
     pub fn probe(&self, path: &OsStr, limit: Duration) -> ToolState {
         let Some(file) = find_on_path(self.name, path) else { return ToolState::Missing };
         match output_within(Command::new(&file).arg("--version").env("PATH", path), limit) {
-            Ok(Some(said)) => match version_in(&said, self.says) {
-                Some(version) => ToolState::Found { path: file, version },
-                None => {
+            Ok(Some(said)) => {
+                if let Some(version) = version_in(&said, self.says) {
+                    ToolState::Found { path: file, version }
+                } else {
                     let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
                     ToolState::Unexpected { path: file, said: first.trim().chars().take(120).collect() }
                 }
-            },
+            }
             Ok(None) => ToolState::TimedOut { path: file, limit },
             Err(error) => ToolState::Unexpected { path: file, said: error.to_string() },
         }
@@ -154,9 +155,9 @@ fn output_within(command: &mut Command, limit: Duration) -> std::io::Result<Opti
 /// Loads the first of `names` that the dynamic linker finds, and gives its name.
 ///
 /// # Errors
-/// What the linker said of the last one.
+/// What the linker said, or which names were not found.
 pub fn load_library(names: &[&str]) -> Result<String, String> {
-    let mut reason = "no name to look for".to_owned();
+    let mut reason = None;
     for name in names {
         let Ok(text) = std::ffi::CString::new(*name) else { continue };
         // SAFETY: `text` is a NUL-terminated string for the length of the call. Loading runs the initialisers of the library; the
@@ -170,10 +171,14 @@ pub fn load_library(names: &[&str]) -> Result<String, String> {
         let message = unsafe { libc::dlerror() };
         if !message.is_null() {
             // SAFETY: as above.
-            reason = unsafe { std::ffi::CStr::from_ptr(message) }.to_string_lossy().into_owned();
+            let message = unsafe { std::ffi::CStr::from_ptr(message) }.to_string_lossy().into_owned();
+            // That a file is not there is said once for all names; a file that is there and cannot be loaded is news.
+            if !message.contains("No such file") {
+                reason.get_or_insert(message);
+            }
         }
     }
-    Err(reason)
+    Err(reason.unwrap_or_else(|| format!("not found: {}", names.join(", "))))
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ pub fn available_bytes(path: &Path) -> Option<u64> {
     }
     // SAFETY: `statvfs` returned 0, so it has filled `stat`.
     let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
     Some((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 

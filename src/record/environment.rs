@@ -3,14 +3,16 @@
 //! Read by hand from `/proc` and `/sys`; what cannot be read is null. Nothing here identifies the user: the host name is hashed,
 //! and of the environment only allow-listed variables are kept.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+mod system;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::sha256_hex;
+use self::system::System;
 use super::redact::Redactor;
 
 /// Version of [`Environment`].
@@ -230,7 +232,7 @@ pub struct GitBlock {
 
 /// Captures the environment now; `gpu` is what the hardware module knows of the GPUs, or null.
 pub fn capture(gpu: serde_json::Value) -> Environment {
-    let system = System { root: PathBuf::from("/") };
+    let system = System::here();
     let variables = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     Environment {
@@ -251,342 +253,7 @@ pub fn capture(gpu: serde_json::Value) -> Environment {
 
 /// Hash of the machine's name: equal on one machine, and no way to read the name off it.
 pub fn host_hash() -> Option<String> {
-    System { root: PathBuf::from("/") }.host_hash()
-}
-
-/// `/proc` and `/sys` below a root, so that tests can stand up machines of their own.
-struct System {
-    root: PathBuf,
-}
-
-impl System {
-    /// A file without the space around its content; `None` if unreadable or empty.
-    fn text(&self, path: &str) -> Option<String> {
-        let bytes = std::fs::read(self.root.join(path)).ok()?;
-        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-        (!text.is_empty()).then_some(text)
-    }
-
-    fn number<T: std::str::FromStr>(&self, path: &str) -> Option<T> {
-        self.text(path)?.parse().ok()
-    }
-
-    /// Entries of a directory named `prefix` and a number, by number.
-    fn numbered(&self, directory: &str, prefix: &str) -> Vec<u32> {
-        let Ok(items) = std::fs::read_dir(self.root.join(directory)) else { return Vec::new() };
-        let numbers: BTreeSet<u32> =
-            items.flatten().filter_map(|item| item.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()).collect();
-        numbers.into_iter().collect()
-    }
-
-    fn host_hash(&self) -> Option<String> {
-        let name = self.text("proc/sys/kernel/hostname")?;
-        Some(sha256_hex(format!("perfprof host {name}").as_bytes())[..16].to_owned())
-    }
-
-    fn os(&self) -> OsBlock {
-        let release = self.text("etc/os-release").or_else(|| self.text("usr/lib/os-release"));
-        let pretty_name = release.and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=").map(str::to_owned))?;
-            Some(line.trim_matches(['"', '\'']).to_owned())
-        });
-        OsBlock {
-            family: std::env::consts::OS.to_owned(),
-            pretty_name,
-            kernel: self.text("proc/sys/kernel/osrelease"),
-            host_hash: self.host_hash(),
-            uptime_s: self.text("proc/uptime").and_then(|text| {
-                let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;
-                Some(seconds as u64)
-            }),
-            transparent_huge_pages: self
-                .text("sys/kernel/mm/transparent_hugepage/enabled")
-                .and_then(|text| bracketed(&text)),
-            swappiness: self.number("proc/sys/vm/swappiness"),
-        }
-    }
-
-    fn cpu(&self) -> CpuBlock {
-        let info = CpuInfo::parse(&self.text("proc/cpuinfo").unwrap_or_default());
-        let frequency = "sys/devices/system/cpu/cpu0/cpufreq";
-        let khz = |name: &str| self.number::<f64>(&format!("{frequency}/{name}")).map(|khz| khz / 1e3);
-        let turbo = self
-            .number::<u32>("sys/devices/system/cpu/intel_pstate/no_turbo")
-            .map(|off| off == 0)
-            .or_else(|| self.number::<u32>("sys/devices/system/cpu/cpufreq/boost").map(|on| on == 1));
-        CpuBlock {
-            architecture: std::env::consts::ARCH.to_owned(),
-            model: info.model,
-            sockets: info.sockets,
-            physical_cores: info.cores,
-            logical_cpus: self
-                .text("sys/devices/system/cpu/online")
-                .and_then(|list| cpu_list_length(&list))
-                .or(info.processors),
-            available_parallelism: std::thread::available_parallelism().ok().map(|count| count.get() as u32),
-            smt: self.number::<u32>("sys/devices/system/cpu/smt/active").map(|active| active == 1),
-            governor: self.text(&format!("{frequency}/scaling_governor")),
-            frequency_driver: self.text(&format!("{frequency}/scaling_driver")),
-            frequency_mhz: khz("scaling_cur_freq").or(info.mhz),
-            min_frequency_mhz: khz("cpuinfo_min_freq"),
-            max_frequency_mhz: khz("cpuinfo_max_freq"),
-            turbo,
-            features: info.features,
-            caches: self.caches(),
-            numa: self.numa(),
-        }
-    }
-
-    fn caches(&self) -> Vec<Cache> {
-        let base = "sys/devices/system/cpu/cpu0/cache";
-        let cache = |index: u32| {
-            let file = |name: &str| self.text(&format!("{base}/index{index}/{name}"));
-            Some(Cache {
-                level: file("level")?.parse().ok()?,
-                kind: file("type")?,
-                bytes: size_with_suffix(&file("size")?)?,
-                shared_cpus: file("shared_cpu_list"),
-            })
-        };
-        self.numbered(base, "index").into_iter().filter_map(cache).collect()
-    }
-
-    fn numa(&self) -> Vec<NumaNode> {
-        let base = "sys/devices/system/node";
-        let node = |node: u32| {
-            let memory = self.text(&format!("{base}/node{node}/meminfo"));
-            let memory_bytes = memory.and_then(|text| {
-                let line = text.lines().find(|line| line.contains("MemTotal:"))?;
-                kib_value(line.split("MemTotal:").nth(1)?)
-            });
-            NumaNode { node, cpus: self.text(&format!("{base}/node{node}/cpulist")), memory_bytes }
-        };
-        self.numbered(base, "node").into_iter().map(node).collect()
-    }
-
-    fn memory(&self) -> MemoryBlock {
-        let text = self.text("proc/meminfo").unwrap_or_default();
-        let field =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-        let bytes = |name: &str| field(name).and_then(kib_value);
-        MemoryBlock {
-            total_bytes: bytes("MemTotal"),
-            available_bytes: bytes("MemAvailable"),
-            swap_total_bytes: bytes("SwapTotal"),
-            swap_free_bytes: bytes("SwapFree"),
-            huge_pages_total: field("HugePages_Total").and_then(|count| count.parse().ok()),
-            huge_page_bytes: bytes("Hugepagesize"),
-        }
-    }
-
-    fn cgroup(&self) -> CgroupBlock {
-        let Some(groups) = self.text("proc/self/cgroup") else { return CgroupBlock::default() };
-        let unified = self.root.join("sys/fs/cgroup/cgroup.controllers").exists();
-        // `hierarchy:controllers:path`; version 2 has hierarchy 0 and no controllers.
-        let path_of = |controller: &str| {
-            groups.lines().find_map(|line| {
-                let mut parts = line.splitn(3, ':').skip(1);
-                let (controllers, path) = (parts.next()?, parts.next()?);
-                controllers.split(',').any(|name| name == controller).then(|| path.to_owned())
-            })
-        };
-        if unified {
-            let path = path_of("").unwrap_or_default();
-            return CgroupBlock {
-                version: Some(2),
-                cpu_quota: self.tightest("sys/fs/cgroup", &path, |directory| {
-                    cpu_max(&self.text(&format!("{directory}/cpu.max"))?)
-                }),
-                memory_limit_bytes: self.tightest("sys/fs/cgroup", &path, |directory| {
-                    self.number::<u64>(&format!("{directory}/memory.max"))
-                }),
-            };
-        }
-        let cpu = path_of("cpu").unwrap_or_default();
-        let memory = path_of("memory").unwrap_or_default();
-        CgroupBlock {
-            version: Some(1),
-            cpu_quota: self.tightest("sys/fs/cgroup/cpu", &cpu, |directory| {
-                let quota: f64 = self.number(&format!("{directory}/cpu.cfs_quota_us"))?;
-                let period: f64 = self.number(&format!("{directory}/cpu.cfs_period_us"))?;
-                (quota > 0.0 && period > 0.0).then(|| quota / period)
-            }),
-            memory_limit_bytes: self.tightest("sys/fs/cgroup/memory", &memory, |directory| {
-                let limit: u64 = self.number(&format!("{directory}/memory.limit_in_bytes"))?;
-                // "No limit" is the largest multiple of the page size.
-                (limit < 1 << 60).then_some(limit)
-            }),
-        }
-    }
-
-    /// The smallest limit of a group and its parents. Inside a container the path of the host may not exist; the mount point
-    /// itself, the last parent, then holds the limits.
-    fn tightest<T: PartialOrd>(&self, mount: &str, path: &str, limit: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let mut directory = path.trim_matches('/').to_owned();
-        let mut tightest: Option<T> = None;
-        loop {
-            let found = limit(&if directory.is_empty() { mount.to_owned() } else { format!("{mount}/{directory}") });
-            if let Some(found) = found
-                && tightest.as_ref().is_none_or(|known| found < *known)
-            {
-                tightest = Some(found);
-            }
-            if directory.is_empty() {
-                return tightest;
-            }
-            directory = directory.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned());
-        }
-    }
-
-    fn load(&self) -> LoadBlock {
-        let text = self.text("proc/loadavg").unwrap_or_default();
-        let fields: Vec<&str> = text.split_whitespace().collect();
-        let average = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-        let load_average = match (average(0), average(1), average(2)) {
-            (Some(one), Some(five), Some(fifteen)) => Some([one, five, fifteen]),
-            _ => None,
-        };
-        let pressure = |name: &str| self.text(&format!("proc/pressure/{name}")).and_then(|text| pressure(&text));
-        LoadBlock {
-            load_average,
-            runnable_tasks: fields.get(3).and_then(|field| field.split('/').next()?.parse().ok()),
-            pressure_cpu: pressure("cpu"),
-            pressure_memory: pressure("memory"),
-            pressure_io: pressure("io"),
-        }
-    }
-
-    fn virtualization(&self) -> VirtualizationBlock {
-        let info = self.text("proc/cpuinfo").unwrap_or_default();
-        // Only x86 tells by a flag; elsewhere its absence means nothing.
-        let flags = info.lines().find(|line| line.starts_with("flags"));
-        let hypervisor = flags.map(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
-        let groups = self.text("proc/self/cgroup").unwrap_or_default();
-        let exists = |path: &str| self.root.join(path).exists();
-        let container = if exists("var/run/secrets/kubernetes.io") || groups.contains("kubepods") {
-            Some("kubernetes")
-        } else if exists("run/.containerenv") || groups.contains("libpod") {
-            Some("podman")
-        } else if exists(".dockerenv") || groups.contains("docker") {
-            Some("docker")
-        } else if groups.contains("/lxc/") {
-            Some("lxc")
-        } else {
-            None
-        };
-        VirtualizationBlock {
-            virtual_machine: hypervisor.or_else(|| exists("sys/hypervisor/type").then_some(true)),
-            vendor: self.text("sys/class/dmi/id/sys_vendor"),
-            product: self.text("sys/class/dmi/id/product_name"),
-            container: container.map(str::to_owned),
-        }
-    }
-}
-
-/// What `/proc/cpuinfo` tells.
-#[derive(Debug, Default, PartialEq)]
-struct CpuInfo {
-    model: Option<String>,
-    processors: Option<u32>,
-    sockets: Option<u32>,
-    cores: Option<u32>,
-    mhz: Option<f64>,
-    features: Vec<String>,
-}
-
-/// Beginnings of the extensions that decide which matrix kernels can run.
-const FEATURES: [&str; 16] = [
-    "sse4_2", "avx", "fma", "f16c", "amx_", "asimd", "sve", "sme", "i8mm", "bf16", "fphp", "bmi2", "neon", "svei8mm",
-    "svebf16", "dotprod",
-];
-
-impl CpuInfo {
-    fn parse(text: &str) -> Self {
-        let fields =
-            || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));
-        let first = |names: &[&str]| fields().find(|(key, _)| names.contains(key)).map(|(_, value)| value.to_owned());
-        let processors = fields().filter(|(key, _)| *key == "processor").count() as u32;
-        let mut packages = BTreeSet::new();
-        let mut cores = BTreeSet::new();
-        let mut package = None;
-        for (key, value) in fields() {
-            match key {
-                "processor" => package = None,
-                "physical id" => {
-                    package = Some(value);
-                    packages.insert(value);
-                }
-                "core id" => {
-                    if let Some(package) = package {
-                        cores.insert((package, value));
-                    }
-                }
-                _ => {}
-            }
-        }
-        let some = |count: usize| (count > 0).then_some(count as u32);
-        let features = first(&["flags", "Features"]).unwrap_or_default();
-        Self {
-            model: first(&["model name", "Model", "cpu model"]),
-            processors: (processors > 0).then_some(processors),
-            sockets: some(packages.len()),
-            cores: some(cores.len()),
-            mhz: first(&["cpu MHz"]).and_then(|mhz| mhz.parse().ok()),
-            features: features
-                .split_whitespace()
-                .filter(|flag| FEATURES.iter().any(|known| flag.starts_with(known)))
-                .map(str::to_owned)
-                .collect(),
-        }
-    }
-}
-
-/// `always [madvise] never` → `madvise`.
-fn bracketed(text: &str) -> Option<String> {
-    text.split_once('[')?.1.split_once(']').map(|(chosen, _)| chosen.to_owned())
-}
-
-/// Number of CPUs in a list such as `0-3,8`.
-fn cpu_list_length(list: &str) -> Option<u32> {
-    list.split(',').try_fold(0_u32, |count, part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        count.checked_add(last.checked_sub(first)?.checked_add(1)?)
-    })
-}
-
-/// `48K` → 49152.
-fn size_with_suffix(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" => 1,
-        "K" => 1 << 10,
-        "M" => 1 << 20,
-        "G" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-/// `  123 kB` → 125952.
-fn kib_value(text: &str) -> Option<u64> {
-    text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// `max 100000` → no limit; `150000 100000` → 1.5 CPUs.
-fn cpu_max(text: &str) -> Option<f64> {
-    let (quota, period) = text.split_once(' ')?;
-    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.trim().parse().ok()?);
-    (quota > 0.0 && period > 0.0).then(|| quota / period)
-}
-
-/// The `some` line of a pressure file.
-fn pressure(text: &str) -> Option<Pressure> {
-    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let field = |name: &str| {
-        line.split_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse::<f64>().ok())
-    };
-    Some(Pressure { some_avg10: field("avg10"), some_avg60: field("avg60"), some_avg300: field("avg300") })
+    System::here().host_hash()
 }
 
 /// How this binary was built; the build script passes what cargo and the lock file know.
@@ -663,4 +330,46 @@ fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
     std::io::Seek::rewind(&mut output).ok()?;
     std::io::Read::read_to_string(&mut output, &mut text).ok()?;
     Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_git_tree_is_described_by_commit_branch_and_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let output = Command::new("git")
+                .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
+                .args(arguments)
+                .current_dir(dir.path())
+                .output();
+            output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        assert_eq!(git_state(dir.path()), None);
+        if git(&["init", "--initial-branch=topic"]).is_none() {
+            eprintln!("skipped: no git here");
+            return;
+        }
+        assert_eq!(git_state(dir.path()).unwrap().commit, None);
+        std::fs::write(dir.path().join("file"), "1").unwrap();
+        git(&["add", "file"]);
+        git(&["commit", "--no-verify", "-m", "first"]);
+        let head = std::fs::read_to_string(dir.path().join(".git/refs/heads/topic")).unwrap();
+        let clean = git_state(dir.path()).unwrap();
+        let expected =
+            GitBlock { commit: Some(head.trim().to_owned()), branch: Some("topic".to_owned()), dirty: Some(false) };
+        assert_eq!(clean, expected);
+        std::fs::write(dir.path().join("file"), "2").unwrap();
+        assert_eq!(git_state(dir.path()).unwrap().dirty, Some(true));
+    }
+
+    #[test]
+    fn the_build_is_described_by_the_lock_file() {
+        let build = build();
+        assert!(build.rustc.unwrap().starts_with("rustc 1."));
+        assert_eq!(build.crates["candle-core"], "0.11.1");
+        assert!(build.crates.contains_key("tokenizers"));
+    }
 }

@@ -212,7 +212,7 @@ impl RecordError {
                 Some(format!("free some space and rebuild the reports from the rows kept beside `{}`", path.display()))
             }
             Self::NewerSchema { .. } => Some("read it with the perfprof that wrote it, or a later one".to_owned()),
-            Self::Malformed { line: Some(_), .. } => {
+            Self::Malformed { path, line: Some(_), .. } if path.extension().is_some_and(|kind| kind == "jsonl") => {
                 Some("`--salvage` reads the other rows and counts the bad ones as lost".to_owned())
             }
             Self::NoSuchRun { near, .. } if !near.is_empty() => Some(format!(
@@ -225,8 +225,11 @@ impl RecordError {
             Self::NotARun { .. } => {
                 Some("a run directory holds `run.json`; `perfprof runs list` shows the runs there are".to_owned())
             }
-            Self::Vanished { .. } | Self::Write { .. } | Self::NotJson { .. } | Self::Read { .. } => None,
-            Self::Malformed { line: None, .. } => None,
+            Self::Vanished { .. }
+            | Self::Write { .. }
+            | Self::NotJson { .. }
+            | Self::Read { .. }
+            | Self::Malformed { .. } => None,
         }
     }
 

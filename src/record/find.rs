@@ -130,3 +130,83 @@ fn subdirectories(directory: &Path) -> Result<Vec<(String, PathBuf)>, RecordErro
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::atomic;
+    use crate::record::run_dir::{RunDir, RunOptions};
+
+    /// Runs `(command, id, tag, second)` that began in the given order.
+    fn runs(list: &[(&str, &str, Option<&str>, u32)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (command, id, tag, second) in list {
+            let options =
+                RunOptions { id: Some((*id).to_owned()), tag: tag.map(str::to_owned), ..RunOptions::default() };
+            let run = RunDir::create_with(root.path(), command, options).unwrap();
+            let record = RunRecord { started_at: format!("2026-01-01T00:00:{second:02}.000Z"), ..run.record().clone() };
+            atomic::write_json_atomic(&run.file(RUN_FILE), &record).unwrap();
+        }
+        root
+    }
+
+    fn sample() -> tempfile::TempDir {
+        runs(&[
+            ("stage1", "20260101-000001-aaaa", Some("base"), 3),
+            ("stage1", "20260101-000002-bbbb", None, 1),
+            ("load", "20260102-000000-cccc", None, 2),
+        ])
+    }
+
+    fn found(root: &Path, spec: &str) -> String {
+        resolve_run(root, spec).unwrap().strip_prefix(root).unwrap().display().to_string()
+    }
+
+    #[test]
+    fn every_way_to_name_a_run_finds_it() {
+        let root = sample();
+        let root = root.path();
+        assert_eq!(found(root, "latest"), "stage1/20260101-000001-aaaa");
+        assert_eq!(found(root, "latest:load"), "load/20260102-000000-cccc");
+        assert_eq!(found(root, "base"), "stage1/20260101-000001-aaaa");
+        assert_eq!(found(root, "20260102"), "load/20260102-000000-cccc");
+        assert_eq!(found(root, "20260101-000002-bbbb"), "stage1/20260101-000002-bbbb");
+        assert_eq!(found(root, "stage1/20260101-000002"), "stage1/20260101-000002-bbbb");
+        let path = root.join("load/20260102-000000-cccc");
+        assert_eq!(resolve_run(root, path.to_str().unwrap()).unwrap(), path);
+        assert_eq!(resolve_run(root, path.join(RUN_FILE).to_str().unwrap()).unwrap(), path);
+    }
+
+    #[test]
+    fn a_full_id_is_not_the_beginning_of_a_longer_one() {
+        let root = runs(&[("stage1", "a", None, 1), ("stage1", "ab", None, 2)]);
+        assert_eq!(found(root.path(), "a"), "stage1/a");
+    }
+
+    #[test]
+    fn what_fits_two_runs_or_none_is_an_error_that_helps() {
+        let root = sample();
+        let error = resolve_run(root.path(), "2026").unwrap_err();
+        assert!(matches!(&error, RecordError::AmbiguousRun { matches, .. } if matches.len() == 3), "{error}");
+        let error = resolve_run(root.path(), "20260101-000001-aaab").unwrap_err();
+        assert!(error.hint().unwrap().starts_with("did you mean `20260101-000001-aaaa`"), "{:?}", error.hint());
+        assert!(matches!(resolve_run(root.path(), ""), Err(RecordError::NoSuchRun { .. })));
+        assert!(matches!(resolve_run(root.path(), "latest:sweep"), Err(RecordError::NoSuchRun { .. })));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(matches!(resolve_run(&empty.path().join("none"), "latest"), Err(RecordError::NoSuchRun { .. })));
+        let directory = root.path().join("stage1");
+        let error = resolve_run(root.path(), directory.to_str().unwrap()).unwrap_err();
+        assert!(matches!(error, RecordError::NotARun { .. }), "{error}");
+    }
+
+    #[test]
+    fn damaged_runs_are_listed_last_and_never_the_latest() {
+        let root = sample();
+        let torn = root.path().join("stage1/20270101-000000-dddd");
+        std::fs::create_dir(&torn).unwrap();
+        std::fs::write(torn.join(RUN_FILE), "{").unwrap();
+        let listed = list_runs(root.path()).unwrap();
+        assert!(listed.last().unwrap().record.is_err());
+        assert_eq!(found(root.path(), "latest"), "stage1/20260101-000001-aaaa");
+    }
+}

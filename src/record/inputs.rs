@@ -180,3 +180,47 @@ fn quoted(string: &str) -> String {
     text.push('"');
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nests_by_indentation_and_quotes_every_string() {
+        let value = json!({
+            "a": 1, "yes": "no", "two words": [1, [2, 3], {"x": null, "y": []}], "empty": {}, "text": "a: b # c\n\u{1f}\u{7f}\u{85}é"
+        });
+        let expected = concat!(
+            "a: 1\n",
+            "\"yes\": \"no\"\n",
+            "\"two words\":\n",
+            "  - 1\n",
+            "  - - 2\n",
+            "    - 3\n",
+            "  - x: null\n",
+            "    \"y\": []\n",
+            "empty: {}\n",
+            "text: \"a: b # c\\n\\u001f\\u007f\\u0085é\"\n",
+        );
+        assert_eq!(to_yaml(&value).unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_are_numbers_for_old_readers_too() {
+        assert_eq!(
+            to_yaml(&json!([1e-7, 1e300, -2.5, u64::MAX])).unwrap(),
+            "- 1.0e-7\n- 1.0e+300\n- -2.5\n- 18446744073709551615\n"
+        );
+    }
+
+    #[test]
+    fn a_prompt_is_described_by_published_hashes() {
+        let prompt = PromptInput::new("short", "text", &[0x6362_6100], Some("abc"), None);
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((prompt.tokens, prompt.text_bytes, prompt.text_sha256.as_deref()), (1, Some(3), Some(abc)));
+        assert_ne!(prompt.token_ids_sha256, PromptInput::new("", "", &[0x0061_6263], None, None).token_ids_sha256);
+    }
+}

@@ -64,9 +64,9 @@ pub struct Mismatch {
 /// Writes the manifest of all regular files below `dir`; to be called when nothing else will be written.
 pub fn write(dir: &Path) -> Result<(), RecordError> {
     let mut files = BTreeMap::new();
-    for (name, kind) in list(dir)? {
-        if kind == Kind::File {
-            files.insert(name.clone(), entry(&dir.join(&name))?);
+    for (name, found) in list(dir)? {
+        if let Found::File(path) = found {
+            files.insert(name, entry(&path)?);
         }
     }
     atomic::write_json_atomic(&dir.join(MANIFEST_FILE), &Manifest { schema_version: MANIFEST_SCHEMA_VERSION, files })
@@ -96,9 +96,9 @@ pub fn verify(dir: &Path) -> Result<Vec<Mismatch>, RecordError> {
     for (path, expected) in &manifest.files {
         let (kind, found) = match present.get(path) {
             None => (MismatchKind::Missing, None),
-            Some(Kind::Other) => (MismatchKind::NotAFile, None),
-            Some(Kind::File) => {
-                let found = entry(&dir.join(path))?;
+            Some(Found::Other) => (MismatchKind::NotAFile, None),
+            Some(Found::File(file)) => {
+                let found = entry(file)?;
                 if found == *expected {
                     continue;
                 }
@@ -107,9 +107,9 @@ pub fn verify(dir: &Path) -> Result<Vec<Mismatch>, RecordError> {
         };
         mismatches.push(Mismatch { path: path.clone(), kind, expected: Some(expected.clone()), found });
     }
-    for (path, kind) in &present {
+    for (path, found) in &present {
         if !manifest.files.contains_key(path) {
-            let found = if *kind == Kind::File { Some(entry(&dir.join(path))?) } else { None };
+            let found = if let Found::File(file) = found { Some(entry(file)?) } else { None };
             mismatches.push(Mismatch { path: path.clone(), kind: MismatchKind::Unlisted, expected: None, found });
         }
     }
@@ -155,17 +155,21 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    File,
+/// What stands under a name; the path is kept because a name that is not UTF-8 does not lead back to it.
+#[derive(Debug)]
+enum Found {
+    File(PathBuf),
     Other,
 }
 
 /// Everything below `dir` but directories, the manifest itself and half-written files; links are not followed.
-fn list(dir: &Path) -> Result<BTreeMap<String, Kind>, RecordError> {
+fn list(dir: &Path) -> Result<BTreeMap<String, Found>, RecordError> {
     let mut found = BTreeMap::new();
     let mut pending: Vec<(PathBuf, String)> = vec![(dir.to_owned(), String::new())];
     while let Some((directory, prefix)) = pending.pop() {
@@ -181,7 +185,7 @@ fn list(dir: &Path) -> Result<BTreeMap<String, Kind>, RecordError> {
             if kind.is_dir() {
                 pending.push((item.path(), format!("{relative}/")));
             } else {
-                found.insert(relative, if kind.is_file() { Kind::File } else { Kind::Other });
+                found.insert(relative, if kind.is_file() { Found::File(item.path()) } else { Found::Other });
             }
         }
     }
@@ -211,6 +215,16 @@ mod tests {
         assert_eq!(manifest.files["a.txt"], FileEntry { bytes: 3, sha256: abc.to_owned() });
         assert_eq!(manifest.files["plots/b.svg"], FileEntry { bytes: 0, sha256: nothing.to_owned() });
         assert_eq!(manifest.files.len(), 2);
+        assert_eq!(verify(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_listed_too() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"a\xff")), "abc").unwrap();
+        write(dir.path()).unwrap();
+        assert_eq!(read(dir.path()).unwrap().unwrap().files["a\u{fffd}"].bytes, 3);
         assert_eq!(verify(dir.path()).unwrap(), []);
     }
 

@@ -35,8 +35,10 @@ const SECRET_WORDS: [&str; 19] = [
 const SECRET_PARTS: [&str; 9] =
     ["password", "passwd", "secret", "apikey", "authtoken", "accesstoken", "authorization", "credential", "privatekey"];
 /// Last words that make a name speak about a secret, not hold one: `api_key_env`, `token_source`.
-const ABOUT: [&str; 14] =
-    ["env", "file", "path", "dir", "source", "type", "count", "len", "length", "bytes", "name", "names", "ms", "s"];
+const ABOUT: [&str; 16] = [
+    "env", "file", "path", "dir", "source", "type", "count", "len", "length", "bytes", "name", "names", "ms", "s",
+    "sock", "socket",
+];
 /// Words before `token` in names of the field, which are no credentials: `bytes_per_token`, `eos_token`.
 const TEXT_TOKEN: [&str; 14] =
     ["per", "bos", "eos", "pad", "unk", "mask", "sep", "cls", "first", "next", "stop", "max", "min", "last"];
@@ -133,7 +135,8 @@ impl Redactor {
     pub fn from_vars(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut secrets: Vec<String> = variables
             .into_iter()
-            .filter(|(name, value)| is_secret_name(name) && value.len() >= MIN_WHOLE)
+            // The shell's working directory is the one variable of this name that holds no password.
+            .filter(|(name, value)| name != "PWD" && is_secret_name(name) && value.len() >= MIN_WHOLE)
             .map(|(_, value)| value)
             .collect();
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
@@ -387,4 +390,189 @@ fn mask_shape(word: &str) -> String {
         }
     }
     word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SENTINEL: &str = "S3nt1nel-Value_0042";
+
+    fn strings(items: &[&str]) -> Vec<String> {
+        items.iter().map(|item| (*item).to_owned()).collect()
+    }
+
+    #[test]
+    fn names_that_hold_secrets_are_told_from_names_of_the_field() {
+        for secret in [
+            "api_key",
+            "--api-key",
+            "OPENAI_API_KEY",
+            "HF_TOKEN",
+            "hf.token",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_ACCESS_KEY_ID",
+            "password",
+            "dbPassword",
+            "Authorization",
+            "Proxy-Authorization",
+            "X-Api-Key",
+            "authToken",
+            "APIKEY",
+            "access_tokens",
+            "X-Amz-Signature",
+            "api%5Fkey",
+            "cookie",
+            "client_secret",
+        ] {
+            assert!(is_secret_name(secret), "{secret}");
+        }
+        for plain in [
+            "prompt_tokens",
+            "infer.max_new_tokens",
+            "max_tokens",
+            "tokenizer",
+            "tokens",
+            "api_key_env",
+            "token_source",
+            "eos_token",
+            "kv_bytes_per_token",
+            "kv_cache",
+            "keyboard",
+            "model.path",
+            "device",
+            "author",
+            "monkey",
+            "",
+            "--",
+            "token_count",
+        ] {
+            assert!(!is_secret_name(plain), "{plain}");
+        }
+    }
+
+    #[test]
+    fn no_way_of_giving_a_secret_on_the_command_line_is_recorded() {
+        let redactor = Redactor::default();
+        let given: &[&[&str]] = &[
+            &["--api-key", SENTINEL],
+            &[&format!("--api-key={SENTINEL}")],
+            &[&format!("api_key={SENTINEL}")],
+            &[&format!("+server.api_key={SENTINEL}")],
+            &["-H", &format!("Authorization: Bearer {SENTINEL}")],
+            &["-H", &format!("authorization: Basic {SENTINEL} {SENTINEL}")],
+            &[&format!("headers={{X-Api-Key: {SENTINEL}, Accept: text}}")],
+            &[&format!("headers={{\"X-Api-Key\": \"{SENTINEL}, still {SENTINEL}\"}}")],
+            &[&format!("api_keys=[{SENTINEL},{SENTINEL}]")],
+            &[&format!("base_url=https://user:{SENTINEL}@host:8000/v1")],
+            &[&format!("base_url=https://{SENTINEL}@host/v1")],
+            &[&format!("base_url=https://host/v1?a=1&api_key={SENTINEL}&b=2")],
+            &[&format!("base_url=https://host/v1?api%5Fkey={SENTINEL}#part")],
+        ];
+        for arguments in given {
+            let written = redactor.argv(&strings(arguments)).join("\u{1f}");
+            assert!(!written.contains(SENTINEL), "{arguments:?} gave {written:?}");
+            assert!(written.contains(MASK));
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays_as_it_was() {
+        let arguments = strings(&[
+            "perfprof",
+            "stage1",
+            "model=smollm2",
+            "repeats=3",
+            "infer.max_new_tokens=64",
+            "prompt_tokens=512",
+            "api_key_env=MY_KEY",
+            "base_url=http://127.0.0.1:8000/v1?stream=true",
+            "'torch_profiler.activities=[cpu,cuda]'",
+            "prompt=what time is it: 12:30?",
+        ]);
+        let redactor = Redactor::from_vars([("PATH".to_owned(), "smollm2".to_owned())]);
+        assert_eq!(redactor.argv(&arguments), arguments);
+        assert_eq!(
+            redactor.text("base_url=https://u:p@host/v1?a=1&sig=x&b=2"),
+            "base_url=https://***@host/v1?a=1&sig=***&b=2"
+        );
+    }
+
+    #[test]
+    fn secrets_of_the_environment_are_found_without_a_name() {
+        let redactor = Redactor::from_vars([
+            ("SOME_TOKEN".to_owned(), SENTINEL.to_owned()),
+            ("OTHER_KEY".to_owned(), format!("{SENTINEL}-longer")),
+            ("SHORT_KEY".to_owned(), "cpu1".to_owned()),
+        ]);
+        assert_eq!(redactor.text(&format!("server said `bad {SENTINEL}`")), "server said `bad ***`");
+        assert_eq!(redactor.text(&format!("{SENTINEL}-longer")), "***");
+        // Too short to be looked for inside words, long enough to be a value.
+        assert_eq!(redactor.argv(&strings(&["x=cpu1", "cpu1", "acpu1b"])), ["x=***", "***", "acpu1b"]);
+        assert_eq!(format!("{redactor:?}"), "Redactor { secrets: 3 }");
+    }
+
+    #[test]
+    fn the_working_directory_is_no_password() {
+        let shell = [("PWD", "/data/project"), ("OLDPWD", "/data/before"), ("SSH_AUTH_SOCK", "/run/agent.1")];
+        let redactor = Redactor::from_vars(shell.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let text = "/data/project/tmp /data/before /run/agent.1";
+        assert_eq!(redactor.text(text), text);
+    }
+
+    #[test]
+    fn tokens_of_well_known_services_are_known_by_their_shape() {
+        let redactor = Redactor::default();
+        for token in [
+            "sk-proj-abcdefghijklmnopqrstuvwx",
+            "hf_abcdefghijklmnopqrstuvwxyz",
+            "AKIAABCDEFGHIJKLMNOP",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc",
+        ] {
+            assert_eq!(redactor.text(&format!("got {token}, gave up")), "got ***, gave up");
+            assert_eq!(redactor.text(&format!("x={token}")), "x=***");
+        }
+        assert_eq!(redactor.text("task-list and sk-short stay"), "task-list and sk-short stay");
+        assert_eq!(redactor.text("Bearer abcd1234"), "Bearer ***");
+    }
+
+    #[test]
+    fn only_allow_listed_variables_are_recorded() {
+        let variables = [
+            ("RAYON_NUM_THREADS", "4"),
+            ("HF_TOKEN", SENTINEL),
+            ("AWS_SECRET_ACCESS_KEY", SENTINEL),
+            ("HOME", "/home/someone"),
+            ("LANG", SENTINEL),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let redactor = Redactor::from_vars(variables.clone());
+        let kept = redactor.environment(variables);
+        let expected =
+            [("LANG", MASK), ("RAYON_NUM_THREADS", "4")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(kept, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn the_allow_list_names_nothing_that_looks_secret() {
+        assert!(ENVIRONMENT_ALLOW_LIST.iter().all(|name| !is_secret_name(name)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_redacted_without_a_panic_and_once_is_enough(text in "\\PC{0,80}") {
+            let redactor = Redactor::from_vars([("A_KEY".to_owned(), "12345678".to_owned())]);
+            let once = redactor.text(&text);
+            prop_assert_eq!(redactor.text(&once), once);
+        }
+
+        #[test]
+        fn a_known_secret_never_survives(before in "\\PC{0,40}", after in "\\PC{0,40}") {
+            let redactor = Redactor::from_vars([("A_KEY".to_owned(), SENTINEL.to_owned())]);
+            let text = format!("{before}{SENTINEL}{after}");
+            prop_assert!(!redactor.text(&text).contains(SENTINEL));
+        }
+    }
 }

@@ -232,6 +232,28 @@ mod tests {
     }
 
     #[test]
+    fn a_row_followed_by_silence_reaches_the_disk_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = RowsWriter::create(&dir.path().join("per_run.jsonl")).unwrap();
+        writer.append(&1).unwrap();
+        assert!(writer.syncer.shared.lock().dirty);
+        // Waits for the other thread as long as it takes; without it this never ends, and the runner ends the test.
+        while writer.syncer.shared.lock().dirty {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(writer.syncer.failure().is_none());
+    }
+
+    #[test]
+    fn a_disk_that_refuses_behind_our_back_stops_the_next_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = RowsWriter::create(&dir.path().join("per_run.jsonl")).unwrap();
+        writer.append(&1).unwrap();
+        writer.syncer.shared.lock().failure = Some(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(matches!(writer.append(&2), Err(RecordError::DiskFull { needed_bytes: 2, .. })));
+    }
+
+    #[test]
     fn rows_are_never_appended_to_a_file_that_exists() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("per_run.jsonl");

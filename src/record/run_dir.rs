@@ -190,6 +190,13 @@ impl RunDir {
         &self.redactor
     }
 
+    /// Learns a secret that is in no secret-looking variable, e.g. a key read from a file, and hides it from now on.
+    pub fn hide(&mut self, secret: &str) -> Result<(), RecordError> {
+        self.redactor.add_secret(secret);
+        self.record.argv = self.redactor.argv(&self.record.argv);
+        self.save()
+    }
+
     /// Path of the file `name` in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -301,11 +308,11 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), RecordError> {
     if name.len() > NAME_LIMIT {
         return refuse(&format!("it has {} bytes, more than {NAME_LIMIT}", name.len()));
     }
-    if name.starts_with(['.', '-']) {
-        return refuse("it begins with `.` or `-`");
-    }
     if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"._+=@,-".contains(*c)) {
         return refuse(&format!("it has the character {bad:?}"));
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return refuse("it does not begin with a letter or digit");
     }
     if name.ends_with('.') {
         return refuse("it ends with `.`");
@@ -393,14 +400,25 @@ mod tests {
         let shape: String = id
             .chars()
             .map(|c| match c {
-                '0'..='9' => '0',
-                'a'..='f' => '0',
+                '0'..='9' | 'a'..='f' => '0',
                 other => other,
             })
             .collect();
         assert_eq!(shape, "00000000-000000-0000");
         let started = &run.record().started_at;
         assert_eq!(id[..15], started[..19].replace(['-', ':'], "").replace('T', "-"));
+    }
+
+    #[test]
+    fn a_secret_learnt_later_is_hidden_from_the_command_line_and_the_error() {
+        let root = tempfile::tempdir().unwrap();
+        let argv = Some(vec!["perfprof".to_owned(), "note=from-a-file-42".to_owned()]);
+        let options = RunOptions { argv, ..RunOptions::default() };
+        let mut run = RunDir::create_with(root.path(), "load", options).unwrap();
+        run.hide("from-a-file-42").unwrap();
+        run.finish(RunStatus::Failed, Some("bad key from-a-file-42")).unwrap();
+        let record = reader::read_run(run.path()).unwrap();
+        assert_eq!((record.argv[1].as_str(), record.error.as_deref()), ("note=***", Some("bad key ***")));
     }
 
     #[test]

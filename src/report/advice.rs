@@ -31,6 +31,8 @@ pub(super) struct Findings {
     pub time: Vec<String>,
     /// What to try, largest bounded gain first.
     pub proposals: Vec<String>,
+    /// True where the proposals carry bounds and are ranked by them.
+    pub ranked: bool,
     /// How far the numbers can be trusted.
     pub trust: Vec<String>,
 }
@@ -54,7 +56,8 @@ pub(super) fn findings(report: &Stage1Report<'_>) -> Findings {
     let mut proposals = proposals(report);
     proposals.sort_by(|a, b| b.factor.total_cmp(&a.factor));
     findings.proposals = proposals.into_iter().map(|proposal| proposal.text).collect();
-    if findings.proposals.is_empty() {
+    findings.ranked = !findings.proposals.is_empty();
+    if !findings.ranked {
         findings.proposals.push(nothing_to_try(report));
     }
     findings
@@ -108,9 +111,13 @@ fn measured(report: &Stage1Report<'_>) -> Vec<String> {
         } else {
             format!("{} (medians)", parts.join(", "))
         };
+        let repeats = match case.repeats {
+            1 => "1 repeat".to_owned(),
+            many => format!("{many} repeats"),
+        };
         out.push(format!(
-            "Case {}: {} × {} prompt tokens, {} new tokens, {} repeats without spans: {result}.",
-            case.name, case.batch, case.prompt_len, case.new_tokens, case.repeats
+            "Case {}: {} × {} prompt tokens, {} new tokens, {} without spans: {result}.",
+            case.name, case.batch, case.prompt_len, case.new_tokens, repeats
         ));
     }
     out
@@ -121,7 +128,7 @@ fn limit(report: &Stage1Report<'_>, phase: &PhaseBlock) -> String {
     let what =
         if report.metrics.cases.len() > 1 { format!("{} of {}", phase.phase, phase.case) } else { phase.phase.clone() };
     let hardware = &report.metrics.hardware;
-    let Some(time) = phase.time_ms.filter(|time| *time > 0.0) else {
+    let Some(time) = phase.time_ms.filter(|time| time.is_finite() && *time > 0.0) else {
         return format!("Cannot tell what limits {what}: its time was not measured.");
     };
     let (Some(compute), Some(memory), Some(best)) = (phase.compute_time_ms, phase.memory_time_ms, phase.roofline_ms)
@@ -249,8 +256,8 @@ fn loser(classes: &[OperatorSum]) -> Option<&OperatorSum> {
 
 /// Time of `phase` over all cases, one pass of each; null if any case lacks it.
 fn phase_time(report: &Stage1Report<'_>, phase: &str) -> Option<f64> {
-    let mut times =
-        report.metrics.phases.iter().filter(|block| block.phase == phase).map(|block| block.time_ms).peekable();
+    let finite = |block: &PhaseBlock| block.time_ms.filter(|time| time.is_finite() && *time >= 0.0);
+    let mut times = report.metrics.phases.iter().filter(|block| block.phase == phase).map(finite).peekable();
     times.peek()?;
     times.sum()
 }
@@ -414,7 +421,9 @@ fn larger_batch(report: &Stage1Report<'_>, out: &mut Vec<Proposal>) {
         };
         let (Some(compute), Some(memory)) = (block.compute_time_ms, block.memory_time_ms) else { continue };
         let all = (block.weight_bytes + block.kv_bytes) as f64;
-        if block.bound.as_deref() != Some("memory") || all <= 0.0 || compute <= 0.0 {
+        // Far from the ceiling a step is overhead, and the roofline says nothing about what a batch gives.
+        let near = block.roofline_ms.zip(block.time_ms).is_some_and(|(best, time)| best >= FAR * time);
+        if block.bound.as_deref() != Some("memory") || !near || all <= 0.0 || compute <= 0.0 {
             continue;
         }
         let weights = memory * block.weight_bytes as f64 / all;
@@ -507,7 +516,7 @@ fn trust(report: &Stage1Report<'_>) -> Vec<String> {
     let disturbed = report.rows.iter().filter(|row| row.contention.disturbed).count();
     if disturbed > 0 {
         out.push(format!(
-            "{disturbed} of {} repeats were disturbed by other processes; their times are too long.",
+            "{disturbed} of {} repeats were disturbed by other processes; their times can be too long.",
             report.rows.len()
         ));
     }

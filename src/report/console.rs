@@ -32,6 +32,32 @@ impl Page {
         }
         self.text.push('\n');
     }
+
+    /// Appends a paragraph broken between words, its further lines indented by `indent`; at most six lines.
+    fn paragraph(&mut self, text: &str, indent: usize, style: Style) {
+        let text = escape::one_line(text);
+        let first = text.len() - text.trim_start().len();
+        let mut line = " ".repeat(first);
+        let mut lines = Vec::new();
+        for word in text.split_whitespace() {
+            let empty = line.trim().is_empty();
+            if !empty && line.chars().count() + 1 + word.chars().count() > self.width {
+                lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            } else if !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+        let cut = lines.len() > 6;
+        lines.truncate(6);
+        if let Some(last) = lines.last_mut().filter(|_| cut) {
+            last.push_str(" …");
+        }
+        for line in lines {
+            self.line(&line, style);
+        }
+    }
 }
 
 /// The summary printed on the console, at most `width` columns wide, with ANSI colours if `color`.
@@ -44,11 +70,11 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
     let ended = if metrics.status == "complete" { String::new() } else { format!(" ({})", metrics.status) };
     page.line(&format!("{} {}: {}{ended}", metrics.command, metrics.run_id, view::verdict(report)), verdict);
     for reason in &metrics.validity.reasons {
-        page.line(&format!("  because {reason}"), verdict);
+        page.paragraph(&format!("  because {reason}"), 4, verdict);
     }
     let (model, hardware) = (&metrics.model, &metrics.hardware);
     let threads = hardware.threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
-    page.line(
+    page.paragraph(
         &format!(
             "{}, {} parameters, {} {}; {}{threads}",
             model.name,
@@ -57,6 +83,7 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
             model.dtype,
             hardware.device
         ),
+        2,
         plain,
     );
     page.line("", plain);
@@ -67,7 +94,9 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
             let mut cells = row.into_iter().map(|cell| cell.text);
             let (name, mean, median, p95) = (cells.next()?, cells.next()?, cells.next()?, cells.next()?);
             let n = cells.nth(2)?;
-            Some([name, median, format!("mean {mean}  p95 {p95}"), n])
+            // A tail that the sample does not support is left to the reports, which say why.
+            let p95 = if p95.contains('<') || p95 == number::UNKNOWN { String::new() } else { format!("  p95 {p95}") };
+            Some([name, median, format!("mean {mean}{p95}"), n])
         })
         .collect();
     let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
@@ -91,11 +120,15 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
             ),
             _ => format!("{} of {}: limit unknown", phase.phase, phase.case),
         };
-        page.line(&format!("  {text}"), plain);
+        page.paragraph(&format!("  {text}"), 4, plain);
     }
     for row in report.rows.iter().filter(|row| row.status != RowStatus::Ok).take(FINDINGS) {
         let error = row.error.as_deref().unwrap_or("no reason recorded");
-        page.line(&format!("  repeat {} of {} {}: {error}", row.repeat, row.case, status_word(row.status)), verdict);
+        page.paragraph(
+            &format!("  repeat {} of {} {}: {error}", row.repeat, row.case, status_word(row.status)),
+            4,
+            verdict,
+        );
     }
     let mut findings: Vec<_> = metrics.diagnostics.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -110,7 +143,7 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
             Severity::DataLoss => ("data loss", Style::new().red().bold()),
         };
         let times = if finding.count > 1 { format!(" ({}×)", finding.count) } else { String::new() };
-        page.line(&format!("  {word}: {}{times}", finding.first), style);
+        page.paragraph(&format!("  {word}: {}{times}", finding.first), 4, style);
     }
     if findings.len() > FINDINGS {
         page.line(&format!("  and {} more in report.md", findings.len() - FINDINGS), dim);

@@ -7,9 +7,22 @@ use std::io;
 
 use crate::diagnostics::escape_control;
 
-/// One line of harmless text: control characters are shown, line breaks become `↵`, tabs become spaces.
+/// True for the characters that reorder the text around them (Unicode TR 9 embeddings, overrides and isolates).
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` with reordering characters shown as `\u{202e}` and the like: a name must not rewrite what stands beside it.
+fn show_reordering(text: &str) -> String {
+    if !text.contains(reorders) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if reorders(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
+/// One line of harmless text: control and reordering characters are shown, line breaks become `↵`, tabs become spaces.
 pub(super) fn one_line(text: &str) -> String {
-    escape_control(&text.replace("\r\n", "\n"))
+    show_reordering(&escape_control(&text.replace("\r\n", "\n")))
         .replace('\n', " ↵ ")
         .replace('\t', " ")
         .replace(['\u{2028}', '\u{2029}'], " ↵ ")
@@ -23,8 +36,9 @@ pub(super) fn cut(text: &str, limit: usize) -> String {
     }
 }
 
-/// HTML text and double-quoted attributes, also valid inside inline SVG.
+/// HTML text and double-quoted attributes, also valid inside inline SVG; control and reordering characters are shown.
 pub(super) fn html(text: &str) -> String {
+    let text = show_reordering(&escape_control(text));
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -33,7 +47,6 @@ pub(super) fn html(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\0' => out.push('\u{fffd}'),
             other => out.push(other),
         }
     }
@@ -52,7 +65,8 @@ pub(super) fn markdown(text: &str) -> String {
     while let Some(c) = rest.next() {
         let inside_word = previous.is_alphanumeric() && rest.peek().is_some_and(|next| next.is_alphanumeric());
         match c {
-            '&' => out.push_str("&amp;"),
+            // Alone it is an ampersand; before a letter or `#` it would begin a character reference.
+            '&' if rest.peek().is_none_or(|next| next.is_alphanumeric() || *next == '#') => out.push_str("&amp;"),
             // A `<` before a blank opens nothing, and `n=3 < 90` stays readable in the source.
             '<' if rest.peek() != Some(&' ') => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -129,6 +143,13 @@ mod tests {
     }
 
     #[test]
+    fn what_reorders_or_controls_is_shown() {
+        assert_eq!(one_line("a\u{202e}b\u{1b}c\r\nd"), "a\\u{202e}b\\u{1b}c ↵ d");
+        assert_eq!(html("a\u{2066}<\0>"), "a\\u{2066}&lt;\\u{0}&gt;");
+        assert_eq!(html("mixed עברית العربية 🦀"), "mixed עברית العربية 🦀");
+    }
+
+    #[test]
     fn cutting_counts_characters() {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöüß", 3), "äö…");
@@ -138,14 +159,15 @@ mod tests {
         #[test]
         fn html_leaves_no_markup(text in ".*") {
             let escaped = html(&text);
-            prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
+            prop_assert!(!escaped.contains(['<', '>', '"', '\'', '\0', '\x1b']));
         }
 
         #[test]
         fn script_json_means_the_same(text in ".*") {
             let json = serde_json::to_string(&text).unwrap();
             let escaped = script_json(&json);
-            prop_assert!(!escaped.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            let dangerous = escaped.contains(['<', '>', '&', '\u{2028}', '\u{2029}']);
+            prop_assert!(!dangerous);
             prop_assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
         }
 

@@ -237,6 +237,57 @@ mod tests {
         }
     }
 
+    /// Relative luminance of `#rrggbb` (WCAG 2.2).
+    fn luminance(hex: &str) -> f64 {
+        let channel = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+    }
+
+    #[test]
+    fn every_theme_has_the_contrast_of_wcag_aa() {
+        let themes: Vec<&str> = STYLE.split(":root {").skip(1).map(|part| part.split('}').next().unwrap()).collect();
+        assert_eq!(themes.len(), 3, "light, dark and print");
+        let text = [
+            ("ink", "page"),
+            ("ink", "panel"),
+            ("muted", "panel"),
+            ("muted", "page"),
+            ("accent", "panel"),
+            ("ok", "ok-back"),
+            ("panel", "bad"),
+            ("ink", "bad-back"),
+            ("top-ink", "top"),
+            ("on-dark", "k0"),
+            ("on-dark", "k7"),
+            ("on-dark", "k8"),
+            ("on-dark", "k9"),
+            ("on-light", "k1"),
+            ("on-light", "k2"),
+            ("on-light", "k3"),
+            ("on-light", "k4"),
+            ("on-light", "k5"),
+            ("on-light", "k6"),
+            ("on-light", "k10"),
+        ];
+        let lines = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"].map(|line| (line, "panel"));
+        for theme in themes {
+            let color = |name: &str| theme.split(&format!("--{name}: ")).nth(1).unwrap().split(';').next().unwrap();
+            let contrast = |(a, b): (&str, &str)| {
+                let (a, b) = (luminance(color(a)), luminance(color(b)));
+                (a.max(b) + 0.05) / (a.min(b) + 0.05)
+            };
+            for pair in text {
+                assert!(contrast(pair) >= 4.5, "{pair:?}: {} in {theme}", contrast(pair));
+            }
+            for pair in lines {
+                assert!(contrast(pair) >= 3.0, "{pair:?}: {} in {theme}", contrast(pair));
+            }
+        }
+    }
+
     #[test]
     fn style_and_script_cannot_end_their_blocks() {
         // They are pasted raw between tags and their hash must be of exactly that text.

@@ -161,7 +161,7 @@ mod tests {
         table.push(vec![Cell::text("`x`"), Cell::maybe(None)]);
         assert_eq!(
             table.markdown(),
-            "| name       |    ms |\n| ---------- | ----: |\n| a\\|b ↵ c   | 1.500 |\n| \\`x\\`      |     – |"
+            "| name     |    ms |\n| -------- | ----: |\n| a\\|b ↵ c | 1.500 |\n| \\`x\\`    |     – |"
         );
     }
 

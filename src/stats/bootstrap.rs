@@ -75,7 +75,7 @@ pub fn interval(
     resamples: u32,
     seed: u64,
 ) -> Option<[f64; 2]> {
-    if !usable(values) || resamples == 0 || !(confidence > 0.0 && confidence < 1.0) {
+    if !usable(values) || !sensible(confidence, resamples) {
         return None;
     }
     let mut resampler = Resampler::new(seed);
@@ -98,7 +98,7 @@ pub fn ratio_of_medians_interval(
     resamples: u32,
     seed: u64,
 ) -> Option<[f64; 2]> {
-    if !usable(numerator) || !usable(denominator) || resamples == 0 || !(confidence > 0.0 && confidence < 1.0) {
+    if !usable(numerator) || !usable(denominator) || !sensible(confidence, resamples) {
         return None;
     }
     let mut resampler = Resampler::new(seed);
@@ -114,6 +114,10 @@ pub fn ratio_of_medians_interval(
     ratios.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - confidence) / 2.0;
     Some([quantile_of_sorted(&ratios, tail)?, quantile_of_sorted(&ratios, 1.0 - tail)?])
+}
+
+fn sensible(confidence: f64, resamples: u32) -> bool {
+    confidence > 0.0 && confidence < 1.0 && resamples > 0
 }
 
 fn usable(values: &[f64]) -> bool {

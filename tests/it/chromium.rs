@@ -3,6 +3,12 @@
 //! Speaks the DevTools protocol over a pipe to a headless Chromium. Without a Chromium the tests say that they are skipped;
 //! `PERFPROF_REQUIRE_CHROMIUM=1` turns that into a failure, `PERFPROF_CHROMIUM` names another binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "test support: a panic and a note to the reader are what it is for"
+)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -86,21 +92,21 @@ impl Browser {
         });
         let mut browser =
             Self { child, commands, messages, session: None, next_id: 0, events: Vec::new(), _profile: profile };
-        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
-        let attached = browser.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
+        let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
+        let attached = browser.call("Target.attachToTarget", &json!({"targetId": target["targetId"], "flatten": true}));
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            browser.call(&format!("{domain}.enable"), json!({}));
+            browser.call(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
 
     fn receive(&mut self) -> Value {
-        self.messages.recv_timeout(Duration::from_secs(120)).expect("the browser answers")
+        self.messages.recv_timeout(Duration::from_mins(2)).expect("the browser answers")
     }
 
     /// Calls a method and returns its result; events that arrive meanwhile are kept.
-    fn call(&mut self, method: &str, params: Value) -> Value {
+    fn call(&mut self, method: &str, params: &Value) -> Value {
         self.next_id += 1;
         let mut message = json!({"id": self.next_id, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -120,7 +126,7 @@ impl Browser {
     /// Opens a file and waits until it is loaded.
     fn open(&mut self, path: &Path) {
         self.events.clear();
-        self.call("Page.navigate", json!({"url": format!("file://{}", path.display())}));
+        self.call("Page.navigate", &json!({"url": format!("file://{}", path.display())}));
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             let event = self.receive();
             self.events.push(event);
@@ -130,7 +136,7 @@ impl Browser {
     /// The value of a JavaScript expression in the page.
     fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self
-            .call("Runtime.evaluate", json!({"expression": expression, "returnByValue": true, "awaitPromise": true}));
+            .call("Runtime.evaluate", &json!({"expression": expression, "returnByValue": true, "awaitPromise": true}));
         assert!(answer["exceptionDetails"].is_null(), "{}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()
     }
@@ -156,16 +162,16 @@ impl Browser {
     fn media(&mut self, media: &str, scheme: &str) {
         self.call(
             "Emulation.setEmulatedMedia",
-            json!({"media": media, "features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+            &json!({"media": media, "features": [{"name": "prefers-color-scheme", "value": scheme}]}),
         );
     }
 
     fn screenshot(&mut self, name: &str) -> usize {
-        let picture = self.call("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true}));
-        self.save(name, picture["data"].as_str().unwrap())
+        let picture = self.call("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
+        Self::save(name, picture["data"].as_str().unwrap())
     }
 
-    fn save(&self, name: &str, base64: &str) -> usize {
+    fn save(name: &str, base64: &str) -> usize {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report");
         std::fs::create_dir_all(&folder).unwrap();
         let bytes = decode_base64(base64);
@@ -264,8 +270,8 @@ fn a_report_opens_quietly_and_draws_every_chart() {
     );
     assert!(browser.screenshot("print.png") > 50_000);
     browser.media("screen", "light");
-    let pdf = browser.call("Page.printToPDF", json!({"printBackground": true}));
-    assert!(browser.save("print.pdf", pdf["data"].as_str().unwrap()) > 20_000);
+    let pdf = browser.call("Page.printToPDF", &json!({"printBackground": true}));
+    assert!(Browser::save("print.pdf", pdf["data"].as_str().unwrap()) > 20_000);
 }
 
 #[test]
@@ -301,7 +307,7 @@ fn sorting_zooming_and_tooltips_work() {
         let (x, y) = at(share);
         browser.call(
             "Input.dispatchMouseEvent",
-            json!({"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}),
+            &json!({"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}),
         );
     }
     let after = browser.evaluate(view);
@@ -320,7 +326,7 @@ fn sorting_zooming_and_tooltips_work() {
     );
     // The scroll event that hides tips comes with the next frame.
     browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
-    browser.call("Input.dispatchMouseEvent", json!({"type": "mouseMoved", "x": bar[0], "y": bar[1]}));
+    browser.call("Input.dispatchMouseEvent", &json!({"type": "mouseMoved", "x": bar[0], "y": bar[1]}));
     let tip =
         browser.evaluate("document.querySelector('.tip').hidden ? '' : document.querySelector('.tip').textContent");
     assert_eq!(tip, "weights: 257 MiB");
@@ -333,7 +339,7 @@ fn a_report_is_complete_without_script() {
     let folder = tempfile::tempdir().unwrap();
     let path = page(folder.path(), "report.html", &report_sample::memory_bound());
     let mut browser = Browser::start(&binary);
-    browser.call("Emulation.setScriptExecutionDisabled", json!({"value": true}));
+    browser.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     browser.open(&path);
     assert!(browser.screenshot("no-script.png") > 50_000);
     // The inspector may still evaluate in a page whose own scripts are off.

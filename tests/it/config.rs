@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use perfprof::config::compose::{ComposeRequest, Composed, compose};
 use perfprof::config::schema::choice::{DeviceChoice, InferMode, ModelSource, OpsChoice, Switch};
+use perfprof::config::schema::keys::{self, Kind};
 use perfprof::config::schema::stage1::Stage1Config;
 use perfprof::config::{self, ConfigError};
 use perfprof::diagnostics::Failure;
 use perfprof::estimate::format::Format;
+use proptest::prelude::*;
 
 fn request(overrides: &[&str]) -> ComposeRequest {
     ComposeRequest {
@@ -43,11 +45,11 @@ fn refused(overrides: &[&str]) -> String {
 
 /// A directory with these files.
 fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
     for (name, text) in files {
         let path = directory.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("a directory can be made");
+        std::fs::write(path, text).expect("a file can be written");
     }
     directory
 }
@@ -329,7 +331,15 @@ fn mistakes_in_overrides_name_the_argument() {
         (vec!["cases.0.prompt=x"], vec!["cases"]),
         (vec!["~prompt"], vec!["no prompt is given"]),
         (vec!["model=null"], vec!["no model is given"]),
-        (vec!["model.architecture.num_key_value_heads=3"], vec!["`model.architecture`", "not a multiple"]),
+        (
+            vec!["model.architecture.num_key_value_heads=3"],
+            vec!["`model.architecture.num_key_value_heads` is `3`", "not a multiple", "override 1"],
+        ),
+        (
+            vec!["model.architecture={hidden_size:64}", "model=null"],
+            vec!["`model.architecture.intermediate_size` is missing: expected a whole number"],
+        ),
+        (vec!["cases=[x]"], vec!["`cases.0` is `x`: expected a map"]),
         (vec!["model.architecture.hidden_size=0"], vec!["`model.architecture.hidden_size` is `0`"]),
         (vec!["a=[1"], vec!["`[` is not closed", "character 3"]),
         (vec!["prompt='x"], vec!["quote ' is not closed", "character 8"]),
@@ -363,6 +373,36 @@ fn additions_and_deletions_do_what_they_say() {
     assert_eq!((cases[1].prompt_tokens, cases[1].prompt.as_deref(), cases[1].new_tokens), (Some(32), None, Some(64)));
     assert_eq!(stage1(&["infer={max_new_tokens:5,top_k:40}"]).infer.top_k, Some(40));
     assert_eq!(stage1(&["infer={max_new_tokens:5}"]).infer.seed, 0, "a map is merged");
+}
+
+#[test]
+fn a_case_has_a_prompt_or_a_length_and_takes_the_rest_from_the_top() {
+    let seen = |overrides: &[&str]| -> Vec<(Option<String>, Option<u32>, Option<u32>)> {
+        let cases = stage1(overrides).effective_cases();
+        cases.into_iter().map(|case| (case.prompt, case.prompt_tokens, case.new_tokens)).collect()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(seen(&["prompt=top", "infer.max_new_tokens=5"]), [(text("top"), None, Some(5))]);
+    assert_eq!(seen(&["prompt=top", "prompt_tokens=9"]), [(None, Some(9), Some(64))]);
+    assert_eq!(
+        seen(&["prompt_tokens=9", "cases=[{prompt:own},{prompt_tokens:3,new_tokens:2},{name:rest}]"]),
+        [(text("own"), None, Some(64)), (None, Some(3), Some(2)), (None, Some(9), Some(64))]
+    );
+}
+
+#[test]
+fn a_secret_is_in_no_message() {
+    for argument in [
+        "api_key=k9k9",
+        "api_key=[k9k9",
+        "api_key=k9k9,k9k9",
+        "+run={api_key:k9k9}",
+        "~api_key=k9k9",
+        "run.api_key=k9k9",
+    ] {
+        let message = refused(&[argument]);
+        assert!(!message.contains("k9k9"), "{argument}: {message}");
+    }
 }
 
 #[test]
@@ -422,10 +462,21 @@ fn the_record_says_where_each_value_came_from() {
 
 #[test]
 fn the_record_of_a_run_is_a_run_file() {
-    let first = composed(&["model=synthetic-qwen3-0.6b", "repeats=3", "cases=[{prompt:x}]", "profiling=max"]);
-    let directory = written(&[("config.yaml", &first.to_yaml_with_provenance())]);
-    let second = compose(&with_run(directory.path().join("config.yaml"), &[])).unwrap();
-    assert_eq!(second.stage1().unwrap(), first.stage1().unwrap());
+    for overrides in [
+        vec!["model=synthetic-qwen3-0.6b", "repeats=3", "cases=[{prompt:x}]", "profiling=max"],
+        vec!["model=smollm2", "model.dtype=f32", "engine=fused"],
+        vec!["model=qwen3-0.6b", "run=two_pass"],
+        vec!["model.path=a/b.gguf"],
+        vec![
+            "model=null",
+            "model.architecture={hidden_size:64,intermediate_size:96,num_hidden_layers:2,num_attention_heads:4,vocab_size:300}",
+        ],
+    ] {
+        let first = composed(&overrides);
+        let directory = written(&[("config.yaml", &first.to_yaml_with_provenance())]);
+        let second = compose(&with_run(directory.path().join("config.yaml"), &[])).unwrap();
+        assert_eq!(second.stage1().unwrap(), first.stage1().unwrap(), "{overrides:?}");
+    }
 }
 
 #[test]
@@ -438,7 +489,152 @@ fn composition_is_the_same_every_time_and_the_hash_follows_the_values() {
 }
 
 #[test]
+fn the_grid_of_the_sweep_preset_is_made_of_settings() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/sweep/latency_grid.yaml");
+    let document = config::yaml::read(&path).unwrap().value;
+    let mut arguments: Vec<String> =
+        document["overrides"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+    for (key, values) in document["grid"].as_object().unwrap() {
+        let values: Vec<String> = values.as_array().unwrap().iter().map(ToString::to_string).collect();
+        arguments.push(format!("{key}={}", values.join(",")));
+    }
+    let runs = config::overrides::expand_multirun(&arguments).unwrap();
+    assert_eq!(runs.len(), 12);
+    for overrides in runs {
+        compose(&ComposeRequest { overrides, ..request(&[]) }).unwrap().stage1().unwrap();
+    }
+}
+
+#[test]
 fn a_command_without_settings_is_refused() {
     let error = compose(&ComposeRequest { command: "dance".into(), ..request(&[]) }).unwrap_err();
     assert!(matches!(error, ConfigError::UnknownCommand { .. }));
+}
+
+#[test]
+fn a_command_without_types_composes_from_its_own_root() {
+    let directory =
+        written(&[("load.yaml", "defaults:\n  - _self_\n  - load: closed\nbase_url: null\nload:\n  note: mine\n")]);
+    let compose_with = |overrides: &[&str]| {
+        compose(&ComposeRequest { command: "load".into(), ..with_dir(directory.path(), overrides) })
+    };
+    let value = compose_with(&["base_url=http://localhost:8000", "load.max_tokens=5", "+load.extra=1"]).unwrap().value;
+    assert_eq!(value["base_url"], "http://localhost:8000");
+    assert_eq!((&value["load"]["max_tokens"], &value["load"]["note"]), (&5.into(), &"mine".into()));
+    assert_eq!((&value["load"]["arrival"], &value["load"]["extra"]), (&"closed".into(), &1.into()));
+    assert_eq!(compose_with(&["load=open"]).unwrap().value["load"]["arrival"], "poisson");
+    assert!(compose_with(&["~load.note"]).unwrap().value["load"].get("note").is_none());
+    let text = text_of(compose_with(&["load.max_token=5"]).unwrap_err());
+    assert!(text.contains("unknown key `load.max_token`") && text.contains("did you mean `load.max_tokens`"), "{text}");
+}
+
+/// The keys with their defaults, as `docs/CONFIG.md` shows them.
+fn key_table() -> String {
+    let root = composed(&["model=null", "hardware=null", "dataset=null", "engine=null", "profiling=null", "run=null"]);
+    let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in keys::STAGE1 {
+        let default = match (key.kind, root.value.pointer(&format!("/{}", key.path.replace('.', "/")))) {
+            (Kind::Section, Some(value)) if value.is_object() => String::new(),
+            (_, Some(value)) => format!("`{}`", perfprof::config::yaml::scalar_text(value)),
+            // Keys of a shape or a case exist only where one is given.
+            (_, None) if key.nullable => "`null`".to_owned(),
+            (Kind::Section, None) => String::new(),
+            (_, None) => "required".to_owned(),
+        };
+        let null = if key.nullable { ", or `null`" } else { "" };
+        table.push_str(&format!(
+            "| `{}` | {}{null} | {default} | {} |\n",
+            key.path,
+            key.kind.words(),
+            key.meaning.replace('|', "\\|")
+        ));
+    }
+    table
+}
+
+/// The groups with their choices, as `docs/CONFIG.md` shows them.
+fn group_table() -> String {
+    let mut table = String::from("| group | choices |\n|---|---|\n");
+    for group in config::catalog(None).expect("the embedded files are sound") {
+        let choices: Vec<String> = group.choices.iter().map(|choice| format!("`{choice}`")).collect();
+        table.push_str(&format!("| `{}` | {} |\n", group.name, choices.join(", ")));
+    }
+    table
+}
+
+#[test]
+fn the_manual_has_every_key_and_every_group() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (name, table) in [("keys", key_table()), ("groups", group_table())] {
+        let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
+        let from = text.find(&begin).unwrap_or_else(|| panic!("no `{begin}`")) + begin.len();
+        let to = text.find(&end).unwrap_or_else(|| panic!("no `{end}`"));
+        if std::env::var_os("PERFPROF_BLESS").is_some() {
+            text.replace_range(from..to, &table);
+            std::fs::write(&path, &text).unwrap();
+        } else {
+            assert_eq!(&text[from..to], table, "run the test with PERFPROF_BLESS=1 to write docs/CONFIG.md again");
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_manual_are_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut seen = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("perfprof stage1 ")) {
+        let command = line.split("  #").next().expect("a line has a beginning");
+        let mut multirun = false;
+        let mut overrides = Vec::new();
+        for word in shell_words(command) {
+            if word == "-m" { multirun = true } else { overrides.push(word) }
+        }
+        let runs = if multirun { config::overrides::expand_multirun(&overrides).unwrap() } else { vec![overrides] };
+        for overrides in runs {
+            compose(&ComposeRequest { overrides, ..request(&[]) })
+                .and_then(|composed| composed.stage1())
+                .unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 10, "only {seen} commands were found");
+}
+
+/// Splits at spaces outside single quotes, as a shell does for the commands of the manual.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.trim().chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().expect("there is always a word").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_overrides_compose_or_are_refused_the_same_way_twice(
+        overrides in prop::collection::vec(
+            prop_oneof![
+                "[+~]{0,2}(model|infer|cases|run|engine|device|repeats|prompt)(\\.[a-z0-9_]{1,12}){0,2}=?[a-z0-9\\[\\]{}:,.'-]{0,12}",
+                "\\PC{0,20}",
+            ],
+            0..4,
+        )
+    ) {
+        let request = ComposeRequest { overrides, ..request(&[]) };
+        let once = || match compose(&request) {
+            Ok(composed) => Ok((composed.to_yaml_with_provenance(), composed.sha256(), composed.stage1().map_err(text_of))),
+            Err(error) => Err(text_of(error)),
+        };
+        prop_assert_eq!(once(), once());
+    }
 }

@@ -1,16 +1,20 @@
 //! Reading models: complete small ones made here, damaged ones, and the real one where it is installed.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use candle_core::quantized::gguf_file::{self, Value as GgufValue};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
-use perfprof::engine::loader::{self, LoadError, LoadRequest, LoadedModel, Source};
+use perfprof::engine::loader::{self, LoadError, LoadRequest, LoadedModel, Source, tokenizer_source};
 use perfprof::engine::tokenizer::TokenizerSource;
 use perfprof::engine::weights::Weight;
 use perfprof::estimate::architecture::{Architecture, Family, Rope, RopeScaling};
 use perfprof::estimate::format::Format;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -352,6 +356,39 @@ fn huge_lengths_are_refused_at_once() {
     write_gguf(&path, "llama", GgmlDType::F32, &[("llama.block_count", GgufValue::U32(u32::MAX))]);
     let error = load(&path, None).unwrap_err();
     assert!(error.to_string().contains("4294967295"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever happens to the header of a file, loading answers: with a model that fits its shape, or with an error.
+    #[test]
+    fn changed_bytes_never_bring_the_loader_down(
+        gguf in any::<bool>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+    ) {
+        static FILES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+        let files = FILES.get_or_init(|| {
+            let directory = model_directory();
+            let path = directory.path().join("model.gguf");
+            write_gguf(&path, "llama", GgmlDType::Q8_0, &[]);
+            [std::fs::read(directory.path().join("model.safetensors")).unwrap(), std::fs::read(path).unwrap()]
+        });
+        let mut bytes = files[usize::from(gguf)].clone();
+        for (at, byte) in changes {
+            // Both headers end within the first two thousand bytes.
+            let at = at.index(2000);
+            bytes[at] = byte;
+        }
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("config.json"), config().to_string()).unwrap();
+        let path = directory.path().join(if gguf { "changed.gguf" } else { "changed.safetensors" });
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(model) = load(&path, None) {
+            prop_assert_eq!(model.weights.0["model.embed_tokens.weight"].dims(), [model.architecture.vocab_size, model.architecture.hidden_size]);
+        }
+        let _ = tokenizer_source(&path);
+    }
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! One integration-test binary, a module per subject.
 
-mod docs;
-mod imports;
-mod scripts;
-mod config;
-mod loader;
-mod tokenizer;
-mod hardware;
 mod chromium;
+mod config;
+mod docs;
+mod estimate;
+mod hardware;
+mod imports;
+mod loader;
+mod metrics_schema;
+mod record;
 mod report;
 mod report_sample;
+mod scripts;
+mod stats;
+mod stock;
+mod tokenizer;

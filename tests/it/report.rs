@@ -1,5 +1,7 @@
 //! The reports of a stage1 run, from values to text.
 
+#![expect(clippy::unwrap_used, reason = "test support: a panic is how a test says no")]
+
 use perfprof::record::rows::RowStatus;
 use perfprof::report::{
     StepSpan, assumptions_md, console_summary, operators_csv, operators_md, report_html, report_md, rows_csv,
@@ -291,10 +293,10 @@ fn values_that_are_not_numbers_leave_gaps() {
         summary.ci95 = Some([f64::NAN, f64::INFINITY]);
     }
     let html = report_html(&sample.report()).unwrap();
-    assert!(
-        !html.contains("NaN") && !html.contains(">inf") && !html.contains("\"inf"),
-        "no such word reaches the reader"
-    );
+    for word in ["NaN", ">inf<", "\"inf\"", " inf "] {
+        let around = html.find(word).map(|at| &html[html.floor_char_boundary(at.saturating_sub(200))..at]);
+        assert_eq!(around, None, "`{word}` reaches the reader");
+    }
     let data = html.split("id=\"report-data\">").nth(1).unwrap().split("</script>").next().unwrap();
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
     assert!(data["itl"]["itl-0"][0]["ms"][5].is_null(), "a gap is null in the data");
@@ -321,6 +323,40 @@ fn a_million_points_are_thinned_and_it_says_so() {
     assert!(html.len() < 1_500_000, "{} bytes", html.len());
     assert!(html.contains("1000000 gaps a line are drawn as at most 1200 points"));
     assert!(html.contains("1000000 steps are drawn as at most 400 blocks"));
+}
+
+#[test]
+fn every_case_has_its_own_words_and_charts() {
+    let mut sample = memory_bound();
+    let mut second = sample.metrics.cases[0].clone();
+    second.name = "long-512".to_owned();
+    second.prompt_len = 512;
+    sample.metrics.cases.push(second);
+    for at in 0..2 {
+        let mut block = sample.metrics.phases[at].clone();
+        block.case = "long-512".to_owned();
+        block.time_ms = block.time_ms.map(|time| time * 3.0);
+        block.mbu = block.mbu.map(|mbu| mbu / 3.0);
+        sample.metrics.phases.push(block);
+    }
+    let mut rows = sample.rows.clone();
+    for row in &mut rows {
+        row.case = "long-512".to_owned();
+    }
+    sample.rows.extend(rows);
+    let text = summary_of(&sample);
+    assert!(text.contains("Decode of chat-128 is memory bound and close to the ceiling"), "{text}");
+    assert!(text.contains("Decode of long-512 is far from both ceilings"), "{text}");
+    // One case does not wait for bytes, so quantization is not proposed for the run.
+    assert!(!text.contains("Quantize"), "{text}");
+    let html = report_html(&sample.report()).unwrap();
+    assert!(html.contains("data-chart=\"itl-0\"") && html.contains("data-chart=\"itl-1\""));
+    let report = report_md(&sample.report()).unwrap();
+    assert_eq!(
+        report.lines().filter(|line| line.starts_with("| long-512")).count(),
+        1 + 2 + 1,
+        "case, phases, memory: {report}"
+    );
 }
 
 #[test]

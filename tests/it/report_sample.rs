@@ -456,7 +456,7 @@ pub(crate) fn invalid() -> Sample {
         row.memory.peak_rss_bytes = None;
     }
     let metrics = &mut sample.metrics;
-    metrics.status = "invalid".to_owned();
+    "invalid".clone_into(&mut metrics.status);
     metrics.validity = Validity::from_reasons(vec![
         "2 of 3 repeats failed".to_owned(),
         "other processes took 61 % of the CPUs".to_owned(),
@@ -492,7 +492,7 @@ pub(crate) fn invalid() -> Sample {
 pub(crate) fn far_from_ceilings() -> Sample {
     let mut sample = memory_bound();
     let metrics = &mut sample.metrics;
-    metrics.model.dtype = "q4_0".to_owned();
+    "q4_0".clone_into(&mut metrics.model.dtype);
     metrics.model.weights_bytes = 75_700_000;
     metrics.model.weights_bytes_by_format = BTreeMap::from([("q4_0".to_owned(), 75_700_000)]);
     for row in &mut sample.rows {

@@ -392,7 +392,59 @@ pub fn children(keys: &[Key], path: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::schema::{model, stage1};
+    use serde::Deserialize;
     use serde_json::json;
+
+    /// A reader that only notes which fields a struct asks for.
+    struct Fields<'a>(&'a mut Vec<&'static str>);
+
+    impl<'de> serde::Deserializer<'de> for Fields<'_> {
+        type Error = serde::de::value::Error;
+        fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("only structs are looked at"))
+        }
+        fn deserialize_struct<V: serde::de::Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.0.extend(fields);
+            self.deserialize_any(visitor)
+        }
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn assert_fields<T: for<'de> Deserialize<'de>>(path: &str) {
+        let mut fields = Vec::new();
+        assert!(T::deserialize(Fields(&mut fields)).is_err());
+        let mut children = children(STAGE1, path);
+        children.sort();
+        fields.sort_unstable();
+        assert_eq!(children, fields, "the table and the struct of `{path}` differ");
+    }
+
+    #[test]
+    fn the_table_lists_exactly_the_fields_of_the_structs() {
+        assert_fields::<stage1::Stage1Config>("");
+        assert_fields::<model::ModelConfig>("model");
+        assert_fields::<model::FlatArchitecture>("model.architecture");
+        assert_fields::<model::FlatRopeScaling>("model.architecture.rope_scaling");
+        assert_fields::<stage1::EngineConfig>("engine");
+        assert_fields::<stage1::InferConfig>("infer");
+        assert_fields::<stage1::CaseConfig>("cases.0");
+        assert_fields::<stage1::DatasetConfig>("dataset");
+        assert_fields::<stage1::ProfilingConfig>("profiling");
+        assert_fields::<stage1::TorchProfilerConfig>("torch_profiler");
+        assert_fields::<stage1::HardwareConfig>("hardware");
+        assert_fields::<stage1::RunConfig>("run");
+        let sections = STAGE1.iter().filter(|key| matches!(key.kind, Kind::Section | Kind::Sections)).count();
+        assert_eq!(sections, 11, "a section was added: name its struct above");
+    }
 
     #[test]
     fn keys_are_found_through_list_indices() {

@@ -56,7 +56,6 @@ fn architecture_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 #[serde(deny_unknown_fields)]
 pub struct FlatRopeScaling {
     /// `linear`, `llama3` or `yarn`.
-    #[serde(alias = "type")]
     pub rope_type: String,
     /// The divisor of the positions or of the long wavelengths.
     pub factor: f64,
@@ -111,7 +110,6 @@ pub struct FlatArchitecture {
     /// Attention sees only the last so many positions.
     pub sliding_window: Option<usize>,
     /// Experts per layer; a dense MLP if left out.
-    #[serde(alias = "num_local_experts")]
     pub num_experts: Option<usize>,
     /// Experts each token is sent to.
     pub num_experts_per_tok: Option<usize>,
@@ -247,4 +245,88 @@ impl FlatRopeScaling {
 
 fn positive(name: &str, value: f64) -> Result<f64, String> {
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err(format!("`{name}` is {value}: expected more than 0")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn shape(changes: &Value) -> Result<Architecture, String> {
+        let mut flat = json!({
+            "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            flat[key] = value.clone();
+        }
+        serde_json::from_value::<FlatArchitecture>(flat).map_err(|error| error.to_string())?.into_architecture()
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_default_of_the_family() {
+        let llama = shape(&json!({})).unwrap();
+        assert_eq!((llama.num_kv_heads, llama.head_dim, llama.max_position_embeddings), (4, 16, 2048));
+        assert_eq!((llama.rope.theta, llama.rms_norm_eps), (10_000.0, 1e-6));
+        assert!(
+            !llama.qkv_bias && !llama.o_bias && !llama.qk_norm && !llama.tie_word_embeddings && llama.moe.is_none()
+        );
+        let qwen2 = shape(&json!({"model_type": "qwen2"})).unwrap();
+        assert!(qwen2.qkv_bias && !qwen2.o_bias);
+        assert!(shape(&json!({"model_type": "qwen3"})).unwrap().qk_norm);
+        let biased = shape(&json!({"attention_bias": true})).unwrap();
+        assert!(biased.qkv_bias && biased.o_bias);
+    }
+
+    #[test]
+    fn scalings_and_experts_are_read() {
+        let llama3 = json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+                            "original_max_position_embeddings": 8192});
+        let expected = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position: 8192,
+        };
+        assert_eq!(shape(&json!({"rope_scaling": llama3})).unwrap().rope.scaling, Some(expected));
+        let yarn = shape(&json!({"rope_scaling": {"rope_type": "yarn", "factor": 4}})).unwrap().rope.scaling;
+        let expected = RopeScaling::Yarn {
+            factor: 4.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original_max_position: 2048,
+            attention_factor: None,
+        };
+        assert_eq!(yarn, Some(expected));
+        let moe = shape(&json!({"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}))
+            .unwrap()
+            .moe
+            .unwrap();
+        assert_eq!((moe.num_experts, moe.experts_per_token, moe.expert_intermediate_size), (8, 2, 32));
+    }
+
+    #[test]
+    fn a_shape_that_cannot_be_built_is_refused_by_the_name_of_its_key() {
+        for (changes, words) in [
+            (
+                json!({"num_key_value_heads": 3}),
+                "`num_attention_heads` (4) is not a multiple of `num_key_value_heads` (3)",
+            ),
+            (json!({"hidden_size": 66}), "`head_dim` is not given"),
+            (json!({"head_dim": 15}), "`head_dim` (15) is odd"),
+            (json!({"vocab_size": 0}), "`vocab_size` is 0"),
+            (json!({"rope_theta": -1}), "`rope_theta` is -1"),
+            (json!({"num_experts": 4}), "one is missing"),
+            (json!({"num_experts": 4, "num_experts_per_tok": 5}), "is more than `num_experts`"),
+            (json!({"rope_scaling": {"rope_type": "ntk", "factor": 2}}), "`rope_scaling.rope_type` is `ntk`"),
+            (
+                json!({"rope_scaling": {"rope_type": "llama3", "factor": 2}}),
+                "`rope_scaling.low_freq_factor` is missing",
+            ),
+            (json!({"rope_scaling": {"rope_type": "linear", "factor": 0}}), "`rope_scaling.factor` is 0"),
+            (json!({"hidden_act": "silu"}), "unknown field `hidden_act`"),
+        ] {
+            let message = shape(&changes).expect_err(words);
+            assert!(message.contains(words), "{message}");
+        }
+    }
 }

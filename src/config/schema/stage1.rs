@@ -47,20 +47,25 @@ pub struct Stage1Config {
 }
 
 impl Stage1Config {
-    /// The cases to run, with what a case leaves out taken from the top: an empty list is one case.
+    /// The cases to run, with what a case leaves out taken from the top; an empty list is one case.
+    ///
+    /// Each has a prompt or a prompt length, not both: an exact length is made of synthetic ids.
     pub fn effective_cases(&self) -> Vec<CaseConfig> {
-        let fill = |case: &CaseConfig| CaseConfig {
-            name: case.name.clone(),
-            // A case that says how long its prompt is does not want the text of another.
-            prompt: case.prompt.clone().or_else(|| case.prompt_tokens.map_or_else(|| self.prompt.clone(), |_| None)),
-            prompt_tokens: case.prompt_tokens.or_else(|| case.prompt.as_ref().map_or(self.prompt_tokens, |_| None)),
-            new_tokens: Some(case.new_tokens.unwrap_or(self.infer.max_new_tokens)),
-        };
-        if self.cases.is_empty() {
-            let whole = CaseConfig { name: None, prompt: None, prompt_tokens: None, new_tokens: None };
-            return vec![fill(&whole)];
-        }
-        self.cases.iter().map(fill).collect()
+        let whole = [CaseConfig { name: None, prompt: None, prompt_tokens: None, new_tokens: None }];
+        let cases = if self.cases.is_empty() { &whole[..] } else { &self.cases[..] };
+        cases
+            .iter()
+            .map(|case| {
+                let (prompt, prompt_tokens) = match (&case.prompt, case.prompt_tokens) {
+                    (_, Some(length)) => (None, Some(length)),
+                    (Some(text), None) => (Some(text.clone()), None),
+                    (None, None) if self.prompt_tokens.is_some() => (None, self.prompt_tokens),
+                    (None, None) => (self.prompt.clone(), None),
+                };
+                let new_tokens = Some(case.new_tokens.unwrap_or(self.infer.max_new_tokens));
+                CaseConfig { name: case.name.clone(), prompt, prompt_tokens, new_tokens }
+            })
+            .collect()
     }
 }
 

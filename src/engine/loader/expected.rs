@@ -1,15 +1,14 @@
-//! The tensors that follow from an architecture, by Hugging Face name and shape.
+//! The tensors that follow from an architecture, as the loader needs them: with shape and purpose.
 //!
-//! One list serves three purposes: what a file must hold, what synthetic weights are made of, and what may be left unread.
+//! The list itself is the analytic model's ([`weight_tensors`]); what a file must hold and what is counted must not drift apart.
 
 use crate::estimate::architecture::Architecture;
+use crate::estimate::parameters::weight_tensors;
 
-/// What a tensor is for; it decides how it is held and how it is made up.
+/// What a tensor is for; it decides how it is made up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum Role {
-    /// `embed_tokens` and `lm_head`.
-    Vocabulary,
-    /// A projection.
+pub(super) enum Role {
+    /// A projection, the embedding or the LM head.
     Matrix,
     /// The scale of a norm.
     Norm,
@@ -19,76 +18,40 @@ pub(in crate::engine) enum Role {
 
 /// One tensor the architecture needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) struct Expected {
+pub(super) struct Expected {
     /// The Hugging Face name.
-    pub(in crate::engine) name: String,
+    pub(super) name: String,
     /// The shape, outermost first.
-    pub(in crate::engine) dims: Vec<usize>,
+    pub(super) dims: Vec<usize>,
     /// Its purpose.
-    pub(in crate::engine) role: Role,
+    pub(super) role: Role,
 }
 
-/// Every tensor of `architecture`, in the order a forward pass meets them.
-pub(in crate::engine) fn tensors(architecture: &Architecture) -> Vec<Expected> {
-    let shape = architecture;
-    let (hidden, vocab) = (shape.hidden_size, shape.vocab_size);
-    let mut list = Vec::new();
-    let mut add = |name: String, dims: Vec<usize>, role: Role| list.push(Expected { name, dims, role });
-    add("model.embed_tokens.weight".to_owned(), vec![vocab, hidden], Role::Vocabulary);
-    for layer in 0..shape.num_layers {
-        let mut add =
-            |name: &str, dims: Vec<usize>, role: Role| add(format!("model.layers.{layer}.{name}"), dims, role);
-        add("input_layernorm.weight", vec![hidden], Role::Norm);
-        for (name, rows) in [("q", shape.q_width()), ("k", shape.kv_width()), ("v", shape.kv_width())] {
-            add(&format!("self_attn.{name}_proj.weight"), vec![rows, hidden], Role::Matrix);
-            if shape.qkv_bias {
-                add(&format!("self_attn.{name}_proj.bias"), vec![rows], Role::Bias);
-            }
-        }
-        if shape.qk_norm {
-            add("self_attn.q_norm.weight", vec![shape.head_dim], Role::Norm);
-            add("self_attn.k_norm.weight", vec![shape.head_dim], Role::Norm);
-        }
-        add("self_attn.o_proj.weight", vec![hidden, shape.q_width()], Role::Matrix);
-        if shape.o_bias {
-            add("self_attn.o_proj.bias", vec![hidden], Role::Bias);
-        }
-        add("post_attention_layernorm.weight", vec![hidden], Role::Norm);
-        if let Some(moe) = &shape.moe {
-            let width = moe.expert_intermediate_size;
-            add("mlp.gate.weight", vec![moe.num_experts, hidden], Role::Matrix);
-            for expert in 0..moe.num_experts {
-                add_mlp(&mut add, &format!("mlp.experts.{expert}"), hidden, width, shape.gated_mlp);
-            }
-            if moe.shared_intermediate_size > 0 {
-                add_mlp(&mut add, "mlp.shared_expert", hidden, moe.shared_intermediate_size, shape.gated_mlp);
-            }
-        } else {
-            add_mlp(&mut add, "mlp", hidden, shape.intermediate_size, shape.gated_mlp);
-        }
-    }
-    add("model.norm.weight".to_owned(), vec![hidden], Role::Norm);
-    if !shape.tie_word_embeddings {
-        add("lm_head.weight".to_owned(), vec![vocab, hidden], Role::Vocabulary);
-    }
-    list
-}
-
-fn add_mlp(add: &mut dyn FnMut(&str, Vec<usize>, Role), prefix: &str, hidden: usize, width: usize, gated: bool) {
-    if gated {
-        add(&format!("{prefix}.gate_proj.weight"), vec![width, hidden], Role::Matrix);
-    }
-    add(&format!("{prefix}.up_proj.weight"), vec![width, hidden], Role::Matrix);
-    add(&format!("{prefix}.down_proj.weight"), vec![hidden, width], Role::Matrix);
+/// Every tensor of `architecture`.
+pub(super) fn tensors(architecture: &Architecture) -> Vec<Expected> {
+    weight_tensors(architecture)
+        .into_iter()
+        .map(|tensor| {
+            let bias = tensor.name.rsplit('.').next() == Some("bias");
+            let role = if tensor.cols.is_some() {
+                Role::Matrix
+            } else if bias {
+                Role::Bias
+            } else {
+                Role::Norm
+            };
+            Expected { name: tensor.name, dims: std::iter::once(tensor.rows).chain(tensor.cols).collect(), role }
+        })
+        .collect()
 }
 
 #[cfg(test)]
-pub(in crate::engine) mod tests {
+mod tests {
     use super::*;
     use crate::estimate::architecture::{Family, Rope};
 
     /// A Llama small enough to write by hand, with grouped heads and a head width that is not `hidden / heads`.
-    pub(in crate::engine) fn tiny() -> Architecture {
+    fn tiny() -> Architecture {
         Architecture {
             family: Family::Llama,
             hidden_size: 64,

@@ -55,9 +55,9 @@ impl<'a> Gguf<'a> {
             };
         }
         // 2^32 bounds every real dimension and keeps products of two inside 64 bits.
-        match value.as_u64() {
-            Some(size) if size <= u64::from(u32::MAX) => Ok(Some(size as usize)),
-            _ => Err(self.wrong(key, format!("is {value:?}, a size is needed"))),
+        match value.as_u64().and_then(|size| u32::try_from(size).ok()) {
+            Some(size) => Ok(Some(size as usize)),
+            None => Err(self.wrong(key, format!("is {value:?}, a size is needed"))),
         }
     }
     fn needed_size(&self, key: &str) -> Result<usize, LoadError> {
@@ -299,7 +299,7 @@ impl<'a> Gguf<'a> {
                 }
                 None if tensor.name == "rope_freqs.weight" => {}
                 None => {
-                    notes.push(format!("tensor `{}` is not part of the architecture and was not read", tensor.name))
+                    notes.push(format!("tensor `{}` is not part of the architecture and was not read", tensor.name));
                 }
             }
         }

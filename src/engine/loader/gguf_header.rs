@@ -403,7 +403,9 @@ mod tests {
         for (name, dims, kind, offset) in [("norm", vec![8_u64], 0_u32, 0_u64), ("w", vec![32, 2], 8, 32)] {
             text(&mut file, name);
             file.extend((dims.len() as u32).to_le_bytes());
-            dims.iter().for_each(|dim| file.extend(dim.to_le_bytes()));
+            for dim in &dims {
+                file.extend(dim.to_le_bytes());
+            }
             file.extend(kind.to_le_bytes());
             file.extend(offset.to_le_bytes());
         }

@@ -5,7 +5,7 @@
 
 mod convert;
 mod error;
-pub(super) mod expected;
+mod expected;
 mod gguf;
 mod gguf_header;
 mod hugging_face;
@@ -313,7 +313,9 @@ fn check_presence<'a>(
     }
     for name in found.keys() {
         // A bias belongs to a sum; leaving it out would compute another model than the file holds.
-        if name.starts_with("model.layers.") && name.ends_with(".bias") && !name.ends_with("attn.bias") {
+        if name.starts_with("model.layers.")
+            && matches!(name.rsplit_once('.'), Some((owner, "bias")) if !owner.ends_with("attn"))
+        {
             return Err(LoadError::UnexpectedBias { path: path.to_owned(), tensor: (*name).to_owned() });
         }
     }

@@ -93,29 +93,46 @@ fn in_parallel<T: Send>(
 }
 
 /// `elements` uniform values of the given standard deviation, four from each random word.
-fn dense<T: Send>(
+fn dense<T: Copy + Send + Sync>(
     elements: usize,
     threads: usize,
     stream: Stream,
     deviation: f32,
-    convert: impl Fn(f32) -> T + Sync,
+    convert: impl Fn(f32) -> T,
 ) -> Vec<T> {
     const LANES: usize = 4;
-    // A uniform value on ±a has deviation a/√3; sixteen bits give 65536 steps around zero.
-    let scale = deviation * 3_f32.sqrt() / 32768.0;
+    const LEVELS: usize = 4096;
+    // Looking up one of 4096 levels costs less than converting each value, and 4096 fit the first-level cache.
+    let scale = deviation / rms(-(LEVELS as f32 - 1.0) / 2.0, LEVELS as f32);
+    let levels: Vec<T> =
+        (0..LEVELS).map(|level| convert((level as f32 - (LEVELS as f32 - 1.0) / 2.0) * scale)).collect();
+    // The top twelve bits of each sixteen: always below `LEVELS`.
+    let level = |bits: u64, lane: usize| levels[(bits >> (16 * lane + 4)) as usize % LEVELS];
     let mut values = Vec::with_capacity(elements);
     in_parallel(&mut values.spare_capacity_mut()[..elements], LANES, threads, |first, slots| {
-        for (word, slots) in slots.chunks_mut(LANES).enumerate() {
-            let bits = stream.at((first / LANES + word) as u64);
-            for (lane, slot) in slots.iter_mut().enumerate() {
-                let step = (bits >> (16 * lane)) as u16;
-                slot.write(convert((f32::from(step) - 32767.5) * scale));
+        let (quads, rest) = slots.as_chunks_mut::<LANES>();
+        let mut word = (first / LANES) as u64;
+        for quad in quads {
+            let bits = stream.at(word);
+            for (lane, slot) in quad.iter_mut().enumerate() {
+                slot.write(level(bits, lane));
             }
+            word += 1;
+        }
+        let bits = stream.at(word);
+        for (lane, slot) in rest.iter_mut().enumerate() {
+            slot.write(level(bits, lane));
         }
     });
-    // SAFETY: `in_parallel` hands every one of the first `elements` slots to `fill` once, and `fill` writes each of its slots.
+    // SAFETY: `in_parallel` hands every one of the first `elements` slots to the closure once, and that writes each of its slots.
     unsafe { values.set_len(elements) };
     values
+}
+
+/// The root mean square of `levels` whole numbers in a row, the first being `lowest` (which may be a half).
+fn rms(lowest: f32, levels: f32) -> f32 {
+    let middle = lowest + (levels - 1.0) / 2.0;
+    ((levels * levels - 1.0) / 12.0 + middle * middle).sqrt()
 }
 
 fn quantized(
@@ -166,78 +183,105 @@ fn random_blocks<B: k_quants::GgmlType>(
     deviation: f32,
 ) -> Vec<B> {
     let count = elements / B::BLCK_SIZE;
+    let scales = Scales::new(kind, deviation);
     let mut blocks: Vec<B> = Vec::with_capacity(count);
     in_parallel(&mut blocks.spare_capacity_mut()[..count], 1, threads, |first, slots| {
         let mut bytes = [0_u8; MAX_BLOCK_BYTES];
         for (index, slot) in slots.iter_mut().enumerate() {
             let block = &mut bytes[..size_of::<B>()];
-            write_block(kind, block, stream, (first + index) as u64, deviation);
+            scales.write_block(block, stream, (first + index) as u64);
             // SAFETY: the slot has room for one `B`, which is as long as `block`. Every pattern of bits is a valid block: the fields of ggml's
             // blocks are integers and floats in a `repr(C)` struct.
             unsafe { std::ptr::copy_nonoverlapping(block.as_ptr(), slot.as_mut_ptr().cast::<u8>(), size_of::<B>()) };
         }
     });
-    // SAFETY: each of the first `count` slots was written by exactly one call of `fill`.
+    // SAFETY: each of the first `count` slots was written by exactly one call of the closure.
     unsafe { blocks.set_len(count) };
     blocks
 }
 
-/// The longest block, of Q8_K; rounded up to whole random words.
-const MAX_BLOCK_BYTES: usize = 296;
-/// Random words set aside for one block.
+/// The longest block, of Q6_K with 210 bytes, in whole random words.
+const MAX_BLOCK_BYTES: usize = 216;
+/// Random words set aside for one block, the last for its sign.
 const WORDS_PER_BLOCK: u64 = MAX_BLOCK_BYTES as u64 / 8 + 1;
 
-/// Writes one block with uniformly random quants and a scale that gives the values the wanted deviation and mean 0.
+/// What all blocks of one tensor share: the scales that give uniformly random quants the wanted deviation and mean 0.
 ///
-/// Layouts and formulas are those of `ggml-common.h` and `dequantize_row_*` in `ggml-quants.c`. Where quants lie unsymmetrically round zero
-/// (−8…7), the scale's sign is random, so that the mean over many blocks is 0.
-fn write_block(kind: GgmlDType, block: &mut [u8], stream: Stream, index: u64, deviation: f32) {
-    let base = index * WORDS_PER_BLOCK;
-    for (word, bytes) in block.chunks_mut(8).enumerate() {
-        let random = stream.at(base + word as u64).to_le_bytes();
-        bytes.copy_from_slice(&random[..bytes.len()]);
-    }
-    let sign = if stream.at(base + WORDS_PER_BLOCK - 1) & 1 == 0 { 1.0 } else { -1.0 };
-    let mut half_at = |at: usize, value: f32| block[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
-    // The root mean square of `levels` whole numbers in a row, the first being `lowest`.
-    let rms = |lowest: f32, levels: f32| {
-        let middle = lowest + (levels - 1.0) / 2.0;
-        ((levels * levels - 1.0) / 12.0 + middle * middle).sqrt()
-    };
-    match kind {
-        GgmlDType::Q4_0 => half_at(0, sign * deviation / rms(-8.0, 16.0)),
-        GgmlDType::Q5_0 => half_at(0, sign * deviation / rms(-16.0, 32.0)),
-        GgmlDType::Q8_0 => half_at(0, sign * deviation / rms(-128.0, 256.0)),
-        GgmlDType::Q4_1 | GgmlDType::Q5_1 => {
-            let levels = if kind == GgmlDType::Q4_1 { 16.0 } else { 32.0 };
-            let lowest = -(levels - 1.0) / 2.0;
-            let scale = deviation / rms(lowest, levels);
-            half_at(0, scale);
-            half_at(2, scale * lowest);
-        }
-        GgmlDType::Q2K => {
-            // value = d·s·q − dmin·m with q in 0…3: m = s and dmin = 1.5·d put the four levels evenly round zero. Scales are 8…15.
-            let scale = deviation / (rms(-1.5, 4.0) * rms(8.0, 8.0));
-            half_at(80, scale);
-            half_at(82, 1.5 * scale);
-            for byte in &mut block[..16] {
-                let sub_scale = (*byte & 7) | 8;
-                *byte = sub_scale | sub_scale << 4;
+/// Layouts and formulas are those of `ggml-common.h` and `dequantize_row_*` in `ggml-quants.c`.
+struct Scales {
+    kind: GgmlDType,
+    /// `d` as f16, and where it stands in the block.
+    scale: [u8; 2],
+    scale_at: usize,
+    /// `m` or `dmin` as f16, and where it stands; only formats with minima.
+    minimum: Option<([u8; 2], usize)>,
+}
+
+impl Scales {
+    fn new(kind: GgmlDType, deviation: f32) -> Self {
+        // Of `levels` quants the lowest stands for `-middle` scales, so that they lie evenly round zero.
+        let (scale, scale_at, minimum) = match kind {
+            GgmlDType::Q4_0 => (deviation / rms(-8.0, 16.0), 0, None),
+            GgmlDType::Q5_0 => (deviation / rms(-16.0, 32.0), 0, None),
+            GgmlDType::Q8_0 => (deviation / rms(-128.0, 256.0), 0, None),
+            // value = d·q + m
+            GgmlDType::Q4_1 => {
+                let scale = deviation / rms(-7.5, 16.0);
+                (scale, 0, Some((-7.5 * scale, 2)))
             }
+            GgmlDType::Q5_1 => {
+                let scale = deviation / rms(-15.5, 32.0);
+                (scale, 0, Some((-15.5 * scale, 2)))
+            }
+            // value = d·s·q − dmin·m, with m = s (see `write_block`): dmin is the middle quant in units of d. Sub-scales s are 8…15 in Q2_K and
+            // 32…63 in Q4_K and Q5_K.
+            GgmlDType::Q2K => {
+                let scale = deviation / (rms(-1.5, 4.0) * rms(8.0, 8.0));
+                (scale, 80, Some((1.5 * scale, 82)))
+            }
+            GgmlDType::Q4K => {
+                let scale = deviation / (rms(-7.5, 16.0) * rms(32.0, 32.0));
+                (scale, 0, Some((7.5 * scale, 2)))
+            }
+            GgmlDType::Q5K => {
+                let scale = deviation / (rms(-15.5, 32.0) * rms(32.0, 32.0));
+                (scale, 0, Some((15.5 * scale, 2)))
+            }
+            // value = d·(s − 32)·q with q in −4…3 and s in 0…63, both from random bits.
+            GgmlDType::Q3K => (deviation / (rms(-4.0, 8.0) * rms(-32.0, 64.0)), 108, None),
+            // value = d·s·(q − 32) with s any i8 and q in 0…63; the arm takes Q6_K, the only kind left that `quantized` asks for.
+            _ => (deviation / (rms(-32.0, 64.0) * rms(-128.0, 256.0)), 208, None),
+        };
+        let bytes = |value: f32| f16::from_f32(value).to_le_bytes();
+        Self { kind, scale: bytes(scale), scale_at, minimum: minimum.map(|(value, at)| (bytes(value), at)) }
+    }
+
+    /// Writes the block at `index`: random bits for quants and sub-scales, then the shared scales.
+    fn write_block(&self, block: &mut [u8], stream: Stream, index: u64) {
+        let base = index * WORDS_PER_BLOCK;
+        for (word, bytes) in block.chunks_mut(8).enumerate() {
+            let random = stream.at(base + word as u64).to_le_bytes();
+            bytes.copy_from_slice(&random[..bytes.len()]);
         }
-        // value = d·(s − 32)·q with q in −4…3 and s in 0…63, both from random bits.
-        GgmlDType::Q3K => half_at(108, deviation / (rms(-4.0, 8.0) * rms(-32.0, 64.0))),
-        GgmlDType::Q4K | GgmlDType::Q5K => {
-            let levels = if kind == GgmlDType::Q4K { 16.0 } else { 32.0 };
-            let lowest = -(levels - 1.0) / 2.0;
-            let scale = deviation / (rms(lowest, levels) * rms(32.0, 32.0));
-            half_at(0, scale);
-            half_at(2, -scale * lowest);
-            pack_equal_scales(&mut block[4..16]);
+        let mut scale = self.scale;
+        if let Some((minimum, at)) = self.minimum {
+            block[at..at + 2].copy_from_slice(&minimum);
+        } else {
+            // Quants lie unsymmetrically round zero here (−8…7): a random sign makes the mean over many blocks 0. The sign of an f16 is its
+            // top bit.
+            scale[1] |= (stream.at(base + WORDS_PER_BLOCK - 1) as u8) & 0x80;
         }
-        // value = d·s·(q − 32) with s any i8 and q in 0…63.
-        GgmlDType::Q6K => half_at(208, deviation / (rms(-32.0, 64.0) * rms(-128.0, 256.0))),
-        _ => {}
+        block[self.scale_at..self.scale_at + 2].copy_from_slice(&scale);
+        match self.kind {
+            GgmlDType::Q2K => {
+                for byte in &mut block[..16] {
+                    let sub_scale = (*byte & 7) | 8;
+                    *byte = sub_scale | sub_scale << 4;
+                }
+            }
+            GgmlDType::Q4K | GgmlDType::Q5K => pack_equal_scales(&mut block[4..16]),
+            _ => {}
+        }
     }
 }
 

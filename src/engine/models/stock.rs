@@ -329,6 +329,10 @@ fn prepared(family: &str, config: &Value) -> std::result::Result<Value, LoadErro
         }
     }
     if let Some(fields) = config.as_object_mut() {
+        if family.starts_with("gemma") {
+            // The old key, superseded by `hidden_activation`; candle refuses both at once.
+            fields.remove("hidden_act");
+        }
         // With the flag set and the feature off, candle panics.
         fields.insert("use_flash_attn".to_owned(), false.into());
     }

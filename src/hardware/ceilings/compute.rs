@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Measured, repeat, timed};
+use super::{Measured, Statistic, sustain};
 use crate::estimate::format::Format;
 
 /// A loop that can be timed.
@@ -152,41 +152,51 @@ mod x86 {
         }
     }
 
-    /// The widest loop this processor has for `format`.
-    pub(super) fn kernel(format: Format) -> Option<Kernel> {
+    /// The loops this processor has for `format`, the widest first.
+    pub(super) fn kernels(format: Format) -> Vec<Kernel> {
         // Chains × lanes × two operations (× products that one lane adds up).
         let wide = is_x86_feature_detected!("avx512f");
         let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        macro_rules! safe {
-            ($kernel:ident, $operations:expr, $what:literal) => {
-                Some(Kernel {
-                    // SAFETY: the branch that hands this out has just detected the instructions.
-                    run: |count| unsafe { $kernel(count) },
-                    operations: $operations,
-                    what: $what,
-                })
+        let mut kernels = Vec::new();
+        macro_rules! offer {
+            ($condition:expr, $kernel:ident, $operations:expr, $what:literal) => {
+                if $condition {
+                    kernels.push(Kernel {
+                        // SAFETY: this branch has just detected the instructions.
+                        run: |count| unsafe { $kernel(count) },
+                        operations: $operations,
+                        what: $what,
+                    });
+                }
             };
         }
         match format {
-            Format::F64 if wide => safe!(f64_512, 16 * 8 * 2, "AVX-512 f64 multiply-adds"),
-            Format::F64 if narrow => safe!(f64_256, 12 * 4 * 2, "AVX2 f64 multiply-adds"),
-            Format::F32 if wide => safe!(f32_512, 16 * 16 * 2, "AVX-512 f32 multiply-adds"),
-            Format::F32 if narrow => safe!(f32_256, 12 * 8 * 2, "AVX2 f32 multiply-adds"),
-            Format::F16 if wide && is_x86_feature_detected!("avx512fp16") => {
-                safe!(f16_512, 16 * 32 * 2, "AVX-512-FP16 multiply-adds")
+            Format::F64 => {
+                offer!(wide, f64_512, 16 * 8 * 2, "AVX-512 f64 multiply-adds");
+                offer!(narrow, f64_256, 12 * 4 * 2, "AVX2 f64 multiply-adds");
             }
-            Format::BF16 if wide && is_x86_feature_detected!("avx512bf16") => {
-                safe!(bf16_512, 16 * 32 * 2, "AVX-512-BF16 dot products into f32")
+            Format::F32 => {
+                offer!(wide, f32_512, 16 * 16 * 2, "AVX-512 f32 multiply-adds");
+                offer!(narrow, f32_256, 12 * 8 * 2, "AVX2 f32 multiply-adds");
             }
-            Format::I8 if wide && is_x86_feature_detected!("avx512vnni") => {
-                safe!(i8_512, 16 * 64 * 2, "AVX-512-VNNI dot products of bytes")
+            Format::F16 => {
+                let own = wide && is_x86_feature_detected!("avx512fp16");
+                offer!(own, f16_512, 16 * 32 * 2, "AVX-512-FP16 multiply-adds");
             }
-            Format::I8 if narrow && is_x86_feature_detected!("avxvnni") => {
-                safe!(i8_256, 12 * 32 * 2, "AVX-VNNI dot products of bytes")
+            Format::BF16 => {
+                let own = wide && is_x86_feature_detected!("avx512bf16");
+                offer!(own, bf16_512, 16 * 32 * 2, "AVX-512-BF16 dot products into f32");
             }
-            Format::I8 if narrow => safe!(i8_avx2, 6 * 32 * 2, "AVX2 dot products of bytes (multiply, widen, add)"),
-            _ => None,
+            Format::I8 => {
+                let vnni = wide && is_x86_feature_detected!("avx512vnni");
+                offer!(vnni, i8_512, 16 * 64 * 2, "AVX-512-VNNI dot products of bytes");
+                let vnni = narrow && is_x86_feature_detected!("avxvnni");
+                offer!(vnni, i8_256, 12 * 32 * 2, "AVX-VNNI dot products of bytes");
+                offer!(narrow, i8_avx2, 6 * 32 * 2, "AVX2 dot products of bytes (multiply, widen, add)");
+            }
+            _ => {}
         }
+        kernels
     }
 }
 
@@ -235,7 +245,7 @@ mod portable {
 
 fn kernel(format: Format) -> Option<Kernel> {
     #[cfg(target_arch = "x86_64")]
-    if let Some(kernel) = x86::kernel(format) {
+    if let Some(kernel) = x86::kernels(format).into_iter().next() {
         return Some(kernel);
     }
     portable::kernel(format)
@@ -243,35 +253,55 @@ fn kernel(format: Format) -> Option<Kernel> {
 
 /// Operations per second of `threads` threads, and what the reader should know about them.
 pub(super) fn measure(format: Format, threads: u32, budget: Duration) -> (Option<Measured>, Option<String>) {
-    let (kernel, converted) = match (kernel(format), format) {
-        (Some(kernel), _) => (kernel, ""),
-        // Without arithmetic of its own a 16-bit float is widened and computed in f32.
-        (None, Format::F16 | Format::BF16) => match self::kernel(Format::F32) {
-            Some(kernel) => (kernel, ", to which this processor converts the format"),
-            None => return (None, Some(format!("no loop to measure {format} arithmetic with"))),
-        },
-        (None, _) => return (None, Some(format!("no loop to measure {format} arithmetic with"))),
-    };
-    // One pass lasts about a hundredth of a second: long against the start of threads, short against the budget.
-    let mut count = 1u64 << 12;
-    let pass_s = (budget.as_secs_f64() / 8.0).clamp(0.002, 0.02);
+    let native = kernel(format);
+    if !matches!(format, Format::F16 | Format::BF16) {
+        return match native {
+            Some(kernel) => (measure_kernel(kernel, "", threads, budget), None),
+            None => (None, Some(format!("no loop to measure {format} arithmetic with"))),
+        };
+    }
+    // A 16-bit float can be widened and computed in f32, which is the only way without units of its own and the faster one where
+    // those are slow (VDPBF16PS on some cores): the ceiling is whichever is higher.
+    let ways = [native.map(|kernel| (kernel, "")), kernel(Format::F32).map(|kernel| (kernel, WIDENED))];
+    let share = budget / ways.iter().flatten().count().max(1) as u32;
+    let best = ways
+        .into_iter()
+        .flatten()
+        .filter_map(|(kernel, how)| measure_kernel(kernel, how, threads, share))
+        .max_by(|a, b| a.value.total_cmp(&b.value));
+    (best, None)
+}
+
+/// How a 16-bit float is computed in f32.
+const WIDENED: &str = ", to which the format is widened";
+
+fn measure_kernel(kernel: Kernel, how: &str, threads: u32, budget: Duration) -> Option<Measured> {
+    // One pass lasts about a millisecond: long against reading the clock, short against a slice of time of the scheduler.
+    let mut count = 1u64 << 8;
     loop {
         let began = Instant::now();
         (kernel.run)(count);
-        let elapsed = began.elapsed().as_secs_f64();
-        if elapsed >= pass_s / 4.0 || count >= 1 << 40 {
-            count = ((count as f64 * pass_s / elapsed.max(1e-9)) as u64).max(1);
+        let elapsed = began.elapsed();
+        if elapsed >= PASS / 4 || count >= 1 << 40 {
+            count = ((count as f64 * PASS.as_secs_f64() / elapsed.as_secs_f64().max(1e-9)) as u64).max(1);
             break;
         }
         count *= 4;
     }
-    let rates = repeat(budget, || {
-        let seconds = timed((0..threads).collect(), |_: u32| (kernel.run)(count));
-        (kernel.operations * count * u64::from(threads)) as f64 / seconds
+    let operations = (kernel.operations * count) as f64;
+    let rates = sustain(vec![(); threads as usize], budget, |(), _| {
+        (kernel.run)(count);
+        operations
     });
-    let method = format!("{threads} thread(s) of {} in registers{converted}", kernel.what);
-    (Measured::best_of(&rates, method), None)
+    Measured::of(
+        &rates,
+        Statistic::Best,
+        format!("{threads} thread(s) of {} in registers{how}, best pass of each", kernel.what),
+    )
 }
+
+/// How long one pass should last.
+const PASS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -293,17 +323,36 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn a_loop_does_all_of_its_work() {
-        // A core finishes at most four vector instructions per cycle at 6 GHz or so; a loop an optimiser had shortened, or an
-        // operation count that is too high, would show as more.
+        // A core finishes at most four vector instructions per cycle at 6 GHz or so; a loop that ended early, or an operation
+        // count that is too high, would show as more.
         for format in [Format::F64, Format::F32, Format::F16, Format::BF16, Format::I8] {
-            let Some(kernel) = x86::kernel(format) else { continue };
-            let count = 1 << 16;
-            let began = Instant::now();
-            (kernel.run)(count);
-            let seconds = began.elapsed().as_secs_f64();
-            let chains = if kernel.what.contains("512") { 16.0 } else { 12.0 };
-            let instructions_per_s = count as f64 * chains / seconds;
-            assert!(instructions_per_s < 4.0 * 6e9, "{format}: {instructions_per_s:e} instructions per second");
+            for kernel in x86::kernels(format) {
+                let count = 1 << 16;
+                let began = Instant::now();
+                (kernel.run)(count);
+                let seconds = began.elapsed().as_secs_f64();
+                let lanes = match (format, kernel.what.contains("512")) {
+                    (Format::F64, wide) => [4, 8][usize::from(wide)],
+                    (Format::F32, wide) => [8, 16][usize::from(wide)],
+                    (Format::I8, wide) => [32, 64][usize::from(wide)],
+                    _ => 32,
+                };
+                let instructions = (kernel.operations / 2 / lanes * count) as f64;
+                assert!(instructions / seconds < 4.0 * 6e9, "{}: {:e}/s", kernel.what, instructions / seconds);
+                assert!(instructions / seconds > 1e5, "{}: {:e}/s", kernel.what, instructions / seconds);
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn wider_units_come_first() {
+        for format in [Format::F64, Format::F32, Format::I8] {
+            let kernels = x86::kernels(format);
+            assert!(kernels.windows(2).all(|pair| pair[0].operations > pair[1].operations), "{format}");
+            // A processor with AVX2 has a loop for each of these.
+            let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            assert_eq!(kernels.is_empty(), !narrow, "{format}");
         }
     }
 

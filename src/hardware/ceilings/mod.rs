@@ -1,7 +1,9 @@
 //! What this machine attains at the most, by short micro-benchmarks: FLOP/s per arithmetic format and memory bandwidth.
 //!
-//! A ceiling is the best of several passes, because everything that disturbs a pass makes it slower and nothing makes it faster
-//! than the machine. It says nothing about any engine; it is what an engine is held against.
+//! All threads work all the time, in passes of about a millisecond that each thread times for itself. On a busy machine most
+//! passes still fall between two interruptions, so the figure is the machine's and not that of the share it gave us; passes timed
+//! together from the first start to the last end would need all threads to be left alone at once. The figure says nothing about
+//! any engine; it is what an engine is held against.
 
 mod bandwidth;
 mod compute;
@@ -12,35 +14,54 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::memory;
 use crate::estimate::format::Format;
 
 /// A measured ceiling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// The best pass, in FLOP/s or B/s.
+    /// FLOP/s or B/s of all threads together.
     pub value: f64,
-    /// Passes.
+    /// Passes of the thread that had the fewest.
     pub n: u32,
-    /// (best − median) / best: how far the machine was from steady.
+    /// (best − median) / best, over the threads' passes: how far the machine was from steady.
     pub spread: f64,
     /// How it was measured, in words.
     pub method: String,
 }
 
+/// Which of a thread's passes counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Statistic {
+    /// The best: for what each core has for itself. Whatever disturbs a pass makes it slower.
+    Best,
+    /// The median: for what threads share. Their bests come when the others pause, and would add up to more than there is.
+    Median,
+}
+
 impl Measured {
     /// The sentence that goes beside the value.
     pub fn describe(&self) -> String {
-        format!("measured: {}, best of {}, median {:.0} % below the best", self.method, self.n, self.spread * 100.0)
+        format!("measured: {}, n = {}, median {:.0} % below the best", self.method, self.n, self.spread * 100.0)
     }
 
-    /// The best of `rates`; `None` without a finite positive one.
-    fn best_of(rates: &[f64], method: String) -> Option<Self> {
-        let mut rates: Vec<f64> = rates.iter().copied().filter(|rate| rate.is_finite() && *rate > 0.0).collect();
-        rates.sort_by(f64::total_cmp);
-        let best = *rates.last()?;
-        let middle = rates.len() / 2;
-        let median = if rates.len() % 2 == 1 { rates[middle] } else { f64::midpoint(rates[middle - 1], rates[middle]) };
-        Some(Self { value: best, n: rates.len() as u32, spread: (best - median) / best, method })
+    /// Adds up the threads, each with the rates of its passes; `None` if one has no finite positive rate.
+    fn of(threads: &[Vec<f64>], statistic: Statistic, method: String) -> Option<Self> {
+        let (mut bests, mut medians, mut n) = (0.0, 0.0, usize::MAX);
+        for rates in threads {
+            let mut rates: Vec<f64> = rates.iter().copied().filter(|rate| rate.is_finite() && *rate > 0.0).collect();
+            rates.sort_by(f64::total_cmp);
+            bests += *rates.last()?;
+            let middle = rates.len() / 2;
+            medians +=
+                if rates.len() % 2 == 1 { rates[middle] } else { f64::midpoint(rates[middle - 1], rates[middle]) };
+            n = n.min(rates.len());
+        }
+        let value = match statistic {
+            Statistic::Best => bests,
+            Statistic::Median => medians,
+        };
+        (!threads.is_empty()).then(|| Self { value, n: n as u32, spread: (bests - medians) / bests, method })
     }
 }
 
@@ -74,7 +95,8 @@ pub struct MeasureRequest {
     pub available_bytes: Option<u64>,
 }
 
-/// Measures. Fewer passes than two in the budget are still two: one alone says nothing about its spread.
+/// Measures. Fewer passes than two in the budget are still two: one alone says nothing about its spread. Measuring bandwidth sets
+/// back the peak memory of the process where that is possible ([`memory::reset_peak`]): measure before a model is loaded.
 pub fn measure(request: &MeasureRequest) -> Ceilings {
     let mut ceilings = Ceilings::default();
     let threads = request.threads.max(1);
@@ -89,7 +111,13 @@ pub fn measure(request: &MeasureRequest) -> Ceilings {
     }
     if request.bandwidth {
         bandwidth::measure(request, threads, share * 2, &mut ceilings);
-        if cfg!(debug_assertions) {
+        // The buffer must not count as memory of the run that follows.
+        if memory::reset_peak().is_err() {
+            ceilings
+                .notes
+                .push("the buffer of the bandwidth measurement counts in the peak memory of this process".to_owned());
+        }
+        if cfg!(all(debug_assertions, not(target_arch = "x86_64"))) {
             ceilings
                 .notes
                 .push("debug build: the measured memory bandwidth is far below what a release build gets".to_owned());
@@ -98,38 +126,32 @@ pub fn measure(request: &MeasureRequest) -> Ceilings {
     ceilings
 }
 
-/// Repeats `pass` (which gives a rate) until `budget` is over, at least twice and at most 64 times.
-fn repeat(budget: Duration, mut pass: impl FnMut() -> f64) -> Vec<f64> {
-    let began = Instant::now();
-    let mut rates = Vec::new();
-    while rates.len() < 2 || (began.elapsed() < budget && rates.len() < 64) {
-        rates.push(pass());
-    }
-    rates
-}
+/// Most passes of a thread.
+const MOST_PASSES: usize = 4096;
 
-/// Runs `work` on each chunk in its own thread and gives the time from the common start to the last end.
-fn timed<C: Send>(chunks: Vec<C>, work: impl Fn(C) + Sync) -> f64 {
-    let barrier = Barrier::new(chunks.len() + 1);
-    let (barrier, work) = (&barrier, &work);
+/// Gives each of `states` to a thread of its own, which runs `pass` (giving an amount of work) on it until `budget` is over, at
+/// least twice. The rates of the passes come back by thread.
+fn sustain<S: Send>(states: Vec<S>, budget: Duration, pass: impl Fn(&mut S, usize) -> f64 + Sync) -> Vec<Vec<f64>> {
+    let barrier = Barrier::new(states.len());
+    let (barrier, pass) = (&barrier, &pass);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = chunks
+        let threads: Vec<_> = states
             .into_iter()
-            .map(|chunk| {
+            .map(|mut state| {
                 scope.spawn(move || {
+                    let mut rates = Vec::new();
                     barrier.wait();
-                    // The clock starts in the thread: with fewer cores than threads the spawner may be late to read it.
                     let began = Instant::now();
-                    work(chunk);
-                    (began, Instant::now())
+                    while rates.len() < 2 || (began.elapsed() < budget && rates.len() < MOST_PASSES) {
+                        let before = Instant::now();
+                        let amount = pass(&mut state, rates.len());
+                        rates.push(amount / before.elapsed().as_secs_f64());
+                    }
+                    rates
                 })
             })
             .collect();
-        barrier.wait();
-        let spans: Vec<(Instant, Instant)> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
-        let first = spans.iter().map(|(began, _)| *began).min();
-        let last = spans.iter().map(|(_, ended)| *ended).max();
-        first.zip(last).map_or(f64::NAN, |(first, last)| (last - first).as_secs_f64())
+        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
     })
 }
 
@@ -138,18 +160,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_pass_counts_and_the_spread_is_told() {
-        let measured = Measured::best_of(&[8.0, 10.0, 5.0], "reading".to_owned()).unwrap();
-        assert_eq!((measured.value, measured.n), (10.0, 3));
-        assert!((measured.spread - 0.2).abs() < 1e-12);
-        assert_eq!(measured.describe(), "measured: reading, best of 3, median 20 % below the best");
-        assert_eq!(Measured::best_of(&[], String::new()), None);
-        assert_eq!(Measured::best_of(&[f64::INFINITY, f64::NAN, 0.0], String::new()), None);
+    fn threads_add_up_by_the_statistic_that_fits() {
+        let threads = [vec![8.0, 10.0, 5.0], vec![20.0, 10.0]];
+        let best = Measured::of(&threads, Statistic::Best, "reading".to_owned()).unwrap();
+        assert_eq!((best.value, best.n), (30.0, 2));
+        // Medians 8 and 15.
+        assert!((best.spread - 7.0 / 30.0).abs() < 1e-12);
+        assert_eq!(best.describe(), "measured: reading, n = 2, median 23 % below the best");
+        assert_eq!(Measured::of(&threads, Statistic::Median, String::new()).unwrap().value, 23.0);
+        assert_eq!(Measured::of(&[], Statistic::Best, String::new()), None);
+        assert_eq!(
+            Measured::of(&[vec![1.0], vec![f64::INFINITY, f64::NAN, 0.0]], Statistic::Best, String::new()),
+            None
+        );
     }
 
     #[test]
     fn passes_end_with_the_budget_and_are_never_one() {
-        assert_eq!(repeat(Duration::ZERO, || 1.0).len(), 2);
-        assert_eq!(repeat(Duration::from_secs(3600), || 1.0).len(), 64);
+        let counts = |budget| sustain(vec![(), ()], budget, |(), _| 1.0).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(counts(Duration::ZERO), [2, 2]);
+        assert_eq!(counts(Duration::from_hours(1)), [MOST_PASSES, MOST_PASSES]);
     }
 }

@@ -167,8 +167,7 @@ pub fn cuda_ordinals(devices: &[GpuIdentity], visible: Option<&str>, order: Opti
         return CudaOrdinals { by_device, note: unknown_order() };
     };
     let mut note = None;
-    let mut next = 0u32;
-    for entry in visible.split(',').map(str::trim) {
+    for (next, entry) in (0u32..).zip(visible.split(',').map(str::trim)) {
         // The list ends at the first entry that names no device: only what stands before it is visible.
         let position = if entry.starts_with("GPU-") {
             let mut matches = devices
@@ -204,7 +203,6 @@ pub fn cuda_ordinals(devices: &[GpuIdentity], visible: Option<&str>, order: Opti
         } else {
             by_device[position] = Some(next);
         }
-        next += 1;
     }
     CudaOrdinals { by_device, note }
 }

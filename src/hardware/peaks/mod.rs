@@ -76,6 +76,7 @@ const PCIE5_X16: Option<f64> = Some(32.0e9 * 16.0 / 8.0 * 128.0 / 130.0);
 const NVLINK_C2C: Option<f64> = Some(450.0 * GB);
 
 mod apple;
+#[allow(clippy::needless_update, reason = "the macro fills what an entry leaves out, and some leave out nothing")]
 mod nvidia_datacenter;
 mod nvidia_desktop;
 mod others;

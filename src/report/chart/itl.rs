@@ -158,14 +158,14 @@ fn path(points: &[(usize, f64)], x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f6
             continue;
         }
         let (px, py) = (x(*place), y(*value));
-        if !open {
+        if open {
+            data.push_str(&format!("L{px:.2} {py:.2}"));
+        } else {
             data.push_str(&format!("M{px:.2} {py:.2}"));
-            let lone = points.get(number + 1).is_none_or(|(_, next)| !next.is_finite());
-            if lone {
+            // A point without a neighbour is closed onto itself: round caps make a dot of it.
+            if points.get(number + 1).is_none_or(|(_, next)| !next.is_finite()) {
                 data.push('z');
             }
-        } else {
-            data.push_str(&format!("L{px:.2} {py:.2}"));
         }
         open = true;
     }
