@@ -152,7 +152,7 @@ fn encode(config: &Stage1Config, tokenizer: &Tokenizer, text: &str, case: &str) 
     let fail = |source| CaseError::Tokenizer { case: case.to_owned(), source };
     if config.infer.chat_template {
         let wrapped = tokenizer.apply_chat_template_user(text).ok_or(CaseError::NoChatTemplate)?;
-        return tokenizer.encode(&wrapped, false).map_err(fail);
+        return tokenizer.encode(&wrapped, true).map_err(fail);
     }
     tokenizer.encode(text, true).map_err(fail)
 }
