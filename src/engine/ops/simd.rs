@@ -409,18 +409,3 @@ mod x86 {
         }
     }
 }
-
-/// f16 bits to f32 by the hardware where there is one.
-///
-/// # Safety
-/// With `F16C` the CPU must have F16C.
-#[inline(always)]
-pub(crate) unsafe fn f16_to_f32<const F16C: bool>(bits: u16) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if F16C {
-        use std::arch::x86_64::{_mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32};
-        // SAFETY: the caller guarantees F16C.
-        return unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) };
-    }
-    half::f16::from_bits(bits).to_f32()
-}
