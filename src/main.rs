@@ -7,12 +7,15 @@ use clap::Parser as _;
 use perfprof::cli::{Cli, Verbosity};
 use perfprof::diagnostics::{ExitStatus, render_error, status_of};
 use perfprof::instrument::heap::{self, CountingAllocator};
+use perfprof::record::rows_writer;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     heap::mark_installed();
+    // A full disk is an error to report, not a reason to be killed.
+    rows_writer::ignore_file_size_signal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,9 +12,6 @@ pub mod wiring;
 
 use std::path::PathBuf;
 
-use crate::config::ConfigError;
-use crate::diagnostics::{ExitStatus, Failure};
-
 /// What every command gets beside its own options.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -56,11 +53,4 @@ impl Context {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         columns.filter(|columns| *columns >= 40).unwrap_or(100)
     }
-}
-
-/// A configuration error as a failure with its hints.
-pub(crate) fn config_failure(error: ConfigError) -> Failure {
-    let hints = error.hints();
-    let failure = Failure::new(ExitStatus::Usage, error.to_string());
-    hints.into_iter().fold(failure, Failure::hint)
 }

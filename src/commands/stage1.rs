@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::Context;
 use super::interrupt::Interrupt;
 use super::render;
-use super::{Context, config_failure};
 use crate::config::compose::{ComposeRequest, Composed, compose};
 use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
@@ -27,7 +27,7 @@ use crate::record::rows_writer::RowsWriter;
 use crate::record::run_dir::{RunDir, RunOptions, RunStatus};
 use crate::record::spans::{SPANS_FILE, SpanLine};
 use crate::record::{RecordError, environment};
-use crate::runner::assemble::{self, AssembleError, Engine};
+use crate::runner::assemble::{self, AssembleError};
 use crate::runner::cases::{self, PreparedCase};
 use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats};
 use crate::runner::summary::Ending;
@@ -56,7 +56,7 @@ pub struct Stage1Options {
 /// Runs `perfprof stage1`.
 pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitStatus> {
     let sets = if options.multirun {
-        expand_multirun(&options.overrides).map_err(config_failure)?
+        expand_multirun(&options.overrides).map_err(Failure::from)?
     } else {
         vec![options.overrides.clone()]
     };
@@ -69,8 +69,8 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
             run_config: options.run_config.clone(),
             config_dir: context.config_dir.clone(),
         };
-        let tree = compose(&request).map_err(config_failure)?;
-        let config = tree.stage1().map_err(config_failure)?;
+        let tree = compose(&request).map_err(Failure::from)?;
+        let config = tree.stage1().map_err(Failure::from)?;
         composed.push((tree, config));
     }
     if options.print_config {
@@ -201,12 +201,12 @@ fn run_in(
     let threads = assemble::threads(config, machine.cpu.physical_available, machine.cpu.usable_cpus);
     let progress = Progress::new(context.progress);
     let room = cases::room(cases, config.engine.max_context);
+    // Before the weights are there: what measures the bandwidth fills far more memory than any cache holds.
+    progress.message("measuring the ceilings of this machine");
+    let resolved = hardware(config, &machine, device_id, threads);
     progress.loading(&chosen.name);
-    let name = chosen.name.clone();
     let mut engine = assemble::build(config, chosen, room, threads, &mut |done, total| progress.loaded(done, total))
         .map_err(assemble_failure)?;
-    progress.message(&format!("measuring the ceilings of this machine for {name}"));
-    let resolved = hardware(config, &machine, device_id, &engine);
     progress.clear();
     tracing::info!(load_ms = engine.load_ms, threads = engine.threads, "engine ready");
 
@@ -245,7 +245,14 @@ fn run_in(
         error: None,
     };
     let run_id = directory.run_id().to_owned();
-    let mut runner = Stage1Runner { config, run_id: &run_id, engine: &mut engine, tokenizer, thresholds };
+    let mut runner = Stage1Runner {
+        config,
+        run_id: &run_id,
+        engine: &mut engine,
+        tokenizer,
+        thresholds,
+        redactor: directory.redactor(),
+    };
     let end = runner.run(cases, &mut sink).map_err(record)?;
     sink.progress.clear();
     let failed_row = sink.error.take();
@@ -293,7 +300,7 @@ fn seeds(config: &Stage1Config) -> BTreeMap<String, u64> {
 }
 
 /// The ceilings for the arithmetic this engine does.
-fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, engine: &Engine) -> ResolvedHardware {
+fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, threads: usize) -> ResolvedHardware {
     let settings = &config.hardware;
     let overrides = PeakOverrides {
         name: Some(settings.name.clone()).filter(|name| name != "auto"),
@@ -309,8 +316,9 @@ fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, engine: &
         machine,
         device,
         overrides: &overrides,
-        compute_dtype: Format::parse(&engine.block.compute_dtype).unwrap_or(Format::F32),
-        threads: engine.threads as u32,
+        // What the operators of each device compute in, whatever the weights are stored in.
+        compute_dtype: if device == DeviceRef::Cpu { Format::F32 } else { Format::BF16 },
+        threads: threads as u32,
         measure: match settings.measure {
             MeasureCeilings::Never => MeasurePolicy::Never,
             MeasureCeilings::Auto | MeasureCeilings::Always => MeasurePolicy::Within(CEILING_BUDGET),
