@@ -1,6 +1,7 @@
 //! `perfprof stage1`: profiles a model in process and writes a run directory.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,7 +14,7 @@ use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
-use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity};
+use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
 use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
@@ -75,7 +76,7 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
     }
     if options.print_config {
         for (tree, _) in &composed {
-            anstream::print!("{}", tree.to_yaml_with_provenance());
+            super::print_answer(&tree.to_yaml_with_provenance())?;
         }
         return Ok(ExitStatus::Success);
     }
@@ -84,7 +85,9 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
     let many = composed.len() > 1;
     for (index, ((tree, config), overrides)) in composed.iter().zip(&sets).enumerate() {
         if many && !context.json {
-            anstream::eprintln!("run {} of {}: {}", index + 1, composed.len(), overrides.join(" "));
+            let line = format!("run {} of {}: {}", index + 1, composed.len(), overrides.join(" "));
+            // A stderr that is full or gone must not end a sweep.
+            let _ = writeln!(anstream::stderr(), "{}", escape_control(&line));
         }
         let ended = run_one(tree, config, context, &interrupt)?;
         if ended != ExitStatus::Success {
@@ -146,8 +149,15 @@ fn run_one(
         None => Vec::new(),
     };
     let cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
-        Failure::new(ExitStatus::Usage, error.to_string()).hint("see `perfprof stage1 --print-config`")
+        let failure = Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint());
+        match std::error::Error::source(&error).map(|source| chain(source)) {
+            Some(source) => failure.because(source),
+            None => failure,
+        }
     })?;
+
+    assemble::check_memory(config, &chosen, cases::room(&cases, config.engine.max_context), &device_id)
+        .map_err(assemble_failure)?;
 
     let run_options = RunOptions {
         id: config.run.id.clone(),

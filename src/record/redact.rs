@@ -219,7 +219,10 @@ pub fn is_secret_name(name: &str) -> bool {
     }
     let named = words.iter().enumerate().any(|(index, word)| {
         let before = index.checked_sub(1).map(|index| words[index].as_str());
+        let after = words.get(index + 1).map(String::as_str);
         match word.as_str() {
+            // Of attention: `num_key_value_heads`.
+            "key" if after == Some("value") => false,
             "token" => !before.is_some_and(|before| TEXT_TOKEN.contains(&before)),
             "tokens" => before.is_some_and(|before| SECRET_TOKENS.contains(&before)),
             word => SECRET_WORDS.contains(&word),
