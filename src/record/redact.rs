@@ -182,6 +182,12 @@ impl Redactor {
         mask_shapes(&text)
     }
 
+    /// Text in our own words, such as an error: only values of secret variables are taken out, since `key: value` in a message is
+    /// what the message is about.
+    pub fn message(&self, text: &str) -> String {
+        self.mask_known(text)
+    }
+
     /// The allow-listed part of `variables`, redacted all the same.
     pub fn environment(&self, variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
         variables
