@@ -362,9 +362,14 @@ fn invalid_reasons(
     diagnostics: &Diagnostics,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
+    let planned = context.cases.len() as u64 * u64::from(context.repeats + context.span_repeats);
     if ending == Ending::Interrupted {
-        let planned = context.cases.len() as u64 * u64::from(context.repeats + context.span_repeats);
         reasons.push(format!("interrupted: {} of {planned} repeats were done", rows.len()));
+    }
+    let done_well = rows.iter().all(|row| row.status == RowStatus::Ok);
+    if ending == Ending::Failed && done_well {
+        // What ended it is no row's doing, e.g. a full disk; run.json has the words.
+        reasons.push(format!("an error ended the run after {} of {planned} repeats", rows.len()));
     }
     if plain.is_empty() {
         reasons.push("no repeat without spans ended well".to_owned());
