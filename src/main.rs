@@ -7,6 +7,7 @@ use clap::Parser as _;
 use perfprof::cli::{Cli, Verbosity};
 use perfprof::diagnostics::{ExitStatus, render_error, status_of};
 use perfprof::instrument::heap::{self, CountingAllocator};
+use perfprof::record::redact::Redactor;
 use perfprof::record::rows_writer;
 
 #[global_allocator]
@@ -30,7 +31,9 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status.code()),
         Err(error) => {
             // A closed stderr must not turn an error into a panic.
-            let _ = write!(anstream::stderr(), "{}", render_error(&error));
+            // Settings are quoted in messages, and someone's setting is the value of a secret variable.
+            let text = Redactor::from_env().message(&render_error(&error));
+            let _ = write!(anstream::stderr(), "{text}");
             ExitCode::from(status_of(&error).code())
         }
     }

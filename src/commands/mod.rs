@@ -10,7 +10,10 @@ pub mod stage1;
 pub mod validate;
 pub mod wiring;
 
+use std::io::Write as _;
 use std::path::PathBuf;
+
+use crate::diagnostics::{ExitStatus, Failure};
 
 /// What every command gets beside its own options.
 #[derive(Debug, Clone)]
@@ -37,6 +40,17 @@ pub enum ColorChoice {
     Always,
     /// Never.
     Never,
+}
+
+/// Writes the answer of a command to stdout. A reader that has gone away, as `head` does, has seen enough.
+pub(crate) fn print_answer(text: &str) -> anyhow::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(ExitStatus::ArtifactIo, "cannot write to standard output").because(error).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Context {

@@ -1,6 +1,7 @@
 //! `perfprof stage1`: profiles a model in process and writes a run directory.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,7 +14,7 @@ use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
-use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity};
+use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
 use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
@@ -22,6 +23,7 @@ use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
 use crate::record::reader::ROWS_FILE;
+use crate::record::redact::Redactor;
 use crate::record::rows::RepeatRow;
 use crate::record::rows_writer::RowsWriter;
 use crate::record::run_dir::{RunDir, RunOptions, RunStatus};
@@ -73,9 +75,10 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
         let config = tree.stage1().map_err(Failure::from)?;
         composed.push((tree, config));
     }
+    let redactor = Redactor::from_env();
     if options.print_config {
         for (tree, _) in &composed {
-            anstream::print!("{}", tree.to_yaml_with_provenance());
+            super::print_answer(&redactor.text(&tree.to_yaml_with_provenance()))?;
         }
         return Ok(ExitStatus::Success);
     }
@@ -84,7 +87,9 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
     let many = composed.len() > 1;
     for (index, ((tree, config), overrides)) in composed.iter().zip(&sets).enumerate() {
         if many && !context.json {
-            anstream::eprintln!("run {} of {}: {}", index + 1, composed.len(), overrides.join(" "));
+            let line = format!("run {} of {}: {}", index + 1, composed.len(), redactor.argv(overrides).join(" "));
+            // A stderr that is full or gone must not end a sweep.
+            let _ = writeln!(anstream::stderr(), "{}", escape_control(&line));
         }
         let ended = run_one(tree, config, context, &interrupt)?;
         if ended != ExitStatus::Success {
@@ -137,7 +142,7 @@ fn run_one(
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitStatus> {
     // Everything that can be refused is refused before a directory is made or a weight is read.
-    let chosen = assemble::choose(config).map_err(assemble_failure)?;
+    let mut chosen = assemble::choose(config).map_err(assemble_failure)?;
     let (_, device_id) = assemble::open_device(config).map_err(assemble_failure)?;
     let tokenizer = assemble::tokenizer(&chosen).map_err(assemble_failure)?;
     let prompts = match config.dataset.root {
@@ -146,9 +151,23 @@ fn run_one(
         }
         None => Vec::new(),
     };
-    let cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
-        Failure::new(ExitStatus::Usage, error.to_string()).hint("see `perfprof stage1 --print-config`")
+    let mut cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
+        let failure = Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint());
+        match std::error::Error::source(&error).map(|source| chain(source)) {
+            Some(source) => failure.because(source),
+            None => failure,
+        }
     })?;
+
+    assemble::check_memory(config, &chosen, cases::room(&cases, config.engine.max_context), &device_id)
+        .map_err(assemble_failure)?;
+
+    // Names stand in every artifact.
+    let redactor = Redactor::from_env();
+    chosen.name = redactor.text(&chosen.name);
+    for case in &mut cases {
+        case.plan.name = redactor.text(&case.plan.name);
+    }
 
     let run_options = RunOptions {
         id: config.run.id.clone(),
@@ -187,7 +206,8 @@ fn run_in(
     prompts: &[dataset::Prompt],
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
-    directory.write("config.yaml", tree.to_yaml_with_provenance().as_bytes()).map_err(record)?;
+    let config_text = directory.redactor().text(&tree.to_yaml_with_provenance());
+    directory.write("config.yaml", config_text.as_bytes()).map_err(record)?;
     let machine = identify::machine();
     let gpu = serde_json::to_value(&machine.gpu)?;
     directory.write_json("env.json", &environment::capture(gpu)).map_err(record)?;

@@ -17,7 +17,12 @@ use crate::engine::tokenizer::{Tokenizer, TokenizerError, TokenizerSource};
 use crate::engine::weights::WeightMap;
 use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
+use crate::estimate::kv_cache;
+use crate::estimate::parameters::weights_bytes;
+use crate::estimate::step::WeightFormats;
+use crate::hardware::memory;
 use crate::record::metrics::ModelBlock;
+use crate::units::Bytes;
 
 /// Why an engine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,22 @@ pub enum AssembleError {
         reason: String,
         /// What the user can do.
         hint: String,
+    },
+    /// Weights and KV cache are larger than the memory there is.
+    #[error(
+        "the model `{name}` needs {needed} ({weights} weights, {cache} KV cache), but this process may use {usable}"
+    )]
+    DoesNotFit {
+        /// The model.
+        name: String,
+        /// All of it.
+        needed: Bytes,
+        /// Weights.
+        weights: Bytes,
+        /// KV cache for the batch and the longest case.
+        cache: Bytes,
+        /// Memory of the machine, or the limit of the control group.
+        usable: Bytes,
     },
     /// The weights cannot be used.
     #[error("cannot load the model `{name}`")]
@@ -90,6 +111,10 @@ impl AssembleError {
         match self {
             Self::Device(error) => Some(error.hint().to_owned()),
             Self::NoWeights { hint, .. } => Some(hint.clone()),
+            Self::DoesNotFit { .. } => Some(
+                "lower `batch=`, `prompt_tokens=` or `engine.max_context=`, or use a smaller `model.dtype=`; `perfprof estimate` says what fits"
+                    .to_owned(),
+            ),
             Self::Load { source, .. } => source.hint().map(str::to_owned),
             _ => None,
         }
@@ -290,6 +315,34 @@ pub fn threads(config: &Stage1Config, physical_available: Option<u32>, usable_cp
 pub fn tokenizer(chosen: &Chosen) -> Result<Tokenizer, AssembleError> {
     Tokenizer::from_source(&chosen.tokenizer_source, chosen.architecture.vocab_size)
         .map_err(|source| AssembleError::Tokenizer { name: chosen.name.clone(), source })
+}
+
+/// Refuses what cannot fit before the kernel ends the process for it. Counts the least there must be, on the CPU only.
+pub fn check_memory(config: &Stage1Config, chosen: &Chosen, room: Room, device_id: &str) -> Result<(), AssembleError> {
+    let Some(usable) = memory::system().map(|memory| memory.usable_bytes()).filter(|_| device_id == "cpu") else {
+        return Ok(());
+    };
+    let weights = match &chosen.source {
+        Source::Synthetic { .. } => {
+            let format = config.model.dtype.or(config.model.dtype_default).unwrap_or(Format::F32);
+            weights_bytes(&chosen.architecture, &WeightFormats::from_names(format, BTreeMap::new()))
+        }
+        source @ Source::Path(_) => file_bytes(source),
+    };
+    let token = kv_cache::bytes_per_token(&chosen.architecture, config.engine.kv_dtype.unwrap_or(Format::F32));
+    let cache = (room.batch as u64).saturating_mul(room.context as u64).saturating_mul(token);
+    let needed = weights.saturating_add(cache);
+    if needed <= usable {
+        return Ok(());
+    }
+    let bytes = |count: u64| Bytes(count as f64);
+    Err(AssembleError::DoesNotFit {
+        name: chosen.name.clone(),
+        needed: bytes(needed),
+        weights: bytes(weights),
+        cache: bytes(cache),
+        usable: bytes(usable),
+    })
 }
 
 /// The device a configuration asks for; fails before anything is loaded.
