@@ -3,6 +3,7 @@
 mod chromium;
 mod config;
 mod docs;
+mod engine;
 mod estimate;
 mod hardware;
 mod imports;

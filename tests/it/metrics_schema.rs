@@ -88,7 +88,7 @@ pub(crate) fn example() -> Stage1Metrics {
                     shared_intermediate_size: 0,
                 }),
             },
-            parameters: 1_000,
+            parameters: Some(1_000),
             weights_bytes: 4_000,
             weights_bytes_by_format: BTreeMap::from([("f32".to_owned(), 4_000)]),
             dtype: "f32".to_owned(),

@@ -303,7 +303,7 @@ fn model() -> ModelBlock {
         name: "HuggingFaceTB/SmolLM2-135M-Instruct".to_owned(),
         source: "safetensors".to_owned(),
         architecture: architecture(),
-        parameters: 134_515_008,
+        parameters: Some(134_515_008),
         weights_bytes: 269_060_352,
         weights_bytes_by_format: BTreeMap::from([("bf16".to_owned(), 269_030_016), ("f32".to_owned(), 30_336)]),
         dtype: "bf16".to_owned(),
