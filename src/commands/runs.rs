@@ -305,7 +305,13 @@ mod tests {
     use crate::record::RunDir;
 
     fn context(root: &Path, json: bool) -> Context {
-        Context { json, progress: false, config_dir: None, output_root: root.to_owned() }
+        Context {
+            json,
+            progress: false,
+            config_dir: None,
+            output_root: root.to_owned(),
+            color: super::super::ColorChoice::Never,
+        }
     }
 
     fn list_all() -> RunsAction {

@@ -103,6 +103,7 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
 }
 
 /// Turns an [`AssembleError`] into a failure with its hint.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn assemble_failure(error: AssembleError) -> Failure {
     let status = match &error {
         AssembleError::Unavailable { .. } => ExitStatus::Usage,
@@ -112,7 +113,7 @@ fn assemble_failure(error: AssembleError) -> Failure {
     if let Some(hint) = error.hint() {
         failure = failure.hint(hint);
     }
-    match std::error::Error::source(&error).map(|source| chain(source)) {
+    match std::error::Error::source(&error).map(chain) {
         Some(source) => failure.because(source),
         None => failure,
     }

@@ -71,7 +71,7 @@ pub enum AssembleError {
         name: String,
         /// Why.
         #[source]
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The tokenizer cannot be used.
     #[error("cannot build the tokenizer of `{name}`")]
@@ -177,7 +177,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
     }
     let model = &config.model;
     let name = model.name.clone();
-    let load = |source| AssembleError::Load { name: name.clone(), source };
+    let load = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
     if let Some(path) = weights_path(config)? {
         let description = loader::describe(&path).map_err(load)?;
         let tokenizer_source = match &model.tokenizer {
@@ -371,7 +371,7 @@ pub fn build(
     let (device, device_id) = open_device(config)?;
     let name = chosen.name.clone();
     let engine_error = |source| AssembleError::Engine { name: name.clone(), source };
-    let load_error = |source| AssembleError::Load { name: name.clone(), source };
+    let load_error = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
     let start = Instant::now();
     // A dense checkpoint runs in the registry's default where nothing else is said; quantized files stay as they are.
     let dense_default = if chosen.source_name == "gguf" { None } else { config.model.dtype_default };

@@ -203,7 +203,7 @@ fn unique(name: String, cases: &[PreparedCase]) -> String {
     if !taken(&name) {
         return name;
     }
-    (2..).map(|number| format!("{name}#{number}")).find(|name| !taken(name)).unwrap_or(name)
+    (2..=cases.len() + 1).map(|number| format!("{name}#{number}")).find(|name| !taken(name)).unwrap_or(name)
 }
 
 /// What the settings alone say is needed at the least: known before any prompt is made.

@@ -4,6 +4,7 @@ mod chromium;
 mod cli;
 mod config;
 mod docs;
+mod engine;
 mod estimate;
 mod faults;
 mod hardware;

@@ -3,7 +3,9 @@
 //! Layouts: activations are row-major `[rows, width]` f32; weights are row-major `[outer, inner]` as stored in the file; packed
 //! activations ("panels") are `[inner][lanes]`, lanes being tokens. Nothing here allocates or knows about threads.
 
-use std::sync::LazyLock;
+#![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
+#![allow(clippy::too_many_arguments, reason = "kernels take raw dimensions")]
+#![allow(clippy::needless_pass_by_value, reason = "the dispatching macro hands arguments on")]
 
 use half::{bf16, f16};
 
@@ -34,45 +36,6 @@ pub(crate) fn tile_rows(isa: Isa) -> usize {
         Isa::Avx512 => 8,
         _ => 4,
     }
-}
-
-/// Defines `$name(isa, …)`, which runs the generic `$generic` compiled for `isa`.
-///
-/// `F16C` tells the generic whether the hardware converts f16.
-macro_rules! kernel {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $generic:ident $(::<$($param:tt),*>)?) => {
-        $(#[$meta])*
-        /// # Safety
-        /// `isa` must come from [`Isa::detect`] (or be lower); slices must have the lengths stated above.
-        #[expect(clippy::too_many_arguments, clippy::allow_attributes, reason = "kernels take raw dimensions")]
-        #[allow(unfulfilled_lint_expectations, reason = "some kernels have few arguments")]
-        pub(crate) unsafe fn $name(isa: Isa, $($arg: $type),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
-                // SAFETY: the features are enabled; the rest is the caller's promise.
-                unsafe { $generic::<Avx512, true, 8 $($(, $param)*)?>($($arg),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn avx2($($arg: $type),*) $(-> $ret)? {
-                // SAFETY: the features are enabled; the rest is the caller's promise.
-                unsafe { $generic::<Avx2, true, 4 $($(, $param)*)?>($($arg),*) }
-            }
-            match isa {
-                // SAFETY: the caller promises that the CPU has `isa`.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: needs no instruction set.
-                _ => unsafe { $generic::<Portable, false, 4 $($(, $param)*)?>($($arg),*) },
-            }
-        }
-    };
 }
 
 /// A dense element type that loads as f32.
@@ -161,7 +124,7 @@ unsafe fn dot<V: Vector, E: Element>(row: *const E, x: *const f32, n: usize) -> 
 }
 
 #[inline(always)]
-unsafe fn gemv_dense<V: Vector, const F16C: bool, const R: usize, E: Element>(rows: &[E], x: &[f32], out: &mut [f32]) {
+unsafe fn gemv_dense<V: Vector, const R: usize, E: Element>(rows: &[E], x: &[f32], out: &mut [f32]) {
     let inner = x.len();
     for (row, out) in rows.chunks_exact(inner).zip(out) {
         // SAFETY: `row` and `x` have `inner` elements.
@@ -182,11 +145,11 @@ kernel!(
 );
 
 /// How far ahead of a row weights are asked for: the hardware prefetcher alone leaves a third of the bandwidth unused.
-const PREFETCH_BYTES: usize = 8192;
+pub(super) const PREFETCH_BYTES: usize = 8192;
 
 /// Asks for the cache line at `at`, which need not be readable.
 #[inline(always)]
-fn prefetch<T>(at: *const T) {
+pub(super) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults.
     unsafe {
@@ -196,244 +159,8 @@ fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// Values in one block of the formats below.
-pub(crate) const BLOCK: usize = 32;
-
-/// f32 values of all f16 bit patterns. A conversion by instruction takes two of the vector ports that the products need; a load takes
-/// none, and the scales of one model are few enough to stay in cache.
-static F16_VALUES: LazyLock<Box<[f32]>> =
-    LazyLock::new(|| (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32()).collect());
-
-/// The values of the little-endian f16 at `at`.
 #[inline(always)]
-unsafe fn scale(values: *const f32, at: *const u8) -> f32 {
-    // SAFETY: the caller promises two readable bytes and the whole table.
-    unsafe { *values.add(usize::from(at.cast::<u16>().read_unaligned())) }
-}
-
-/// A GGML format with blocks of 32 values `scale × q + minimum`, computed on directly.
-pub(crate) trait QuantBlock {
-    /// Bytes of one block.
-    const BYTES: usize;
-    /// The minimum: a multiple of the f16 at a byte offset; `None` where there is none.
-    const MINIMUM: Option<(usize, f32)>;
-    /// Σ q × x over one block, by lanes.
-    unsafe fn products<V: Vector>(block: *const u8, x: *const f32) -> V;
-    /// Writes the 32 values of one block.
-    unsafe fn dequantize<V: Vector>(values: *const f32, block: *const u8, out: *mut f32);
-}
-
-/// `q8_0`: f16 scale, 32 × i8.
-pub(crate) struct Q8_0;
-/// `q4_0`: f16 scale, 32 nibbles with an offset of 8; the low nibbles come first.
-pub(crate) struct Q4_0;
-/// `q4_1`: f16 scale, f16 minimum, 32 nibbles.
-pub(crate) struct Q4_1;
-
-impl QuantBlock for Q8_0 {
-    const BYTES: usize = 34;
-    const MINIMUM: Option<(usize, f32)> = None;
-    #[inline(always)]
-    unsafe fn products<V: Vector>(block: *const u8, x: *const f32) -> V {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let q = block.add(2).cast::<i8>();
-            let mut products = V::load_i8(q).mul(V::load(x));
-            let mut i = V::LANES;
-            while i < BLOCK {
-                products = V::load_i8(q.add(i)).fma(V::load(x.add(i)), products);
-                i += V::LANES;
-            }
-            products
-        }
-    }
-    #[inline(always)]
-    unsafe fn dequantize<V: Vector>(values: *const f32, block: *const u8, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let d = V::splat(scale(values, block));
-            let mut i = 0;
-            while i < BLOCK {
-                V::load_i8(block.add(2 + i).cast()).mul(d).store(out.add(i));
-                i += V::LANES;
-            }
-        }
-    }
-}
-
-/// Σ nibble × x over one block of packed nibbles at `q`.
-#[inline(always)]
-unsafe fn nibble_products<V: Vector>(q: *const u8, x: *const f32) -> V {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut products = V::load_low_nibbles(q).mul(V::load(x));
-        products = V::load_high_nibbles(q).fma(V::load(x.add(16)), products);
-        let mut i = V::LANES;
-        while i < 16 {
-            products = V::load_low_nibbles(q.add(i)).fma(V::load(x.add(i)), products);
-            products = V::load_high_nibbles(q.add(i)).fma(V::load(x.add(16 + i)), products);
-            i += V::LANES;
-        }
-        products
-    }
-}
-/// `nibble × d + m` over one block.
-#[inline(always)]
-unsafe fn nibble_values<V: Vector>(q: *const u8, d: f32, m: f32, out: *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (d, m) = (V::splat(d), V::splat(m));
-        let mut i = 0;
-        while i < 16 {
-            V::load_low_nibbles(q.add(i)).fma(d, m).store(out.add(i));
-            V::load_high_nibbles(q.add(i)).fma(d, m).store(out.add(16 + i));
-            i += V::LANES;
-        }
-    }
-}
-
-impl QuantBlock for Q4_0 {
-    const BYTES: usize = 18;
-    const MINIMUM: Option<(usize, f32)> = Some((0, -8.0));
-    #[inline(always)]
-    unsafe fn products<V: Vector>(block: *const u8, x: *const f32) -> V {
-        // SAFETY: the caller's promise.
-        unsafe { nibble_products::<V>(block.add(2), x) }
-    }
-    #[inline(always)]
-    unsafe fn dequantize<V: Vector>(values: *const f32, block: *const u8, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let d = scale(values, block);
-            nibble_values::<V>(block.add(2), d, -8.0 * d, out);
-        }
-    }
-}
-
-impl QuantBlock for Q4_1 {
-    const BYTES: usize = 20;
-    const MINIMUM: Option<(usize, f32)> = Some((2, 1.0));
-    #[inline(always)]
-    unsafe fn products<V: Vector>(block: *const u8, x: *const f32) -> V {
-        // SAFETY: the caller's promise.
-        unsafe { nibble_products::<V>(block.add(4), x) }
-    }
-    #[inline(always)]
-    unsafe fn dequantize<V: Vector>(values: *const f32, block: *const u8, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe { nibble_values::<V>(block.add(4), scale(values, block), scale(values, block.add(2)), out) }
-    }
-}
-
-/// Blocks whose minima are collected before they are multiplied with the sums of the activations.
-const MINIMA: usize = 64;
-
-#[inline(always)]
-unsafe fn gemv_quantized<V: Vector, const F16C: bool, const R: usize, Q: QuantBlock>(
-    rows: &[u8],
-    x: &[f32],
-    x_sums: &[f32],
-    out: &mut [f32],
-) {
-    let values = F16_VALUES.as_ptr();
-    let row_bytes = x_sums.len() * Q::BYTES;
-    let mut minima = [0.0f32; MINIMA];
-    for (row, out) in rows.chunks_exact(row_bytes).zip(out) {
-        let mut total = 0.0;
-        for (part, sums) in x_sums.chunks(MINIMA).enumerate() {
-            // SAFETY: `row` holds one block for each of `x_sums`, `x` 32 values for each; `part` of them lie behind.
-            unsafe {
-                let row = row.as_ptr().add(part * MINIMA * Q::BYTES);
-                let x = x.as_ptr().add(part * MINIMA * BLOCK);
-                // Two named sums, not an indexed array: an index known only at run time would keep them in memory.
-                let (mut even, mut odd) = (V::splat(0.0), V::splat(0.0));
-                let blocks = sums.len();
-                let mut b = 0;
-                while b + 2 <= blocks {
-                    let (first, second) = (row.add(b * Q::BYTES), row.add((b + 1) * Q::BYTES));
-                    prefetch(first.wrapping_add(PREFETCH_BYTES));
-                    let products = Q::products::<V>(first, x.add(b * BLOCK));
-                    even = products.fma(V::splat(scale(values, first)), even);
-                    let products = Q::products::<V>(second, x.add((b + 1) * BLOCK));
-                    odd = products.fma(V::splat(scale(values, second)), odd);
-                    if let Some((at, _)) = Q::MINIMUM {
-                        *minima.get_unchecked_mut(b) = scale(values, first.add(at));
-                        *minima.get_unchecked_mut(b + 1) = scale(values, second.add(at));
-                    }
-                    b += 2;
-                }
-                if b < blocks {
-                    let last = row.add(b * Q::BYTES);
-                    even = Q::products::<V>(last, x.add(b * BLOCK)).fma(V::splat(scale(values, last)), even);
-                    if let Some((at, _)) = Q::MINIMUM {
-                        minima[b] = scale(values, last.add(at));
-                    }
-                }
-                let sum = even.add(odd);
-                total += match Q::MINIMUM {
-                    // The lanes of the minima join those of the products, so that one reduction does for both.
-                    Some((_, factor)) => add_minima(sum, &minima[..blocks], sums, factor),
-                    None => sum.sum(),
-                };
-            }
-        }
-        *out = total;
-    }
-}
-
-/// Σ lanes of `sum` + factor × minima · sums.
-#[inline(always)]
-unsafe fn add_minima<V: Vector>(sum: V, minima: &[f32], sums: &[f32], factor: f32) -> f32 {
-    // SAFETY: indices stay below the common length.
-    unsafe {
-        let mut lanes = V::splat(0.0);
-        let mut i = 0;
-        while i + V::LANES <= minima.len() {
-            lanes = V::load(minima.as_ptr().add(i)).fma(V::load(sums.as_ptr().add(i)), lanes);
-            i += V::LANES;
-        }
-        let rest: f32 = minima[i..].iter().zip(&sums[i..]).map(|(minimum, sum)| minimum * sum).sum();
-        lanes.fma(V::splat(factor), sum).sum() + rest * factor
-    }
-}
-kernel!(
-    /// `out[r] = rows[r] · x` for q8_0 rows; `x_sums[b]` is the sum of activations 32·b..32·(b+1).
-    fn gemv_q8_0(rows: &[u8], x: &[f32], x_sums: &[f32], out: &mut [f32]) = gemv_quantized::<Q8_0>
-);
-kernel!(
-    /// `out[r] = rows[r] · x` for q4_0 rows.
-    fn gemv_q4_0(rows: &[u8], x: &[f32], x_sums: &[f32], out: &mut [f32]) = gemv_quantized::<Q4_0>
-);
-kernel!(
-    /// `out[r] = rows[r] · x` for q4_1 rows.
-    fn gemv_q4_1(rows: &[u8], x: &[f32], x_sums: &[f32], out: &mut [f32]) = gemv_quantized::<Q4_1>
-);
-
-#[inline(always)]
-unsafe fn dequantize_blocks<V: Vector, const F16C: bool, const R: usize, Q: QuantBlock>(
-    blocks: &[u8],
-    out: &mut [f32],
-) {
-    for (block, out) in blocks.chunks_exact(Q::BYTES).zip(out.chunks_exact_mut(BLOCK)) {
-        // SAFETY: both chunks have the size of a block.
-        unsafe { Q::dequantize::<V>(F16_VALUES.as_ptr(), block.as_ptr(), out.as_mut_ptr()) }
-    }
-}
-kernel!(
-    /// Values of q8_0 blocks.
-    fn dequantize_q8_0(blocks: &[u8], out: &mut [f32]) = dequantize_blocks::<Q8_0>
-);
-kernel!(
-    /// Values of q4_0 blocks.
-    fn dequantize_q4_0(blocks: &[u8], out: &mut [f32]) = dequantize_blocks::<Q4_0>
-);
-kernel!(
-    /// Values of q4_1 blocks.
-    fn dequantize_q4_1(blocks: &[u8], out: &mut [f32]) = dequantize_blocks::<Q4_1>
-);
-
-#[inline(always)]
-unsafe fn widen<V: Vector, const F16C: bool, const R: usize, E: Element>(values: &[E], out: &mut [f32]) {
+unsafe fn widen<V: Vector, const R: usize, E: Element>(values: &[E], out: &mut [f32]) {
     let n = values.len().min(out.len());
     let mut i = 0;
     // SAFETY: reads and writes stay below `n`.
@@ -507,7 +234,7 @@ pub(crate) struct Strides {
 }
 
 #[inline(always)]
-unsafe fn panel<V: Vector, const F16C: bool, const R: usize>(
+unsafe fn panel<V: Vector, const R: usize>(
     a: *const f32,
     strides: Strides,
     rows: usize,
@@ -559,12 +286,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn rms_norm_rows<V: Vector, const F16C: bool, const R: usize>(
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    out: &mut [f32],
-) {
+unsafe fn rms_norm_rows<V: Vector, const R: usize>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let width = weight.len();
     for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         // SAFETY: indices stay below `width`.
@@ -602,7 +324,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn silu_mul_values<V: Vector, const F16C: bool, const R: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+unsafe fn silu_mul_values<V: Vector, const R: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     let n = out.len().min(gate.len()).min(up.len());
     let mut i = 0;
     // SAFETY: indices stay below `n`.
@@ -624,7 +346,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn add_values<V: Vector, const F16C: bool, const R: usize>(a: &[f32], b: &[f32], out: &mut [f32]) {
+unsafe fn add_values<V: Vector, const R: usize>(a: &[f32], b: &[f32], out: &mut [f32]) {
     for ((a, b), out) in a.iter().zip(b).zip(out) {
         *out = a + b;
     }
@@ -635,13 +357,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn rope_heads<V: Vector, const F16C: bool, const R: usize>(
-    x: &[f32],
-    head_dim: usize,
-    cos: &[f32],
-    sin: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn rope_heads<V: Vector, const R: usize>(x: &[f32], head_dim: usize, cos: &[f32], sin: &[f32], out: &mut [f32]) {
     let half = head_dim / 2;
     for (x, out) in x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
         let (low, high) = x.split_at(half);
@@ -658,7 +374,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn softmax_lanes<V: Vector, const F16C: bool, const R: usize>(
+unsafe fn softmax_lanes<V: Vector, const R: usize>(
     scores: &mut [f32],
     width: usize,
     scale: f32,
@@ -716,7 +432,7 @@ pub(crate) struct Partial<'a> {
 }
 
 #[inline(always)]
-unsafe fn attend_one<V: Vector, const F16C: bool, const R: usize, E: Element>(
+unsafe fn attend_one<V: Vector, const R: usize, E: Element>(
     query: &[f32],
     keys: &[E],
     values: &[E],
@@ -783,8 +499,9 @@ unsafe fn weigh<V: Vector, E: Element, const N: usize>(
                 *sum = weight.fma(E::load::<V>(values.as_ptr().add(position * head_dim + d + v * V::LANES)), *sum);
             }
         }
-        for v in 0..N {
-            sums[0][v].add(sums[1][v]).store(out.as_mut_ptr().add(d + v * V::LANES));
+        let [even, odd] = sums;
+        for (v, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+            even.add(odd).store(out.as_mut_ptr().add(d + v * V::LANES));
         }
     }
 }

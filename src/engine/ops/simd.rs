@@ -4,6 +4,8 @@
 //! `#[target_feature]` (see [`dispatch`](super::kernels)), so the compiler emits plain AVX-512 or AVX2 code. Which one runs is decided
 //! once, by what the CPU reports.
 
+#![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
+
 /// Instruction sets with a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -212,6 +214,7 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    #[allow(clippy::wildcard_imports, reason = "some fifty intrinsics, all of one prefix")]
     use std::arch::x86_64::*;
 
     use super::Vector;
