@@ -293,7 +293,7 @@ def markdown(document):
         ratio, interval = row["perfprof_ratio_median"], row["perfprof_ratio_ci95"]
         lines.append(
             f"| {row['format']} | {row['prompt']} | {row['phase']} | {row['engine']} | {number(row['tok_per_s_median'])} "
-            f"| {number(row['tok_per_s_min'])}–{number(row['tok_per_s_max'])} | {row['n']} | {'' if ratio is None else f'{ratio:.2f}×'} "
+            f"| {number(row['tok_per_s_min']) + '–' + number(row['tok_per_s_max']) if row['n'] else ''} | {row['n']} | {'' if ratio is None else f'{ratio:.2f}×'} "
             f"| {'' if interval is None else f'{interval[0]:.2f}–{interval[1]:.2f}'} |")
     failed = [sample for sample in samples if sample["error"] is not None]
     if failed:

@@ -220,11 +220,16 @@ impl Cli {
             }
             Command::Report(args) => report::run(&ReportOptions { runs: args.runs, salvage: args.salvage }, &context),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "perfprof", &mut std::io::stdout());
+                // Into memory first: the generator panics when its writer fails.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "perfprof", &mut script);
+                crate::commands::print_answer(&String::from_utf8_lossy(&script))?;
                 Ok(ExitStatus::Success)
             }
             Command::Man => {
-                manual(&mut std::io::stdout())?;
+                let mut pages = Vec::new();
+                manual(&mut pages)?;
+                crate::commands::print_answer(&String::from_utf8_lossy(&pages))?;
                 Ok(ExitStatus::Success)
             }
         }

@@ -7,12 +7,16 @@ use clap::Parser as _;
 use perfprof::cli::{Cli, Verbosity};
 use perfprof::diagnostics::{ExitStatus, render_error, status_of};
 use perfprof::instrument::heap::{self, CountingAllocator};
+use perfprof::record::redact::Redactor;
+use perfprof::record::rows_writer;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     heap::mark_installed();
+    // A full disk is an error to report, not a reason to be killed.
+    rows_writer::ignore_file_size_signal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -27,7 +31,9 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status.code()),
         Err(error) => {
             // A closed stderr must not turn an error into a panic.
-            let _ = write!(anstream::stderr(), "{}", render_error(&error));
+            // Settings are quoted in messages, and someone's setting is the value of a secret variable.
+            let text = Redactor::from_env().message(&render_error(&error));
+            let _ = write!(anstream::stderr(), "{text}");
             ExitCode::from(status_of(&error).code())
         }
     }

@@ -114,19 +114,14 @@ pub fn run(context: &Context) -> anyhow::Result<ExitStatus> {
         output_root: context.output_root.clone(),
         limit: LIMIT,
     });
-    let mut out = anstream::stdout().lock();
-    let written = if context.json {
-        serde_json::to_string_pretty(&examination)
-            .context("cannot write the answer as JSON")
-            .map(|text| writeln!(out, "{text}"))?
+    let mut text = Vec::new();
+    if context.json {
+        serde_json::to_writer_pretty(&mut text, &examination).context("cannot write the answer as JSON")?;
+        text.push(b'\n');
     } else {
-        write_text(&mut out, &examination)
-    };
-    match written {
-        // Whoever reads has seen enough (`doctor | head`).
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        other => other.context("cannot write to stdout")?,
+        write_text(&mut text, &examination)?;
     }
+    super::print_answer(&String::from_utf8_lossy(&text))?;
     let broken = examination.checks.iter().any(|check| check.state == State::Broken);
     Ok(if broken { ExitStatus::CouldNotStart } else { ExitStatus::Success })
 }

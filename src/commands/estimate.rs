@@ -1,7 +1,5 @@
 //! `perfprof estimate`: what a model must cost, before anything runs.
 
-use std::io::{self, Write};
-
 use serde::Serialize;
 
 use crate::commands::Context;
@@ -131,12 +129,8 @@ pub fn run(options: &EstimateOptions, context: &Context) -> anyhow::Result<ExitS
     } else {
         table(&estimate, options)
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // The reader, e.g. `head`, has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitStatus::Success),
-        Err(error) => Err(Failure::new(ExitStatus::ArtifactIo, "cannot write to stdout").because(error).into()),
-        Ok(()) => Ok(ExitStatus::Success),
-    }
+    super::print_answer(&text)?;
+    Ok(ExitStatus::Success)
 }
 
 /// The numbers [`run`] prints.

@@ -10,9 +10,9 @@ pub mod stage1;
 pub mod validate;
 pub mod wiring;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::config::ConfigError;
 use crate::diagnostics::{ExitStatus, Failure};
 
 /// What every command gets beside its own options.
@@ -42,6 +42,17 @@ pub enum ColorChoice {
     Never,
 }
 
+/// Writes the answer of a command to stdout. A reader that has gone away, as `head` does, has seen enough.
+pub(crate) fn print_answer(text: &str) -> anyhow::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(ExitStatus::ArtifactIo, "cannot write to standard output").because(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Context {
     /// Whether to colour a stream that is a terminal or not.
     pub fn color(&self, terminal: bool) -> bool {
@@ -56,11 +67,4 @@ impl Context {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         columns.filter(|columns| *columns >= 40).unwrap_or(100)
     }
-}
-
-/// A configuration error as a failure with its hints.
-pub(crate) fn config_failure(error: ConfigError) -> Failure {
-    let hints = error.hints();
-    let failure = Failure::new(ExitStatus::Usage, error.to_string());
-    hints.into_iter().fold(failure, Failure::hint)
 }

@@ -1,13 +1,12 @@
 //! `perfprof runs`: lists, shows, verifies and tags the runs on disk.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, print_answer};
 use crate::diagnostics::{ExitStatus, Failure, escape_control};
 use crate::record::find::{self, RunEntry};
 use crate::record::run_dir::{self, RUN_FILE};
@@ -50,7 +49,7 @@ const UNREADABLE: &str = "unreadable";
 /// Runs `perfprof runs`.
 pub fn run(action: &RunsAction, context: &Context) -> anyhow::Result<ExitStatus> {
     let (text, status) = answer(action, context)?;
-    print(&text)?;
+    print_answer(&text)?;
     Ok(status)
 }
 
@@ -299,15 +298,6 @@ fn json_text(value: &Value) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-/// Writes to stdout; a reader that has gone away, as `head` does, is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,7 +305,13 @@ mod tests {
     use crate::record::RunDir;
 
     fn context(root: &Path, json: bool) -> Context {
-        Context { json, progress: false, config_dir: None, output_root: root.to_owned() }
+        Context {
+            json,
+            progress: false,
+            config_dir: None,
+            output_root: root.to_owned(),
+            color: super::super::ColorChoice::Never,
+        }
     }
 
     fn list_all() -> RunsAction {

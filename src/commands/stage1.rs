@@ -1,19 +1,20 @@
 //! `perfprof stage1`: profiles a model in process and writes a run directory.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::Context;
 use super::interrupt::Interrupt;
 use super::render;
-use super::{Context, config_failure};
 use crate::config::compose::{ComposeRequest, Composed, compose};
 use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
-use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity};
+use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
 use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
@@ -22,12 +23,13 @@ use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
 use crate::record::reader::ROWS_FILE;
+use crate::record::redact::Redactor;
 use crate::record::rows::RepeatRow;
 use crate::record::rows_writer::RowsWriter;
 use crate::record::run_dir::{RunDir, RunOptions, RunStatus};
 use crate::record::spans::{SPANS_FILE, SpanLine};
 use crate::record::{RecordError, environment};
-use crate::runner::assemble::{self, AssembleError, Engine};
+use crate::runner::assemble::{self, AssembleError};
 use crate::runner::cases::{self, PreparedCase};
 use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats};
 use crate::runner::summary::Ending;
@@ -56,7 +58,7 @@ pub struct Stage1Options {
 /// Runs `perfprof stage1`.
 pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitStatus> {
     let sets = if options.multirun {
-        expand_multirun(&options.overrides).map_err(config_failure)?
+        expand_multirun(&options.overrides).map_err(Failure::from)?
     } else {
         vec![options.overrides.clone()]
     };
@@ -69,13 +71,14 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
             run_config: options.run_config.clone(),
             config_dir: context.config_dir.clone(),
         };
-        let tree = compose(&request).map_err(config_failure)?;
-        let config = tree.stage1().map_err(config_failure)?;
+        let tree = compose(&request).map_err(Failure::from)?;
+        let config = tree.stage1().map_err(Failure::from)?;
         composed.push((tree, config));
     }
+    let redactor = Redactor::from_env();
     if options.print_config {
         for (tree, _) in &composed {
-            anstream::print!("{}", tree.to_yaml_with_provenance());
+            super::print_answer(&redactor.text(&tree.to_yaml_with_provenance()))?;
         }
         return Ok(ExitStatus::Success);
     }
@@ -84,7 +87,9 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
     let many = composed.len() > 1;
     for (index, ((tree, config), overrides)) in composed.iter().zip(&sets).enumerate() {
         if many && !context.json {
-            anstream::eprintln!("run {} of {}: {}", index + 1, composed.len(), overrides.join(" "));
+            let line = format!("run {} of {}: {}", index + 1, composed.len(), redactor.argv(overrides).join(" "));
+            // A stderr that is full or gone must not end a sweep.
+            let _ = writeln!(anstream::stderr(), "{}", escape_control(&line));
         }
         let ended = run_one(tree, config, context, &interrupt)?;
         if ended != ExitStatus::Success {
@@ -98,6 +103,7 @@ pub fn run(options: &Stage1Options, context: &Context) -> anyhow::Result<ExitSta
 }
 
 /// Turns an [`AssembleError`] into a failure with its hint.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn assemble_failure(error: AssembleError) -> Failure {
     let status = match &error {
         AssembleError::Unavailable { .. } => ExitStatus::Usage,
@@ -107,7 +113,7 @@ fn assemble_failure(error: AssembleError) -> Failure {
     if let Some(hint) = error.hint() {
         failure = failure.hint(hint);
     }
-    match std::error::Error::source(&error).map(|source| chain(source)) {
+    match std::error::Error::source(&error).map(chain) {
         Some(source) => failure.because(source),
         None => failure,
     }
@@ -136,7 +142,7 @@ fn run_one(
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitStatus> {
     // Everything that can be refused is refused before a directory is made or a weight is read.
-    let chosen = assemble::choose(config).map_err(assemble_failure)?;
+    let mut chosen = assemble::choose(config).map_err(assemble_failure)?;
     let (_, device_id) = assemble::open_device(config).map_err(assemble_failure)?;
     let tokenizer = assemble::tokenizer(&chosen).map_err(assemble_failure)?;
     let prompts = match config.dataset.root {
@@ -145,9 +151,23 @@ fn run_one(
         }
         None => Vec::new(),
     };
-    let cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
-        Failure::new(ExitStatus::Usage, error.to_string()).hint("see `perfprof stage1 --print-config`")
+    let mut cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
+        let failure = Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint());
+        match std::error::Error::source(&error).map(|source| chain(source)) {
+            Some(source) => failure.because(source),
+            None => failure,
+        }
     })?;
+
+    assemble::check_memory(config, &chosen, cases::room(&cases, config.engine.max_context), &device_id)
+        .map_err(assemble_failure)?;
+
+    // Names stand in every artifact.
+    let redactor = Redactor::from_env();
+    chosen.name = redactor.text(&chosen.name);
+    for case in &mut cases {
+        case.plan.name = redactor.text(&case.plan.name);
+    }
 
     let run_options = RunOptions {
         id: config.run.id.clone(),
@@ -186,7 +206,8 @@ fn run_in(
     prompts: &[dataset::Prompt],
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
-    directory.write("config.yaml", tree.to_yaml_with_provenance().as_bytes()).map_err(record)?;
+    let config_text = directory.redactor().text(&tree.to_yaml_with_provenance());
+    directory.write("config.yaml", config_text.as_bytes()).map_err(record)?;
     let machine = identify::machine();
     let gpu = serde_json::to_value(&machine.gpu)?;
     directory.write_json("env.json", &environment::capture(gpu)).map_err(record)?;
@@ -201,12 +222,12 @@ fn run_in(
     let threads = assemble::threads(config, machine.cpu.physical_available, machine.cpu.usable_cpus);
     let progress = Progress::new(context.progress);
     let room = cases::room(cases, config.engine.max_context);
+    // Before the weights are there: what measures the bandwidth fills far more memory than any cache holds.
+    progress.message("measuring the ceilings of this machine");
+    let resolved = hardware(config, &machine, device_id, threads);
     progress.loading(&chosen.name);
-    let name = chosen.name.clone();
     let mut engine = assemble::build(config, chosen, room, threads, &mut |done, total| progress.loaded(done, total))
         .map_err(assemble_failure)?;
-    progress.message(&format!("measuring the ceilings of this machine for {name}"));
-    let resolved = hardware(config, &machine, device_id, &engine);
     progress.clear();
     tracing::info!(load_ms = engine.load_ms, threads = engine.threads, "engine ready");
 
@@ -245,7 +266,14 @@ fn run_in(
         error: None,
     };
     let run_id = directory.run_id().to_owned();
-    let mut runner = Stage1Runner { config, run_id: &run_id, engine: &mut engine, tokenizer, thresholds };
+    let mut runner = Stage1Runner {
+        config,
+        run_id: &run_id,
+        engine: &mut engine,
+        tokenizer,
+        thresholds,
+        redactor: directory.redactor(),
+    };
     let end = runner.run(cases, &mut sink).map_err(record)?;
     sink.progress.clear();
     let failed_row = sink.error.take();
@@ -293,7 +321,7 @@ fn seeds(config: &Stage1Config) -> BTreeMap<String, u64> {
 }
 
 /// The ceilings for the arithmetic this engine does.
-fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, engine: &Engine) -> ResolvedHardware {
+fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, threads: usize) -> ResolvedHardware {
     let settings = &config.hardware;
     let overrides = PeakOverrides {
         name: Some(settings.name.clone()).filter(|name| name != "auto"),
@@ -309,8 +337,9 @@ fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, engine: &
         machine,
         device,
         overrides: &overrides,
-        compute_dtype: Format::parse(&engine.block.compute_dtype).unwrap_or(Format::F32),
-        threads: engine.threads as u32,
+        // What the operators of each device compute in, whatever the weights are stored in.
+        compute_dtype: if device == DeviceRef::Cpu { Format::F32 } else { Format::BF16 },
+        threads: threads as u32,
         measure: match settings.measure {
             MeasureCeilings::Never => MeasurePolicy::Never,
             MeasureCeilings::Auto | MeasureCeilings::Always => MeasurePolicy::Within(CEILING_BUDGET),

@@ -74,7 +74,7 @@ impl From<ConfigError> for Finding {
 pub fn run(options: &ValidateOptions, context: &Context) -> anyhow::Result<ExitStatus> {
     let (checked, found) = check(options, context.config_dir.as_deref());
     let text = if context.json { render_json(&checked, &found) } else { render_text(&checked, &found) };
-    anstream::print!("{text}");
+    super::print_answer(&text)?;
     Ok(if found.is_empty() { ExitStatus::Success } else { ExitStatus::Usage })
 }
 

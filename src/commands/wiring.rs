@@ -1,7 +1,7 @@
 //! Settings turned into the options of commands that are not told them one by one.
 
+use super::Context;
 use super::estimate::EstimateOptions;
-use super::{Context, config_failure};
 use crate::config::compose::{ComposeRequest, compose};
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::estimate::format::Format;
@@ -22,7 +22,7 @@ pub fn estimate_options(overrides: &[String], context: &Context) -> anyhow::Resu
         run_config: None,
         config_dir: context.config_dir.clone(),
     };
-    let config = compose(&request).map_err(config_failure)?.stage1().map_err(config_failure)?;
+    let config = compose(&request).map_err(Failure::from)?.stage1().map_err(Failure::from)?;
     let chosen = assemble::choose(&config).map_err(|error| {
         let failure = Failure::new(ExitStatus::CouldNotStart, error.to_string());
         match error.hint() {

@@ -183,6 +183,7 @@ impl ThreadPool {
         let guard = self.call.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         // SAFETY: erases the lifetime only; this function returns (or unwinds) after every worker has left the job.
+        #[expect(clippy::transmute_ptr_to_ptr, reason = "a cast cannot change the lifetime of a trait object")]
         let task: *const (dyn Fn(usize) + Sync) =
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(task) };
         let job = Job { task, tasks };

@@ -1,9 +1,9 @@
 //! The host clock behind the [`Observer`] trait: right for the CPU, where an operator has ended when its call returns.
 //!
-//! Recording one span costs two reads of the monotonic clock and one push into memory set aside before; everything else (names, costs,
-//! parents) is worked out after the repeat, in [`HostTimer::append_to`].
+//! Recording one span costs two reads of a counter and one push into memory set aside before; everything else (names, costs, parents, the
+//! conversion to nanoseconds) is worked out after the repeat, in [`HostTimer::append_to`].
 
-use std::time::Instant;
+use super::ticks::Ticks;
 
 use super::observer::{Observer, Phase, Span};
 use crate::estimate::format::Format;
@@ -14,8 +14,8 @@ use crate::trace::timeline::{NONE, SpanKind, SpanRow, Timeline};
 #[derive(Debug, Clone, Copy)]
 struct Record {
     span: Span,
-    start_ns: u64,
-    end_ns: u64,
+    start: u64,
+    end: u64,
     parent: u32,
 }
 
@@ -23,7 +23,7 @@ struct Record {
 #[derive(Debug)]
 pub struct HostTimer {
     operators: bool,
-    origin: Instant,
+    clock: Ticks,
     records: Vec<Record>,
     open: Vec<u32>,
 }
@@ -33,9 +33,9 @@ impl HostTimer {
     pub fn new(operators: bool, capacity: usize) -> Self {
         let mut records = Vec::new();
         // Touch the memory now: a page fault inside a span would be booked to the operator.
-        records.resize(capacity, Record { span: Span::Phase(Phase::Prefill, 0), start_ns: 0, end_ns: 0, parent: NONE });
+        records.resize(capacity, Record { span: Span::Phase(Phase::Prefill, 0), start: 0, end: 0, parent: NONE });
         records.clear();
-        Self { operators, origin: Instant::now(), records, open: Vec::with_capacity(8) }
+        Self { operators, clock: Ticks::start(), records, open: Vec::with_capacity(8) }
     }
 
     /// Forgets what was recorded and starts its clock anew.
@@ -43,7 +43,7 @@ impl HostTimer {
         self.operators = operators;
         self.records.clear();
         self.open.clear();
-        self.origin = Instant::now();
+        self.clock = Ticks::start();
     }
 
     /// Spans recorded so far.
@@ -56,15 +56,12 @@ impl HostTimer {
         self.records.is_empty()
     }
 
-    fn now(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
-    }
-
     /// Appends the recorded spans to `timeline` as repeat `repeat`, shifted by `offset_ns`.
     ///
     /// `activation` is the format of activations, from which operator bytes are counted. A span that never ended is left out with its
     /// children.
     pub fn append_to(&self, timeline: &mut Timeline, repeat: u32, offset_ns: u64, activation: Format) {
+        let scale = self.clock.scale();
         let mut rows: Vec<u32> = Vec::with_capacity(self.records.len());
         // Phase, step and layer are inherited from the enclosing spans.
         let mut context: Vec<(Phase, u32, u32)> = Vec::with_capacity(self.records.len());
@@ -94,14 +91,14 @@ impl HostTimer {
                 ),
             };
             context.push(own);
-            if record.end_ns < record.start_ns || lost_parent {
+            if record.end < record.start || lost_parent {
                 rows.push(NONE);
                 continue;
             }
             let parent = if record.parent == NONE { NONE } else { rows[record.parent as usize] };
             rows.push(timeline.push_span(SpanRow {
-                start_ns: record.start_ns + offset_ns,
-                end_ns: record.end_ns + offset_ns,
+                start_ns: scale.ns(record.start) + offset_ns,
+                end_ns: scale.ns(record.end) + offset_ns,
                 kind,
                 name,
                 parent,
@@ -126,16 +123,15 @@ impl Observer for HostTimer {
         let parent = self.open.last().copied().unwrap_or(NONE);
         self.open.push(self.records.len() as u32);
         // The clock is read last, so that the bookkeeping is outside the span. An end before the start marks an open span.
-        self.records.push(Record { span, start_ns: u64::MAX, end_ns: 0, parent });
-        let now = self.now();
+        self.records.push(Record { span, start: u64::MAX, end: 0, parent });
         if let Some(record) = self.records.last_mut() {
-            record.start_ns = now;
+            record.start = Ticks::now();
         }
     }
     fn end(&mut self) {
-        let now = self.now();
+        let now = Ticks::now();
         if let Some(record) = self.open.pop().and_then(|index| self.records.get_mut(index as usize)) {
-            record.end_ns = now;
+            record.end = now;
         }
     }
 }

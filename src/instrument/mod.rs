@@ -3,3 +3,4 @@
 pub mod heap;
 pub mod host_timer;
 pub mod observer;
+pub mod ticks;

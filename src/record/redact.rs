@@ -182,6 +182,12 @@ impl Redactor {
         mask_shapes(&text)
     }
 
+    /// Text in our own words, such as an error: only values of secret variables are taken out, since `key: value` in a message is
+    /// what the message is about.
+    pub fn message(&self, text: &str) -> String {
+        self.mask_known(text)
+    }
+
     /// The allow-listed part of `variables`, redacted all the same.
     pub fn environment(&self, variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
         variables
@@ -219,7 +225,10 @@ pub fn is_secret_name(name: &str) -> bool {
     }
     let named = words.iter().enumerate().any(|(index, word)| {
         let before = index.checked_sub(1).map(|index| words[index].as_str());
+        let after = words.get(index + 1).map(String::as_str);
         match word.as_str() {
+            // Of attention: `num_key_value_heads`.
+            "key" if after == Some("value") => false,
             "token" => !before.is_some_and(|before| TEXT_TOKEN.contains(&before)),
             "tokens" => before.is_some_and(|before| SECRET_TOKENS.contains(&before)),
             word => SECRET_WORDS.contains(&word),

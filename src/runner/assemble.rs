@@ -17,7 +17,12 @@ use crate::engine::tokenizer::{Tokenizer, TokenizerError, TokenizerSource};
 use crate::engine::weights::WeightMap;
 use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
+use crate::estimate::kv_cache;
+use crate::estimate::parameters::weights_bytes;
+use crate::estimate::step::WeightFormats;
+use crate::hardware::memory;
 use crate::record::metrics::ModelBlock;
+use crate::units::Bytes;
 
 /// Why an engine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,22 @@ pub enum AssembleError {
         /// What the user can do.
         hint: String,
     },
+    /// Weights and KV cache are larger than the memory there is.
+    #[error(
+        "the model `{name}` needs {needed} ({weights} weights, {cache} KV cache), but this process may use {usable}"
+    )]
+    DoesNotFit {
+        /// The model.
+        name: String,
+        /// All of it.
+        needed: Bytes,
+        /// Weights.
+        weights: Bytes,
+        /// KV cache for the batch and the longest case.
+        cache: Bytes,
+        /// Memory of the machine, or the limit of the control group.
+        usable: Bytes,
+    },
     /// The weights cannot be used.
     #[error("cannot load the model `{name}`")]
     Load {
@@ -50,7 +71,7 @@ pub enum AssembleError {
         name: String,
         /// Why.
         #[source]
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The tokenizer cannot be used.
     #[error("cannot build the tokenizer of `{name}`")]
@@ -90,6 +111,10 @@ impl AssembleError {
         match self {
             Self::Device(error) => Some(error.hint().to_owned()),
             Self::NoWeights { hint, .. } => Some(hint.clone()),
+            Self::DoesNotFit { .. } => Some(
+                "lower `batch=`, `prompt_tokens=` or `engine.max_context=`, or use a smaller `model.dtype=`; `perfprof estimate` says what fits"
+                    .to_owned(),
+            ),
             Self::Load { source, .. } => source.hint().map(str::to_owned),
             _ => None,
         }
@@ -149,7 +174,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
     }
     let model = &config.model;
     let name = model.name.clone();
-    let load = |source| AssembleError::Load { name: name.clone(), source };
+    let load = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
     if let Some(path) = weights_path(config)? {
         let description = loader::describe(&path).map_err(load)?;
         let tokenizer_source = match &model.tokenizer {
@@ -292,6 +317,34 @@ pub fn tokenizer(chosen: &Chosen) -> Result<Tokenizer, AssembleError> {
         .map_err(|source| AssembleError::Tokenizer { name: chosen.name.clone(), source })
 }
 
+/// Refuses what cannot fit before the kernel ends the process for it. Counts the least there must be, on the CPU only.
+pub fn check_memory(config: &Stage1Config, chosen: &Chosen, room: Room, device_id: &str) -> Result<(), AssembleError> {
+    let Some(usable) = memory::system().map(|memory| memory.usable_bytes()).filter(|_| device_id == "cpu") else {
+        return Ok(());
+    };
+    let weights = match &chosen.source {
+        Source::Synthetic { .. } => {
+            let format = config.model.dtype.or(config.model.dtype_default).unwrap_or(Format::F32);
+            weights_bytes(&chosen.architecture, &WeightFormats::from_names(format, BTreeMap::new()))
+        }
+        source @ Source::Path(_) => file_bytes(source),
+    };
+    let token = kv_cache::bytes_per_token(&chosen.architecture, config.engine.kv_dtype.unwrap_or(Format::F32));
+    let cache = (room.batch as u64).saturating_mul(room.context as u64).saturating_mul(token);
+    let needed = weights.saturating_add(cache);
+    if needed <= usable {
+        return Ok(());
+    }
+    let bytes = |count: u64| Bytes(count as f64);
+    Err(AssembleError::DoesNotFit {
+        name: chosen.name.clone(),
+        needed: bytes(needed),
+        weights: bytes(weights),
+        cache: bytes(cache),
+        usable: bytes(usable),
+    })
+}
+
 /// The device a configuration asks for; fails before anything is loaded.
 pub fn open_device(config: &Stage1Config) -> Result<(device::EngineDevice, String), AssembleError> {
     Ok(match config.device {
@@ -315,7 +368,7 @@ pub fn build(
     let (device, device_id) = open_device(config)?;
     let name = chosen.name.clone();
     let engine_error = |source| AssembleError::Engine { name: name.clone(), source };
-    let load_error = |source| AssembleError::Load { name: name.clone(), source };
+    let load_error = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
     let start = Instant::now();
     // A dense checkpoint runs in the registry's default where nothing else is said; quantized files stay as they are.
     let dense_default = if chosen.source_name == "gguf" { None } else { config.model.dtype_default };

@@ -109,6 +109,14 @@ pub fn sections(context: &Stage1Context, metrics: &Stage1Metrics) -> Vec<Section
         "Time".to_owned(),
         vec![
             line("clock", "the host's monotonic clock; on the CPU an operator has ended when its call returns"),
+            line(
+                "mode",
+                if two_pass {
+                    "two-pass: each repeat generates twice, first one token, then all of them; only TTFT comes from the first pass, prefill, decode, ITL, total, memory, energy and contention from the second, so TTFT need not equal prefill, and a short pass disturbed by other work makes TPOT too small"
+                } else {
+                    "single-pass: every time comes from the same generation"
+                },
+            ),
             line("prefill", "from the start of the prompt pass to the first token on the host, sampling included"),
             line("decode step", "from feeding a token to the next one on the host, sampling included"),
             line("remainder", "total − prefill − Σ decode steps: bookkeeping between steps"),

@@ -41,6 +41,20 @@ pub enum CaseError {
         /// `an empty prompt` or the like.
         what: &'static str,
     },
+    /// More work in one pass than can be counted.
+    #[error(
+        "case `{case}` asks for {batch} sequences of {prompt_len} prompt tokens, more than one pass can hold ({limit} tokens)"
+    )]
+    BatchTooLarge {
+        /// The case.
+        case: String,
+        /// Sequences.
+        batch: usize,
+        /// Prompt tokens of each.
+        prompt_len: usize,
+        /// Tokens of one pass at most.
+        limit: usize,
+    },
     /// The prompt cannot be tokenized.
     #[error("the prompt of case `{case}` cannot be tokenized")]
     Tokenizer {
@@ -53,6 +67,22 @@ pub enum CaseError {
     /// `infer.chat_template=true`, but the model has none that is known.
     #[error("`infer.chat_template=true`, but the model has no chat template that perfprof knows")]
     NoChatTemplate,
+}
+
+impl CaseError {
+    /// What the user can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::ContextOverflow { .. } => {
+                "shorten the prompt (`prompt_tokens=`, `prompt=`) or generate less (`infer.max_new_tokens=`)"
+            }
+            Self::BatchTooLarge { .. } => "lower `batch=` or `prompt_tokens=`",
+            Self::NoChatTemplate => "use `infer.chat_template=false`",
+            Self::Empty { .. } | Self::Tokenizer { .. } => {
+                "give a prompt with `prompt=`, or ids of an exact length with `prompt_tokens=`"
+            }
+        }
+    }
 }
 
 /// A case ready to run.
@@ -102,16 +132,26 @@ pub fn prepare(
     let mut cases = Vec::with_capacity(wanted.len());
     for (index, (case, source)) in wanted.into_iter().enumerate() {
         let new_tokens = case.new_tokens.unwrap_or(config.infer.max_new_tokens) as usize;
+        let label = case.name.clone().unwrap_or_else(|| format!("case{index}"));
+        // Rows of an operator are counted in 32 bits, of attention one per head; and the ids themselves must fit before any check.
+        let fits = |prompt_len: usize| {
+            let limit = u32::MAX as usize / architecture.num_heads.max(1);
+            if batch.saturating_mul(prompt_len) > limit {
+                return Err(CaseError::BatchTooLarge { case: label.clone(), batch, prompt_len, limit });
+            }
+            Ok(())
+        };
         let (prompts, text, source, seed) = match (case.prompt_tokens, case.prompt) {
             (Some(length), _) => {
+                fits(length as usize)?;
                 let seed = config.infer.seed.wrapping_add(index as u64);
                 let ids = |sequence| synthetic_ids(length as usize, architecture.vocab_size, seed, sequence);
                 ((0..batch).map(ids).collect::<Vec<_>>(), None, "synthetic", Some(seed))
             }
             (None, text) => {
                 let text = text.unwrap_or_else(|| DEFAULT_PROMPT.to_owned());
-                let label = case.name.clone().unwrap_or_else(|| format!("case{index}"));
                 let ids = encode(config, tokenizer, &text, &label)?;
+                fits(ids.len())?;
                 // A batch of one text is that text side by side: the work of a batch, whatever the words.
                 (vec![ids; batch], Some(text), source, None)
             }
@@ -152,7 +192,7 @@ fn encode(config: &Stage1Config, tokenizer: &Tokenizer, text: &str, case: &str) 
     let fail = |source| CaseError::Tokenizer { case: case.to_owned(), source };
     if config.infer.chat_template {
         let wrapped = tokenizer.apply_chat_template_user(text).ok_or(CaseError::NoChatTemplate)?;
-        return tokenizer.encode(&wrapped, false).map_err(fail);
+        return tokenizer.encode(&wrapped, true).map_err(fail);
     }
     tokenizer.encode(text, true).map_err(fail)
 }
@@ -163,7 +203,7 @@ fn unique(name: String, cases: &[PreparedCase]) -> String {
     if !taken(&name) {
         return name;
     }
-    (2..).map(|number| format!("{name}#{number}")).find(|name| !taken(name)).unwrap_or(name)
+    (2..=cases.len() + 1).map(|number| format!("{name}#{number}")).find(|name| !taken(name)).unwrap_or(name)
 }
 
 /// The longest context and the batch all cases need.

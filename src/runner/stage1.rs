@@ -17,6 +17,7 @@ use crate::hardware::energy::EnergyMeter;
 use crate::hardware::memory;
 use crate::instrument::heap;
 use crate::instrument::host_timer::HostTimer;
+use crate::record::redact::Redactor;
 use crate::record::rows::{Contention, MemoryUse, ROW_SCHEMA_VERSION, RepeatRow, RowStatus};
 use crate::record::run_dir::rfc3339;
 use crate::trace::timeline::Timeline;
@@ -106,6 +107,8 @@ pub struct Stage1Runner<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Thresholds of disturbance.
     pub thresholds: ContentionThresholds,
+    /// Keeps secrets out of the texts of the rows.
+    pub redactor: &'a Redactor,
 }
 
 impl Stage1Runner<'_> {
@@ -294,7 +297,7 @@ impl Stage1Runner<'_> {
             Ok(measured) => self.fill(&mut row, measured),
             Err(error) => {
                 row.status = if is_out_of_memory(error) { RowStatus::Oom } else { RowStatus::Failed };
-                row.error = Some(error.clone());
+                row.error = Some(self.redactor.text(error));
             }
         }
         row

@@ -6,9 +6,9 @@ use crate::analysis::operators::{Ceilings, operator_table};
 use crate::analysis::overhead::{OverheadVerdict, span_overhead};
 use crate::analysis::phases::{phases_vs_total, unattributed_by_phase};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
+use crate::estimate::flops::{self, PhaseCost, Storage};
 use crate::estimate::format::Format;
-use crate::estimate::operator::Cost;
-use crate::estimate::step::{StepShape, WeightFormats, operators_of_step};
+use crate::estimate::step::WeightFormats;
 use crate::record::context::{CasePlan, Stage1Context};
 use crate::record::metrics::{CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics};
 use crate::record::rows::{RepeatRow, RowStatus};
@@ -39,49 +39,55 @@ pub enum Ending {
     Failed,
 }
 
-/// FLOPs and bytes of one phase of one case.
-#[derive(Debug, Clone, Copy, Default)]
-struct PhaseCost {
-    model_flops: u64,
-    cost: Cost,
-    steps: u64,
+/// FLOPs and bytes of the phases of every case, each worked out once however many rows ask for it.
+struct PhaseCosts {
+    prefill: BTreeMap<String, PhaseCost>,
+    /// By case and number of generated tokens: without `ignore_eos` repeats may differ in length.
+    decode: BTreeMap<(String, u32), PhaseCost>,
 }
 
-/// Sums the operators of the steps of a phase. `None` for models whose operators are not known.
-fn phase_cost(context: &Stage1Context, case: &CasePlan, new_tokens: u32, prefill: bool) -> Option<PhaseCost> {
-    if !context.instrumented {
-        return None;
-    }
-    let architecture = &context.model.architecture;
-    let default = Format::parse(&context.model.dtype).unwrap_or(Format::F32);
-    let weights = WeightFormats::from_names(default, context.weight_formats.clone());
-    let activation = Format::parse(&context.model.compute_dtype)?;
-    let cache = Format::parse(&context.model.kv_dtype)?;
-    let shapes: Vec<StepShape> = if prefill {
-        vec![StepShape { batch: case.batch, queries: case.prompt_len, kv_len: case.prompt_len }]
-    } else {
-        (1..new_tokens)
-            .map(|step| StepShape { batch: case.batch, queries: 1, kv_len: case.prompt_len + step })
-            .collect()
-    };
-    let mut sum = PhaseCost { steps: shapes.len() as u64, ..PhaseCost::default() };
-    for shape in shapes {
-        for (_, _, operator) in operators_of_step(architecture, shape, &weights, cache) {
-            let cost = operator.cost(activation);
-            sum.cost = sum.cost + cost;
-            if operator.is_model_compute() {
-                sum.model_flops += cost.flops;
+impl PhaseCosts {
+    /// Empty for models whose operators are not known.
+    fn of(context: &Stage1Context, rows: &[&RepeatRow]) -> Self {
+        let mut costs = Self { prefill: BTreeMap::new(), decode: BTreeMap::new() };
+        let formats = Format::parse(&context.model.compute_dtype).zip(Format::parse(&context.model.kv_dtype));
+        let Some((activation, cache)) = formats.filter(|_| context.instrumented) else { return costs };
+        let architecture = &context.model.architecture;
+        let default = Format::parse(&context.model.dtype).unwrap_or(Format::F32);
+        let weights = WeightFormats::from_names(default, context.weight_formats.clone());
+        let storage = Storage { weights: &weights, cache, activation };
+        for case in &context.cases {
+            let (batch, prompt) = (u64::from(case.batch), u64::from(case.prompt_len));
+            costs.prefill.insert(case.name.clone(), flops::prefill(architecture, storage, batch, prompt));
+            let met = rows.iter().filter(|row| row.case == case.name).map(|row| row.new_tokens);
+            for new_tokens in met.chain([case.new_tokens]) {
+                costs
+                    .decode
+                    .entry((case.name.clone(), new_tokens))
+                    .or_insert_with(|| flops::decode(architecture, storage, batch, prompt, u64::from(new_tokens)));
             }
         }
+        costs
     }
-    Some(sum)
+
+    /// `None` where the operators are not known or the phase has no step.
+    fn get(&self, case: &str, new_tokens: u32, prefill: bool) -> Option<&PhaseCost> {
+        let found = if prefill { self.prefill.get(case) } else { self.decode.get(&(case.to_owned(), new_tokens)) };
+        found.filter(|cost| cost.steps > 0)
+    }
 }
 
 /// A phase of one case with its measured and its modelled time.
-fn phase_block(context: &Stage1Context, case: &CasePlan, rows: &[&RepeatRow], prefill: bool) -> Option<PhaseBlock> {
+fn phase_block(
+    context: &Stage1Context,
+    costs: &PhaseCosts,
+    case: &CasePlan,
+    rows: &[&RepeatRow],
+    prefill: bool,
+) -> Option<PhaseBlock> {
     // With `ignore_eos=false` lengths may differ; the model is then that of the most common length.
-    let new_tokens = rows.first().map_or(case.new_tokens, |row| row.new_tokens);
-    let cost = phase_cost(context, case, new_tokens, prefill).filter(|cost| cost.steps > 0)?;
+    let new_tokens = most_common(rows.iter().map(|row| row.new_tokens)).unwrap_or(case.new_tokens);
+    let cost = costs.get(&case.name, new_tokens, prefill)?;
     let times: Vec<f64> = rows
         .iter()
         .filter(|row| prefill || row.new_tokens == new_tokens)
@@ -90,7 +96,7 @@ fn phase_block(context: &Stage1Context, case: &CasePlan, rows: &[&RepeatRow], pr
     let time_ms = median(&times);
     let flops_peak = context.hardware.peak_flops_per_s.value;
     let bytes_peak = context.hardware.peak_bytes_per_s.value;
-    let model_bytes = cost.cost.model_bytes();
+    let model_bytes = cost.model_bytes();
     let compute_time_ms = flops_peak.map(|peak| cost.model_flops as f64 / peak * 1e3);
     let memory_time_ms = bytes_peak.map(|peak| model_bytes as f64 / peak * 1e3);
     let roofline_ms = compute_time_ms.zip(memory_time_ms).map(|(compute, memory)| compute.max(memory));
@@ -104,9 +110,9 @@ fn phase_block(context: &Stage1Context, case: &CasePlan, rows: &[&RepeatRow], pr
         steps: cost.steps,
         time_ms,
         model_flops: cost.model_flops,
-        weight_bytes: cost.cost.weight_bytes,
-        kv_bytes: cost.cost.kv_bytes,
-        activation_bytes: cost.cost.activation_bytes,
+        weight_bytes: cost.weight_bytes,
+        kv_bytes: cost.kv_bytes,
+        activation_bytes: cost.activation_bytes,
         mfu: share(compute_time_ms),
         mbu: share(memory_time_ms),
         compute_time_ms,
@@ -116,8 +122,15 @@ fn phase_block(context: &Stage1Context, case: &CasePlan, rows: &[&RepeatRow], pr
     })
 }
 
+/// The value met most often, of several the largest.
+fn most_common(values: impl Iterator<Item = u32>) -> Option<u32> {
+    let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(value, _)| value)
+}
+
 /// The measures of rows that carry no spans, each with its unit.
-fn measures(context: &Stage1Context, rows: &[&RepeatRow]) -> BTreeMap<String, Summary> {
+fn measures(context: &Stage1Context, costs: &PhaseCosts, rows: &[&RepeatRow]) -> BTreeMap<String, Summary> {
     let mut map = BTreeMap::new();
     let mut put = |name: &str, unit: &str, values: Vec<f64>| {
         map.insert(name.to_owned(), Summary::from_values(unit, &values));
@@ -148,10 +161,9 @@ fn measures(context: &Stage1Context, rows: &[&RepeatRow]) -> BTreeMap<String, Su
         let phase = if prefill { "prefill" } else { "decode" };
         let shares = |peak: Option<f64>, amount: &dyn Fn(&PhaseCost) -> u64| {
             let of = |row: &&RepeatRow| {
-                let case = context.cases.iter().find(|case| case.name == row.case)?;
-                let cost = phase_cost(context, case, row.new_tokens, prefill)?;
+                let cost = costs.get(&row.case, row.new_tokens, prefill)?;
                 let ms = if prefill { row.prefill_ms } else { row.decode_ms }?;
-                (cost.steps > 0 && ms > 0.0).then(|| peak.map(|peak| amount(&cost) as f64 / (peak * ms * 1e-3)))?
+                peak.filter(|_| ms > 0.0).map(|peak| amount(cost) as f64 / (peak * ms * 1e-3))
             };
             rows.iter().filter_map(of).collect::<Vec<f64>>()
         };
@@ -160,11 +172,7 @@ fn measures(context: &Stage1Context, rows: &[&RepeatRow]) -> BTreeMap<String, Su
             "ratio",
             shares(context.hardware.peak_flops_per_s.value, &|cost| cost.model_flops),
         );
-        put(
-            &format!("mbu_{phase}"),
-            "ratio",
-            shares(context.hardware.peak_bytes_per_s.value, &|cost| cost.cost.model_bytes()),
-        );
+        put(&format!("mbu_{phase}"), "ratio", shares(context.hardware.peak_bytes_per_s.value, &PhaseCost::model_bytes));
     }
     put("tracer_overhead_ratio", "ratio", Vec::new());
     map
@@ -222,6 +230,7 @@ pub fn summarize(
     let plain: Vec<&RepeatRow> = complete.iter().copied().filter(|row| !row.spans).collect();
     let spanned: Vec<&RepeatRow> = complete.iter().copied().filter(|row| row.spans).collect();
 
+    let costs = PhaseCosts::of(context, &plain);
     let mut cases = Vec::new();
     let mut phases = Vec::new();
     for case in &context.cases {
@@ -238,14 +247,16 @@ pub fn summarize(
                 ),
             );
         }
-        phases.extend([true, false].into_iter().filter_map(|prefill| phase_block(context, case, &of_case, prefill)));
+        phases.extend(
+            [true, false].into_iter().filter_map(|prefill| phase_block(context, &costs, case, &of_case, prefill)),
+        );
         cases.push(CaseBlock {
             name: case.name.clone(),
             batch: case.batch,
             prompt_len: case.prompt_len,
             new_tokens: case.new_tokens,
             repeats,
-            measures: measures(context, &of_case),
+            measures: measures(context, &costs, &of_case),
         });
     }
     if context.cases.len() > 1 {
@@ -255,7 +266,7 @@ pub fn summarize(
             format!("the run-wide measures pool {} cases of different work; compare case by case", context.cases.len()),
         );
     }
-    let mut all = measures(context, &plain);
+    let mut all = measures(context, &costs, &plain);
     all.insert("span_overhead_ratio".to_owned(), overhead(context, &plain, &spanned, &mut diagnostics));
 
     let ceilings = Ceilings {
@@ -319,12 +330,14 @@ fn overhead(
     spanned: &[&RepeatRow],
     diagnostics: &mut Diagnostics,
 ) -> Summary {
-    let steps = |rows: &[&RepeatRow], case: &str| -> Vec<f64> {
-        rows.iter().filter(|row| row.case == case).flat_map(|row| row.itl_ms.iter().copied()).collect()
+    let times = |rows: &[&RepeatRow], case: &str| -> Vec<f64> {
+        rows.iter().filter(|row| row.case == case).filter_map(|row| row.tpot_ms).collect()
     };
-    let busiest = context.cases.iter().max_by_key(|case| steps(spanned, &case.name).len());
+    let tokens =
+        |case: &str| -> u64 { spanned.iter().filter(|row| row.case == case).map(|row| row.itl_ms.len() as u64).sum() };
+    let busiest = context.cases.iter().max_by_key(|case| tokens(&case.name));
     let found =
-        busiest.and_then(|case| span_overhead(&steps(plain, &case.name), &steps(spanned, &case.name), BOOTSTRAP_SEED));
+        busiest.and_then(|case| span_overhead(&times(plain, &case.name), &times(spanned, &case.name), BOOTSTRAP_SEED));
     let Some(overhead) = found else { return Summary::from_values("ratio", &[]) };
     if overhead.verdict(SPAN_OVERHEAD_LIMIT) == OverheadVerdict::Exceeds {
         diagnostics.note(

@@ -180,6 +180,30 @@ fn without_tests(all: &[Token]) -> Vec<Token> {
     kept
 }
 
+/// Paths (relative to `src/`, without `.rs`) of the modules that `path` declares as files of their own under `#[cfg(test)]`.
+fn test_files(path: &str, source: &str) -> Vec<String> {
+    let all = tokens(source);
+    let kept = without_tests(&all);
+    let stem = path.trim_end_matches(".rs");
+    let folder = match stem.strip_suffix("mod").or_else(|| stem.strip_suffix("lib")) {
+        Some(folder) => folder.to_owned(),
+        None => format!("{stem}/"),
+    };
+    let declares = |token: &[Token]| token[0].text == "mod" && token[2].text == ";";
+    let names = |list: &[Token]| -> BTreeSet<(String, usize)> {
+        list.windows(3).filter(|w| declares(w)).map(|w| (w[1].text.clone(), w[1].line)).collect()
+    };
+    let mut found: Vec<String> =
+        names(&all).difference(&names(&kept)).map(|(name, _)| format!("{folder}{name}")).collect();
+    // `#[path = "…"]` is taken from the folder of the file itself.
+    let beside = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    for after in source.split("#[cfg(test)]").skip(1) {
+        let named = after.trim_start().strip_prefix("#[path = \"").and_then(|rest| rest.split_once(".rs\"]"));
+        found.extend(named.map(|(name, _)| format!("{beside}{name}")));
+    }
+    found
+}
+
 /// The first names of a path or of a `{…}` group that starts at `i`.
 fn heads(all: &[Token], mut i: usize) -> Vec<Token> {
     let Some(first) = all.get(i) else { return Vec::new() };
@@ -298,8 +322,15 @@ fn the_source_keeps_the_rules_of_the_house() {
     files.sort();
     let mut wrong = Vec::new();
     let mut tops = BTreeSet::new();
+    let inside = |file: &PathBuf| file.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+    let test_only: Vec<String> =
+        files.iter().flat_map(|file| test_files(&inside(file), &fs::read_to_string(file).unwrap())).collect();
     for file in &files {
-        let path = file.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+        let path = inside(file);
+        let is_test = |module: &String| path == format!("{module}.rs") || path.starts_with(&format!("{module}/"));
+        if test_only.iter().any(is_test) {
+            continue;
+        }
         tops.insert(path.split(['/', '.']).next().unwrap().to_owned());
         wrong.extend(violations(&path, &fs::read_to_string(file).unwrap()));
     }
@@ -358,6 +389,16 @@ fn imports_along_the_order_and_inside_a_module_are_fine() {
 fn code_after_a_test_module_is_still_checked() {
     let source = "#[cfg(test)]\nmod tests { fn f() { a[0]; } }\nfn g() { value.unwrap(); }";
     assert_eq!(violations("stats/mean.rs", source), ["stats/mean.rs:3: `.unwrap()` outside tests"]);
+}
+
+#[test]
+fn test_modules_in_files_of_their_own_are_known() {
+    let source = "mod cpu;\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\nmod inline { mod deeper; }\npub mod simd;";
+    assert_eq!(test_files("engine/ops/mod.rs", source), ["engine/ops/deeper", "engine/ops/tests"]);
+    assert_eq!(test_files("engine/ops.rs", "#[cfg(test)] mod tests;"), ["engine/ops/tests"]);
+    let named = "#[cfg(test)]\n#[path = \"flops_tests.rs\"]\nmod tests;";
+    assert!(test_files("estimate/flops.rs", named).contains(&"estimate/flops_tests".to_owned()));
+    assert_eq!(test_files("lib.rs", "pub mod units;"), Vec::<String>::new());
 }
 
 #[test]

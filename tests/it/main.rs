@@ -1,10 +1,12 @@
 //! One integration-test binary, a module per subject.
 
 mod chromium;
+mod cli;
 mod config;
 mod docs;
 mod engine;
 mod estimate;
+mod faults;
 mod hardware;
 mod imports;
 mod loader;
@@ -12,7 +14,9 @@ mod metrics_schema;
 mod record;
 mod report;
 mod report_sample;
+mod sandbox;
 mod scripts;
+mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;

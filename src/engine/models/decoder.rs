@@ -100,7 +100,7 @@ impl Decoder {
     /// Whether this decoder can run `architecture`; if not, candle-transformers' own module has to.
     pub fn supports(architecture: &Architecture) -> bool {
         let known = matches!(architecture.family, Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3);
-        known && architecture.moe.is_none() && architecture.gated_mlp && architecture.head_dim % 2 == 0
+        known && architecture.moe.is_none() && architecture.gated_mlp && architecture.head_dim.is_multiple_of(2)
     }
 
     /// Builds the decoder over `weights` and allocates its cache.

@@ -3,11 +3,15 @@
 //! Layouts: activations are row-major `[rows, width]` f32; weights are row-major `[outer, inner]` as stored in the file; packed
 //! activations ("panels") are `[inner][lanes]`, lanes being tokens. Nothing here allocates or knows about threads.
 
+#![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
+#![allow(clippy::too_many_arguments, reason = "kernels take raw dimensions")]
+#![allow(clippy::needless_pass_by_value, reason = "the dispatching macro hands arguments on")]
+
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Isa, Portable, Vector, f16_to_f32};
+use super::simd::{Isa, Portable, Vector};
 
 /// Largest number of vectors a panel is wide.
 const PANEL_VECTORS: usize = 3;
@@ -32,45 +36,6 @@ pub(crate) fn tile_rows(isa: Isa) -> usize {
         Isa::Avx512 => 8,
         _ => 4,
     }
-}
-
-/// Defines `$name(isa, …)`, which runs the generic `$generic` compiled for `isa`.
-///
-/// `F16C` tells the generic whether the hardware converts f16.
-macro_rules! kernel {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $generic:ident $(::<$($param:tt),*>)?) => {
-        $(#[$meta])*
-        /// # Safety
-        /// `isa` must come from [`Isa::detect`] (or be lower); slices must have the lengths stated above.
-        #[expect(clippy::too_many_arguments, clippy::allow_attributes, reason = "kernels take raw dimensions")]
-        #[allow(unfulfilled_lint_expectations, reason = "some kernels have few arguments")]
-        pub(crate) unsafe fn $name(isa: Isa, $($arg: $type),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
-                // SAFETY: the features are enabled; the rest is the caller's promise.
-                unsafe { $generic::<Avx512, true, 8 $($(, $param)*)?>($($arg),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn avx2($($arg: $type),*) $(-> $ret)? {
-                // SAFETY: the features are enabled; the rest is the caller's promise.
-                unsafe { $generic::<Avx2, true, 4 $($(, $param)*)?>($($arg),*) }
-            }
-            match isa {
-                // SAFETY: the caller promises that the CPU has `isa`.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: needs no instruction set.
-                _ => unsafe { $generic::<Portable, false, 4 $($(, $param)*)?>($($arg),*) },
-            }
-        }
-    };
 }
 
 /// A dense element type that loads as f32.
@@ -134,6 +99,11 @@ unsafe fn dot<V: Vector, E: Element>(row: *const E, x: *const f32, n: usize) -> 
         let step = V::LANES * 4;
         let mut i = 0;
         while i + step <= n {
+            let mut ahead = 0;
+            while ahead < step * size_of::<E>() {
+                prefetch(row.cast::<u8>().wrapping_add(i * size_of::<E>() + PREFETCH_BYTES + ahead));
+                ahead += 64;
+            }
             for (lane, sum) in sums.iter_mut().enumerate() {
                 let at = i + lane * V::LANES;
                 *sum = E::load::<V>(row.add(at)).fma(V::load(x.add(at)), *sum);
@@ -154,7 +124,7 @@ unsafe fn dot<V: Vector, E: Element>(row: *const E, x: *const f32, n: usize) -> 
 }
 
 #[inline(always)]
-unsafe fn gemv_dense<V: Vector, const F16C: bool, const R: usize, E: Element>(rows: &[E], x: &[f32], out: &mut [f32]) {
+unsafe fn gemv_dense<V: Vector, const R: usize, E: Element>(rows: &[E], x: &[f32], out: &mut [f32]) {
     let inner = x.len();
     for (row, out) in rows.chunks_exact(inner).zip(out) {
         // SAFETY: `row` and `x` have `inner` elements.
@@ -174,221 +144,23 @@ kernel!(
     fn gemv_f16(rows: &[f16], x: &[f32], out: &mut [f32]) = gemv_dense::<f16>
 );
 
-/// Values in one block of the formats below.
-pub(crate) const BLOCK: usize = 32;
+/// How far ahead of a row weights are asked for: the hardware prefetcher alone leaves a third of the bandwidth unused.
+pub(super) const PREFETCH_BYTES: usize = 8192;
 
-/// A GGML format with blocks of 32 values, computed on directly.
-pub(crate) trait QuantBlock {
-    /// Bytes of one block.
-    const BYTES: usize;
-    /// Adds the scaled products of one block with 32 activations to `sum`, and what does not depend on the lane to `offset`.
-    unsafe fn accumulate<V: Vector, const F16C: bool>(
-        block: *const u8,
-        x: *const f32,
-        x_sum: f32,
-        sum: V,
-        offset: &mut f32,
-    ) -> V;
-    /// Writes the 32 values of one block.
-    unsafe fn dequantize<V: Vector, const F16C: bool>(block: *const u8, out: *mut f32);
-}
-
-/// `q8_0`: f16 scale, 32 × i8.
-pub(crate) struct Q8_0;
-/// `q4_0`: f16 scale, 32 nibbles with an offset of 8; the low nibbles come first.
-pub(crate) struct Q4_0;
-/// `q4_1`: f16 scale, f16 minimum, 32 nibbles.
-pub(crate) struct Q4_1;
-
-/// The little-endian f16 at `at`.
+/// Asks for the cache line at `at`, which need not be readable.
 #[inline(always)]
-unsafe fn scale<const F16C: bool>(at: *const u8) -> f32 {
-    // SAFETY: the caller's promise.
-    unsafe { f16_to_f32::<F16C>(at.cast::<u16>().read_unaligned()) }
-}
-
-impl QuantBlock for Q8_0 {
-    const BYTES: usize = 34;
-    #[inline(always)]
-    unsafe fn accumulate<V: Vector, const F16C: bool>(
-        block: *const u8,
-        x: *const f32,
-        _x_sum: f32,
-        sum: V,
-        _offset: &mut f32,
-    ) -> V {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let q = block.add(2).cast::<i8>();
-            let mut products = V::load_i8(q).mul(V::load(x));
-            let mut i = V::LANES;
-            while i < BLOCK {
-                products = V::load_i8(q.add(i)).fma(V::load(x.add(i)), products);
-                i += V::LANES;
-            }
-            products.fma(V::splat(scale::<F16C>(block)), sum)
-        }
-    }
-    #[inline(always)]
-    unsafe fn dequantize<V: Vector, const F16C: bool>(block: *const u8, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let d = V::splat(scale::<F16C>(block));
-            let mut i = 0;
-            while i < BLOCK {
-                V::load_i8(block.add(2 + i).cast()).mul(d).store(out.add(i));
-                i += V::LANES;
-            }
-        }
-    }
-}
-
-/// Σ nibble × x over one block of packed nibbles at `q`.
-#[inline(always)]
-unsafe fn nibble_products<V: Vector>(q: *const u8, x: *const f32) -> V {
-    // SAFETY: the caller's promise.
+pub(super) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
     unsafe {
-        let mut products = V::load_low_nibbles(q).mul(V::load(x));
-        products = V::load_high_nibbles(q).fma(V::load(x.add(16)), products);
-        let mut i = V::LANES;
-        while i < 16 {
-            products = V::load_low_nibbles(q.add(i)).fma(V::load(x.add(i)), products);
-            products = V::load_high_nibbles(q.add(i)).fma(V::load(x.add(16 + i)), products);
-            i += V::LANES;
-        }
-        products
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
     }
-}
-/// `nibble × d + m` over one block.
-#[inline(always)]
-unsafe fn nibble_values<V: Vector>(q: *const u8, d: f32, m: f32, out: *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (d, m) = (V::splat(d), V::splat(m));
-        let mut i = 0;
-        while i < 16 {
-            V::load_low_nibbles(q.add(i)).fma(d, m).store(out.add(i));
-            V::load_high_nibbles(q.add(i)).fma(d, m).store(out.add(16 + i));
-            i += V::LANES;
-        }
-    }
-}
-
-impl QuantBlock for Q4_0 {
-    const BYTES: usize = 18;
-    #[inline(always)]
-    unsafe fn accumulate<V: Vector, const F16C: bool>(
-        block: *const u8,
-        x: *const f32,
-        x_sum: f32,
-        sum: V,
-        offset: &mut f32,
-    ) -> V {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let d = scale::<F16C>(block);
-            *offset -= 8.0 * d * x_sum;
-            nibble_products::<V>(block.add(2), x).fma(V::splat(d), sum)
-        }
-    }
-    #[inline(always)]
-    unsafe fn dequantize<V: Vector, const F16C: bool>(block: *const u8, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let d = scale::<F16C>(block);
-            nibble_values::<V>(block.add(2), d, -8.0 * d, out);
-        }
-    }
-}
-
-impl QuantBlock for Q4_1 {
-    const BYTES: usize = 20;
-    #[inline(always)]
-    unsafe fn accumulate<V: Vector, const F16C: bool>(
-        block: *const u8,
-        x: *const f32,
-        x_sum: f32,
-        sum: V,
-        offset: &mut f32,
-    ) -> V {
-        // SAFETY: the caller's promise.
-        unsafe {
-            *offset += scale::<F16C>(block.add(2)) * x_sum;
-            nibble_products::<V>(block.add(4), x).fma(V::splat(scale::<F16C>(block)), sum)
-        }
-    }
-    #[inline(always)]
-    unsafe fn dequantize<V: Vector, const F16C: bool>(block: *const u8, out: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe { nibble_values::<V>(block.add(4), scale::<F16C>(block), scale::<F16C>(block.add(2)), out) }
-    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 #[inline(always)]
-unsafe fn gemv_quantized<V: Vector, const F16C: bool, const R: usize, Q: QuantBlock>(
-    rows: &[u8],
-    x: &[f32],
-    x_sums: &[f32],
-    out: &mut [f32],
-) {
-    let row_bytes = x_sums.len() * Q::BYTES;
-    for (row, out) in rows.chunks_exact(row_bytes).zip(out) {
-        // SAFETY: `row` holds one block for each of `x_sums`, `x` 32 values for each.
-        unsafe {
-            let mut sums = [V::splat(0.0); 2];
-            let mut offset = 0.0f32;
-            for (block, x_sum) in x_sums.iter().enumerate() {
-                let sum = &mut sums[block & 1];
-                *sum = Q::accumulate::<V, F16C>(
-                    row.as_ptr().add(block * Q::BYTES),
-                    x.as_ptr().add(block * BLOCK),
-                    *x_sum,
-                    *sum,
-                    &mut offset,
-                );
-            }
-            *out = sums[0].add(sums[1]).sum() + offset;
-        }
-    }
-}
-kernel!(
-    /// `out[r] = rows[r] · x` for q8_0 rows; `x_sums[b]` is the sum of activations 32·b..32·(b+1).
-    fn gemv_q8_0(rows: &[u8], x: &[f32], x_sums: &[f32], out: &mut [f32]) = gemv_quantized::<Q8_0>
-);
-kernel!(
-    /// `out[r] = rows[r] · x` for q4_0 rows.
-    fn gemv_q4_0(rows: &[u8], x: &[f32], x_sums: &[f32], out: &mut [f32]) = gemv_quantized::<Q4_0>
-);
-kernel!(
-    /// `out[r] = rows[r] · x` for q4_1 rows.
-    fn gemv_q4_1(rows: &[u8], x: &[f32], x_sums: &[f32], out: &mut [f32]) = gemv_quantized::<Q4_1>
-);
-
-#[inline(always)]
-unsafe fn dequantize_blocks<V: Vector, const F16C: bool, const R: usize, Q: QuantBlock>(
-    blocks: &[u8],
-    out: &mut [f32],
-) {
-    for (block, out) in blocks.chunks_exact(Q::BYTES).zip(out.chunks_exact_mut(BLOCK)) {
-        // SAFETY: both chunks have the size of a block.
-        unsafe { Q::dequantize::<V, F16C>(block.as_ptr(), out.as_mut_ptr()) }
-    }
-}
-kernel!(
-    /// Values of q8_0 blocks.
-    fn dequantize_q8_0(blocks: &[u8], out: &mut [f32]) = dequantize_blocks::<Q8_0>
-);
-kernel!(
-    /// Values of q4_0 blocks.
-    fn dequantize_q4_0(blocks: &[u8], out: &mut [f32]) = dequantize_blocks::<Q4_0>
-);
-kernel!(
-    /// Values of q4_1 blocks.
-    fn dequantize_q4_1(blocks: &[u8], out: &mut [f32]) = dequantize_blocks::<Q4_1>
-);
-
-#[inline(always)]
-unsafe fn widen<V: Vector, const F16C: bool, const R: usize, E: Element>(values: &[E], out: &mut [f32]) {
+unsafe fn widen<V: Vector, const R: usize, E: Element>(values: &[E], out: &mut [f32]) {
     let n = values.len().min(out.len());
     let mut i = 0;
     // SAFETY: reads and writes stay below `n`.
@@ -462,7 +234,7 @@ pub(crate) struct Strides {
 }
 
 #[inline(always)]
-unsafe fn panel<V: Vector, const F16C: bool, const R: usize>(
+unsafe fn panel<V: Vector, const R: usize>(
     a: *const f32,
     strides: Strides,
     rows: usize,
@@ -514,12 +286,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn rms_norm_rows<V: Vector, const F16C: bool, const R: usize>(
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    out: &mut [f32],
-) {
+unsafe fn rms_norm_rows<V: Vector, const R: usize>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let width = weight.len();
     for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         // SAFETY: indices stay below `width`.
@@ -557,7 +324,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn silu_mul_values<V: Vector, const F16C: bool, const R: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+unsafe fn silu_mul_values<V: Vector, const R: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     let n = out.len().min(gate.len()).min(up.len());
     let mut i = 0;
     // SAFETY: indices stay below `n`.
@@ -579,7 +346,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn add_values<V: Vector, const F16C: bool, const R: usize>(a: &[f32], b: &[f32], out: &mut [f32]) {
+unsafe fn add_values<V: Vector, const R: usize>(a: &[f32], b: &[f32], out: &mut [f32]) {
     for ((a, b), out) in a.iter().zip(b).zip(out) {
         *out = a + b;
     }
@@ -590,13 +357,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn rope_heads<V: Vector, const F16C: bool, const R: usize>(
-    x: &[f32],
-    head_dim: usize,
-    cos: &[f32],
-    sin: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn rope_heads<V: Vector, const R: usize>(x: &[f32], head_dim: usize, cos: &[f32], sin: &[f32], out: &mut [f32]) {
     let half = head_dim / 2;
     for (x, out) in x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
         let (low, high) = x.split_at(half);
@@ -613,7 +374,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn softmax_lanes<V: Vector, const F16C: bool, const R: usize>(
+unsafe fn softmax_lanes<V: Vector, const R: usize>(
     scores: &mut [f32],
     width: usize,
     scale: f32,
@@ -671,7 +432,7 @@ pub(crate) struct Partial<'a> {
 }
 
 #[inline(always)]
-unsafe fn attend_one<V: Vector, const F16C: bool, const R: usize, E: Element>(
+unsafe fn attend_one<V: Vector, const R: usize, E: Element>(
     query: &[f32],
     keys: &[E],
     values: &[E],
@@ -738,8 +499,9 @@ unsafe fn weigh<V: Vector, E: Element, const N: usize>(
                 *sum = weight.fma(E::load::<V>(values.as_ptr().add(position * head_dim + d + v * V::LANES)), *sum);
             }
         }
-        for v in 0..N {
-            sums[0][v].add(sums[1][v]).store(out.as_mut_ptr().add(d + v * V::LANES));
+        let [even, odd] = sums;
+        for (v, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+            even.add(odd).store(out.as_mut_ptr().add(d + v * V::LANES));
         }
     }
 }

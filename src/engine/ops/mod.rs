@@ -14,8 +14,13 @@ use super::threads::ThreadPool;
 use super::weights::Weight;
 use crate::estimate::format::Format;
 
+#[macro_use]
+mod dispatch;
+
+mod attention;
 pub mod cpu;
 pub(crate) mod kernels;
+pub(crate) mod quant;
 pub mod simd;
 pub mod tensor;
 #[cfg(test)]

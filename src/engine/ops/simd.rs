@@ -4,6 +4,8 @@
 //! `#[target_feature]` (see [`dispatch`](super::kernels)), so the compiler emits plain AVX-512 or AVX2 code. Which one runs is decided
 //! once, by what the CPU reports.
 
+#![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
+
 /// Instruction sets with a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -212,6 +214,7 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    #[allow(clippy::wildcard_imports, reason = "some fifty intrinsics, all of one prefix")]
     use std::arch::x86_64::*;
 
     use super::Vector;
@@ -408,19 +411,4 @@ mod x86 {
             }
         }
     }
-}
-
-/// f16 bits to f32 by the hardware where there is one.
-///
-/// # Safety
-/// With `F16C` the CPU must have F16C.
-#[inline(always)]
-pub(crate) unsafe fn f16_to_f32<const F16C: bool>(bits: u16) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if F16C {
-        use std::arch::x86_64::{_mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32};
-        // SAFETY: the caller guarantees F16C.
-        return unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) };
-    }
-    half::f16::from_bits(bits).to_f32()
 }
