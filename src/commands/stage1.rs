@@ -156,7 +156,7 @@ fn run_one(
     fits(cases::least_room(config))?;
     let mut cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
         let failure = Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint());
-        match std::error::Error::source(&error).map(|source| chain(source)) {
+        match std::error::Error::source(&error).map(chain) {
             Some(source) => failure.because(source),
             None => failure,
         }

@@ -3,5 +3,9 @@
 
 mod candle_modules;
 mod fixture;
+mod formats;
+mod generation;
 mod greedy;
+mod random;
 mod reference;
+mod spans;

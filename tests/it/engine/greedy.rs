@@ -4,7 +4,7 @@
 //! engine is therefore llama.cpp on the same weights as F32, whatever format the engine holds them in as long as it adds no rounding: the F32 file is
 //! the Q4_1 file dequantized. Against llama.cpp's Q4_1 and Q8_0 answers only a tie within llama.cpp's own rounding may fall differently.
 //!
-//! Default: every prompt, its first 12 tokens, on the Q4_1 file as it is. The rest is `#[ignore]`d for its time in unoptimised builds:
+//! Default: the 22 prompts of at most 60 ids, the first 10 tokens of each, on the Q4_1 file as it is. The rest is `#[ignore]`d for its time in unoptimised builds:
 //! `cargo nextest run --release --test it --run-ignored only engine::greedy`.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
@@ -50,7 +50,6 @@ struct Reference {
 
 fn prompts() -> Vec<Prompt> {
     let reference: Reference = serde_json::from_str(include_str!("../../data/greedy_smollm2.json")).unwrap();
-    assert!(reference.prompts.len() >= 20);
     reference.prompts
 }
 
@@ -102,14 +101,18 @@ fn smollm2(dtype: Option<Format>) -> Option<(Decoder, Tokenizer)> {
 /// Free greedy generation from the prompt's text: the same tokens, end and text as llama.cpp on F32 weights, and at every step the same gap
 /// between the two most likely tokens.
 ///
-/// Measured over all 645 steps with F32 weights: all 24 answers equal, gaps equal to 6e-5, of which 5e-5 is the rounding of the reference file
-/// to four digits. The bound leaves room for other instruction sets; llama.cpp's closest choice among these has a gap of 0.0077.
-fn equals_llama_cpp_on_f32(dtype: Option<Format>, tokens: usize) {
+/// Measured over all 645 steps, with F32 weights and with the Q4_1 file as it is: all 24 answers equal, gaps equal to 6.4e-5, of which 5e-5 is
+/// the rounding of the reference file to four digits. The bound leaves room for other instruction sets; the closest of llama.cpp's choices has
+/// a gap of 0.0077.
+fn equals_llama_cpp_on_f32(dtype: Option<Format>, longest_prompt: usize, tokens: usize) {
     const GAP_BOUND: f64 = 5e-4;
     let Some((decoder, tokenizer)) = smollm2(dtype) else { return };
     let mut model = Watched { decoder, gaps: Vec::new() };
     let mut worst = 0.0_f64;
-    for prompt in prompts() {
+    let prompts: Vec<Prompt> =
+        prompts().into_iter().filter(|prompt| prompt.prompt_ids.len() <= longest_prompt).collect();
+    assert!(prompts.len() >= 20);
+    for prompt in &prompts {
         let (name, answer) = (&prompt.name, &prompt.answers["f32"]);
         let expected = &answer.ids[..tokens.min(answer.ids.len())];
         let plan = GenerationPlan {
@@ -143,20 +146,20 @@ fn equals_llama_cpp_on_f32(dtype: Option<Format>, tokens: usize) {
 }
 
 #[test]
-fn the_q4_1_file_answers_24_prompts_as_llama_cpp_does_on_its_f32_weights() {
-    equals_llama_cpp_on_f32(None, 12);
+fn the_q4_1_file_answers_22_prompts_as_llama_cpp_does_on_its_f32_weights() {
+    equals_llama_cpp_on_f32(None, 60, 10);
 }
 
 #[test]
 #[ignore = "minutes in an unoptimised build"]
 fn whole_answers_of_the_q4_1_file() {
-    equals_llama_cpp_on_f32(None, 32);
+    equals_llama_cpp_on_f32(None, 300, 32);
 }
 
 #[test]
 #[ignore = "minutes in an unoptimised build"]
 fn whole_answers_of_the_dequantized_file() {
-    equals_llama_cpp_on_f32(Some(Format::F32), 32);
+    equals_llama_cpp_on_f32(Some(Format::F32), 300, 32);
 }
 
 /// Feeds llama.cpp's own answer for the format, token by token, and asks at each step whether the engine would have chosen the same.
