@@ -178,29 +178,40 @@ fn work_that_does_not_fit_is_refused_before_a_directory_is_made() {
 #[cfg_attr(not(debug_assertions), ignore = "the hook that panics is not part of release builds")]
 fn a_panic_of_the_engine_fails_its_row_and_keeps_the_others() {
     let sandbox = Sandbox::new();
-    let cases = "cases=[{name:good,prompt_tokens:4,new_tokens:2},{name:bad,prompt_tokens:4,new_tokens:2}]";
-    for (fault, words) in [("panic:bad", "the engine panicked"), ("error:bad", "injected error")] {
-        let mut command = sandbox.stage1(&[cases, "repeats=2", "profiling.span_repeats=0", "prompt_tokens=null"]);
+    let case = |name: &str| format!("{{name:{name},prompt_tokens:4,new_tokens:2}}");
+    let cases = format!("cases=[{},{},{}]", case("good"), case("bad"), case("after"));
+    for (fault, words, bad, keep_going) in [
+        ("panic:bad", "the engine panicked", "failed", true),
+        ("error:bad", "injected error", "failed", false),
+        ("out of memory:bad", "injected out of memory", "oom", true),
+    ] {
+        let keep_going_setting = format!("run.keep_going={keep_going}");
+        let settings = [&cases, "repeats=2", "profiling.span_repeats=0", "prompt_tokens=null", &keep_going_setting];
+        let mut command = sandbox.stage1(&settings);
         command.env("PERFPROF_FAULT", fault);
         let ended = finish(command);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
         let run = sandbox.runs().pop().unwrap();
         let rows = rows_of(&run);
-        let told: Vec<_> =
+        let told: Vec<(&str, &str)> =
             rows.iter().map(|row| (row["case"].as_str().unwrap(), row["status"].as_str().unwrap())).collect();
-        assert_eq!(told, [("good", "ok"), ("good", "ok"), ("bad", "failed")]);
+        let mut expected = vec![("good", "ok"), ("good", "ok"), ("bad", bad)];
+        if keep_going {
+            expected.extend([("after", "ok"); 2]);
+        }
+        assert_eq!(told, expected, "a case that failed is not tried again");
         assert!(rows[2]["error"].as_str().unwrap().contains(words));
         let record = json_of(&run, "run.json");
         assert_eq!(record["status"], "failed");
         assert!(record["error"].as_str().unwrap().contains(words));
         let metrics = json_of(&run, "metrics.json");
-        assert_eq!((&metrics["status"], &metrics["measures"]["total_ms"]["n"]), (&json!("failed"), &json!(2)));
-        assert!(
-            metrics["validity"]["reasons"].to_string().contains("1 of 3 repeats failed"),
-            "{}",
-            metrics["validity"]
+        assert_eq!(
+            (&metrics["status"], &metrics["measures"]["total_ms"]["n"]),
+            (&json!("failed"), &json!(expected.len() - 1))
         );
+        let failed = format!("1 of {} repeats failed", expected.len());
+        assert!(metrics["validity"]["reasons"].to_string().contains(&failed), "{}", metrics["validity"]);
         sandbox.run(&["runs", "verify", &run.display().to_string()]).exits(0);
     }
 }
