@@ -165,8 +165,8 @@ fn wrong_files_are_refused_with_file_and_line() {
         ("type.yaml", "model: synthetic\nrepeats: [1]\n", ["type.yaml:2", "repeats"]),
         ("twice.yaml", "repeats: 1\nrepeats: 2\n", ["twice.yaml", "repeats"]),
         ("tab.yaml", "cases:\n\t- prompt: x\n", ["tab.yaml", "2"]),
-        ("open.yaml", "cases: [1, 2\n", ["open.yaml", ""]),
-        ("bomb.yaml", &bomb, ["bomb.yaml", ""]),
+        ("open.yaml", "cases: [1, 2\n", ["open.yaml", "open"]),
+        ("bomb.yaml", &bomb, ["bomb.yaml", "bomb"]),
         ("zero.yaml", "model: synthetic\ncases:\n  - {prompt: x, new_tokens: 0}\n", ["zero.yaml:3", "new_tokens"]),
     ] {
         sandbox.write(name, text);
@@ -194,7 +194,7 @@ fn the_settings_of_a_run_say_where_each_came_from() {
     let sandbox = Sandbox::new();
     let printed = sandbox.run(&["stage1", "--print-config", "repeats=3", "model=synthetic"]).exits(0).stdout;
     let line = |key: &str| printed.lines().find(|line| line.trim_start().starts_with(key)).unwrap().to_owned();
-    assert!(line("repeats:").contains("3") && line("repeats:").contains("override 1"), "{printed}");
+    assert!(line("repeats:").contains("repeats: 3") && line("repeats:").contains("override 1"), "{printed}");
     assert!(line("warmup:").contains("configs/config.yaml:"), "{printed}");
     sandbox.made_no_run();
     // What stands in the run is the same text; nothing in it was taken for a secret.

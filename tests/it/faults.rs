@@ -169,7 +169,18 @@ fn work_that_does_not_fit_is_refused_before_a_directory_is_made() {
     finish(sandbox.stage1(&["engine.max_context=12"])).exits(1).says(&["13", "12", "engine.max_context"]);
     finish(sandbox.stage1(&["infer.max_new_tokens=0"])).exits(1).says(&["infer.max_new_tokens", "`0`"]);
     finish(sandbox.stage1(&["prompt_tokens=0"])).exits(1).says(&["prompt_tokens", "`0`"]);
-    finish(sandbox.stage1(&["batch=4000000000"])).exits(1).says(&["4000000000 sequences"]).hints("batch");
+    // More rows than an operator counts, in a model so small that its cache would fit.
+    finish(sandbox.stage1(&[
+        "model.architecture.num_hidden_layers=1",
+        "model.architecture.num_attention_heads=64",
+        "model.architecture.num_key_value_heads=1",
+        "model.architecture.head_dim=2",
+        "batch=8400000",
+    ]))
+    .exits(1)
+    .says(&["8400000 sequences of 8 prompt tokens"])
+    .hints("batch");
+    finish(sandbox.stage1(&["batch=4000000000"])).exits(2).says(&["TiB KV cache", "may use"]).hints("batch");
     finish(sandbox.stage1(&["batch=100000000"])).exits(2).says(&["KV cache", "may use"]).hints("batch");
     sandbox.made_no_run();
 }

@@ -262,5 +262,6 @@ pub(crate) fn rows_of(run: &Path) -> Vec<Value> {
 
 /// How many whole rows are on disk now.
 pub(crate) fn rows_so_far(run: &Path) -> usize {
-    std::fs::read(run.join("per_run.jsonl")).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+    let text = std::fs::read(run.join("per_run.jsonl")).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').count().saturating_sub(1)
 }
