@@ -30,9 +30,9 @@ fn main() -> ExitCode {
     match cli.run(std::io::stderr().is_terminal()) {
         Ok(status) => ExitCode::from(status.code()),
         Err(error) => {
-            // A closed stderr must not turn an error into a panic.
             // Settings are quoted in messages, and someone's setting is the value of a secret variable.
             let text = Redactor::from_env().message(&render_error(&error));
+            // A closed stderr must not turn an error into a panic.
             let _ = write!(anstream::stderr(), "{text}");
             ExitCode::from(status_of(&error).code())
         }

@@ -7,7 +7,6 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Context;
-use crate::analysis::phases::step_durations;
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::metrics::Stage1Metrics;
 use crate::record::reader::{self, METRICS_FILE};
@@ -17,7 +16,6 @@ use crate::record::{RecordError, atomic};
 use crate::report::model::{AssumptionSection, Stage1Report, StepSpan};
 use crate::runner::assumptions;
 use crate::runner::summary::{Ending, summarize};
-use crate::trace::timeline::Timeline;
 
 /// A summary with what it was made from.
 #[derive(Debug)]
@@ -45,26 +43,10 @@ impl Rendered {
     }
 }
 
-/// The phase timeline of one repeat: the first with spans, else the first that ended well.
-fn steps(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<StepSpan> {
-    let spans = |phase: &str| {
-        let all = step_durations(timeline, phase);
-        let repeat = all.iter().map(|step| step.repeat).min();
-        all.into_iter().filter(move |step| Some(step.repeat) == repeat).map({
-            let phase = phase.to_owned();
-            move |step| StepSpan {
-                phase: phase.clone(),
-                step: step.step,
-                start_ns: step.start_ns,
-                end_ns: step.start_ns + step.duration_ns,
-            }
-        })
-    };
-    let recorded: Vec<StepSpan> = spans("prefill").chain(spans("decode")).collect();
-    if !recorded.is_empty() {
-        return recorded;
-    }
-    let Some(row) = rows.iter().find(|row| row.status == RowStatus::Ok) else { return Vec::new() };
+/// The phase timeline of one repeat: the first without spans that ended well, else any that did.
+fn steps(rows: &[RepeatRow]) -> Vec<StepSpan> {
+    let ended_well = || rows.iter().filter(|row| row.status == RowStatus::Ok);
+    let Some(row) = ended_well().find(|row| !row.spans).or_else(|| ended_well().next()) else { return Vec::new() };
     let ns = |ms: f64| (ms * 1e6) as u64;
     let mut end_ns = ns(row.prefill_ms.unwrap_or(0.0));
     let mut all = vec![StepSpan { phase: "prefill".to_owned(), step: 0, start_ns: 0, end_ns }];
@@ -90,7 +72,7 @@ pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Re
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or(Value::Null);
     let rendered = Rendered {
-        steps: steps(&timeline, &rows),
+        steps: steps(&rows),
         metrics,
         rows,
         assumptions: sections.into_iter().map(|(title, lines)| AssumptionSection { title, lines }).collect(),

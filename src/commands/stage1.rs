@@ -144,6 +144,7 @@ fn run_one(
     // Everything that can be refused is refused before a directory is made or a weight is read.
     let mut chosen = assemble::choose(config).map_err(assemble_failure)?;
     let (_, device_id) = assemble::open_device(config).map_err(assemble_failure)?;
+    let fits = |room| assemble::check_memory(config, &chosen, room, &device_id).map_err(assemble_failure);
     let tokenizer = assemble::tokenizer(&chosen).map_err(assemble_failure)?;
     let prompts = match config.dataset.root {
         Some(_) => {
@@ -151,16 +152,17 @@ fn run_one(
         }
         None => Vec::new(),
     };
+    // The ids of a batch that can never fit would themselves not fit.
+    fits(cases::least_room(config))?;
     let mut cases = cases::prepare(config, &prompts, &chosen.architecture, &tokenizer).map_err(|error| {
         let failure = Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint());
-        match std::error::Error::source(&error).map(|source| chain(source)) {
+        match std::error::Error::source(&error).map(chain) {
             Some(source) => failure.because(source),
             None => failure,
         }
     })?;
 
-    assemble::check_memory(config, &chosen, cases::room(&cases, config.engine.max_context), &device_id)
-        .map_err(assemble_failure)?;
+    fits(cases::room(&cases, config.engine.max_context))?;
 
     // Names stand in every artifact.
     let redactor = Redactor::from_env();

@@ -115,6 +115,9 @@ impl AssembleError {
                 "lower `batch=`, `prompt_tokens=` or `engine.max_context=`, or use a smaller `model.dtype=`; `perfprof estimate` says what fits"
                     .to_owned(),
             ),
+            Self::Tokenizer { .. } => Some(
+                "a `tokenizer.json` beside the weights is used, or the one that `model.tokenizer=FILE` names".to_owned(),
+            ),
             Self::Load { source, .. } => source.hint().map(str::to_owned),
             _ => None,
         }

@@ -206,6 +206,16 @@ fn unique(name: String, cases: &[PreparedCase]) -> String {
     (2..=cases.len() + 1).map(|number| format!("{name}#{number}")).find(|name| !taken(name)).unwrap_or(name)
 }
 
+/// What the settings alone say is needed at the least: known before any prompt is made.
+pub fn least_room(config: &Stage1Config) -> super::assemble::Room {
+    let positions = |case: &CaseConfig| case.prompt_tokens.unwrap_or(1).saturating_add(case.new_tokens.unwrap_or(1));
+    let longest = config.effective_cases().iter().map(positions).max().unwrap_or(1);
+    super::assemble::Room {
+        batch: config.batch as usize,
+        context: config.engine.max_context.unwrap_or(longest) as usize,
+    }
+}
+
 /// The longest context and the batch all cases need.
 pub fn room(cases: &[PreparedCase], max_context: Option<u32>) -> super::assemble::Room {
     let longest = cases.iter().map(|case| case.plan.prompt_len + case.plan.new_tokens).max().unwrap_or(1);

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::operators::{Ceilings, operator_table};
-use crate::analysis::overhead::{OverheadVerdict, span_overhead};
+use crate::analysis::overhead::span_overhead;
 use crate::analysis::phases::{phases_vs_total, unattributed_by_phase};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::estimate::flops::{self, PhaseCost, Storage};
 use crate::estimate::format::Format;
 use crate::estimate::step::WeightFormats;
+use crate::instrument::host_timer::records_step;
 use crate::record::context::{CasePlan, Stage1Context};
 use crate::record::metrics::{CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics};
 use crate::record::rows::{RepeatRow, RowStatus};
+use crate::stats::bootstrap::{Method, RESAMPLES, Statistic, interval};
 use crate::stats::outliers::outliers;
 use crate::stats::quantile::median;
 use crate::stats::slow_first::slow_first;
@@ -267,13 +269,15 @@ pub fn summarize(
         );
     }
     let mut all = measures(context, &costs, &plain);
-    all.insert("span_overhead_ratio".to_owned(), overhead(context, &plain, &spanned, &mut diagnostics));
+    all.insert("span_overhead_ratio".to_owned(), overhead(&plain, &spanned, &mut diagnostics));
 
     let ceilings = Ceilings {
         flops_per_s: context.hardware.peak_flops_per_s.value,
         bytes_per_s: context.hardware.peak_bytes_per_s.value,
     };
-    let operators = operator_table(timeline, &ceilings, true);
+    // Sums over the layers first, then each layer.
+    let mut operators = operator_table(timeline, &ceilings, false);
+    operators.extend(operator_table(timeline, &ceilings, true).into_iter().filter(|row| row.layer.is_some()));
     let reconciliation = Reconciliation {
         phases_vs_total: phases_vs_total(rows),
         unattributed_by_phase: unattributed_by_phase(timeline),
@@ -323,33 +327,47 @@ pub fn summarize(
     }
 }
 
-/// Overhead of the spans on the time per token, over the case with the most tokens.
-fn overhead(
-    context: &Stage1Context,
-    plain: &[&RepeatRow],
-    spanned: &[&RepeatRow],
-    diagnostics: &mut Diagnostics,
-) -> Summary {
-    let times = |rows: &[&RepeatRow], case: &str| -> Vec<f64> {
-        rows.iter().filter(|row| row.case == case).filter_map(|row| row.tpot_ms).collect()
+/// What recording spans costs a decode step, relative: in repeats with spans steps record on, off, off, on, and each four give one ratio of
+/// neighbours. Where no repeat has four steps, repeats with and without spans are compared.
+fn overhead(plain: &[&RepeatRow], spanned: &[&RepeatRow], diagnostics: &mut Diagnostics) -> Summary {
+    let ratios: Vec<f64> = spanned
+        .iter()
+        .flat_map(|row| row.itl_ms.chunks_exact(4))
+        .map(|steps| {
+            let sum = |recorded: bool| -> f64 {
+                (1u32..).zip(steps).filter(|(step, _)| records_step(*step) == recorded).map(|(_, ms)| *ms).sum()
+            };
+            sum(true) / sum(false) - 1.0
+        })
+        .filter(|ratio| ratio.is_finite())
+        .collect();
+    let summary = if ratios.len() >= 2 {
+        let ci95 = interval(&ratios, Statistic::Median, Method::Percentile, 0.95, RESAMPLES, BOOTSTRAP_SEED);
+        Summary {
+            unit: "ratio".to_owned(),
+            n: ratios.len() as u64,
+            p50: median(&ratios),
+            ci95,
+            ..Summary::from_values("ratio", &[])
+        }
+    } else {
+        let steps = |rows: &[&RepeatRow]| rows.iter().filter_map(|row| row.tpot_ms).collect::<Vec<f64>>();
+        match span_overhead(&steps(plain), &steps(spanned), BOOTSTRAP_SEED) {
+            Some(overhead) => overhead.to_summary(),
+            None => return Summary::from_values("ratio", &[]),
+        }
     };
-    let tokens =
-        |case: &str| -> u64 { spanned.iter().filter(|row| row.case == case).map(|row| row.itl_ms.len() as u64).sum() };
-    let busiest = context.cases.iter().max_by_key(|case| tokens(&case.name));
-    let found =
-        busiest.and_then(|case| span_overhead(&times(plain, &case.name), &times(spanned, &case.name), BOOTSTRAP_SEED));
-    let Some(overhead) = found else { return Summary::from_values("ratio", &[]) };
-    if overhead.verdict(SPAN_OVERHEAD_LIMIT) == OverheadVerdict::Exceeds {
+    if let Some(share) = summary.p50.filter(|_| summary.ci95.is_some_and(|[low, _]| low > SPAN_OVERHEAD_LIMIT)) {
         diagnostics.note(
             "span_overhead",
             Severity::Warn,
             format!(
                 "operator spans slow a token down by {:.2} %; the operator tables carry that, the headline measures do not",
-                overhead.overhead * 100.0
+                share * 100.0
             ),
         );
     }
-    overhead.to_summary()
+    summary
 }
 
 /// Why the numbers may not be relied on.
@@ -362,9 +380,14 @@ fn invalid_reasons(
     diagnostics: &Diagnostics,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
+    let planned = context.cases.len() as u64 * u64::from(context.repeats + context.span_repeats);
     if ending == Ending::Interrupted {
-        let planned = context.cases.len() as u64 * u64::from(context.repeats + context.span_repeats);
         reasons.push(format!("interrupted: {} of {planned} repeats were done", rows.len()));
+    }
+    let done_well = rows.iter().all(|row| row.status == RowStatus::Ok);
+    if ending == Ending::Failed && done_well {
+        // What ended it is no row's doing, e.g. a full disk; run.json has the words.
+        reasons.push(format!("an error ended the run after {} of {planned} repeats", rows.len()));
     }
     if plain.is_empty() {
         reasons.push("no repeat without spans ended well".to_owned());

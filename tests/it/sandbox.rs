@@ -145,6 +145,7 @@ impl Sandbox {
         let mut tensors = llama_tensors();
         change(&mut config, &mut tensors);
         self.write("model/config.json", config.to_string());
+        self.write("model/tokenizer.json", word_tokenizer(258));
         self.write("model/model.safetensors", safetensors(&tensors));
         self.path().join("model")
     }
@@ -188,8 +189,19 @@ fn llama_tensors() -> Tensors {
         .collect()
 }
 
+/// A tokenizer of so many words, in the format of the `tokenizers` library.
+pub(crate) fn word_tokenizer(words: usize) -> String {
+    let vocabulary: serde_json::Map<String, Value> = (0..words).map(|id| (format!("t{id}"), json!(id))).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "t0"}
+    });
+    tokenizer.to_string()
+}
+
 /// The format: length of the header in 8 bytes, the header in JSON, the values.
-pub(crate) fn safetensors(tensors: &Tensors) -> Vec<u8> {
+fn safetensors(tensors: &Tensors) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut data = Vec::new();
     for (name, shape, values) in tensors {

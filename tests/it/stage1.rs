@@ -239,7 +239,11 @@ fn a_run_file_brings_its_cases_and_each_is_reported_for_itself() {
     let cases = metrics["cases"].as_array().unwrap();
     let names: Vec<&str> = cases.iter().map(|case| case["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["text", "p16_n1_b1"]);
-    assert_eq!((&cases[0]["prompt_len"], &cases[1]["prompt_len"]), (&json!(13), &json!(16)), "one token per byte");
+    assert_eq!(
+        (&cases[0]["prompt_len"], &cases[1]["prompt_len"]),
+        (&json!(14), &json!(16)),
+        "a token per byte and one at the beginning"
+    );
     assert_eq!((&cases[0]["repeats"], &cases[1]["repeats"]), (&json!(2), &json!(2)));
     // One token has a first and no later one: its rate is unknown, not zero.
     assert_eq!(
@@ -266,8 +270,8 @@ fn a_set_of_prompts_becomes_cases_and_its_file_is_recorded() {
     let run = sandbox.the_run();
     let rows = rows_of(&run);
     let of = |case: &str| rows.iter().find(|row| row["case"] == *case).unwrap();
-    assert_eq!((&of("a")["prompt_len"], &of("a")["new_tokens"]), (&json!(12), &json!(2)));
-    assert_eq!((&of("b")["prompt_len"], &of("b")["new_tokens"]), (&json!(6), &json!(4)));
+    assert_eq!((&of("a")["prompt_len"], &of("a")["new_tokens"]), (&json!(13), &json!(2)));
+    assert_eq!((&of("b")["prompt_len"], &of("b")["new_tokens"]), (&json!(7), &json!(4)));
     let inputs = text_of(&run, "inputs.yaml");
     let hash = perfprof::record::manifest::sha256_hex(file.as_bytes());
     assert!(inputs.contains("prompts.jsonl") && inputs.contains(&hash), "{inputs}");

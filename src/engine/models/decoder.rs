@@ -61,12 +61,15 @@ pub struct Decoder {
 }
 
 /// Runs `$body` as one operator span and passes its error on after the span is closed.
+///
+/// `$last` are tensors that this operator is the last to read: giving their memory back is part of it.
 macro_rules! operator {
-    ($observer:ident, $on:ident, $module:ident, $operator:expr, $body:expr) => {{
+    ($observer:ident, $on:ident, $module:ident, $operator:expr, $body:expr $(, last $last:ident)*) => {{
         if $on {
             $observer.begin(Span::Operator(Module::$module, $operator));
         }
         let result = $body;
+        $(drop($last);)*
         if $on {
             $observer.end();
         }
@@ -225,8 +228,14 @@ impl CausalLm for Decoder {
                 operator!(observer, on, QProj, linear_operator(rows, &layer.q_proj), project(&layer.q_proj, &normed));
             let mut k =
                 operator!(observer, on, KProj, linear_operator(rows, &layer.k_proj), project(&layer.k_proj, &normed));
-            let v =
-                operator!(observer, on, VProj, linear_operator(rows, &layer.v_proj), project(&layer.v_proj, &normed));
+            let v = operator!(
+                observer,
+                on,
+                VProj,
+                linear_operator(rows, &layer.v_proj),
+                project(&layer.v_proj, &normed),
+                last normed
+            );
             if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
                 let operator = norm_operator(rows * heads, head_dim);
                 q = operator!(observer, on, QNorm, operator, ops.rms_norm(&q, q_norm, eps));
@@ -234,17 +243,25 @@ impl CausalLm for Decoder {
                 k = operator!(observer, on, KNorm, operator, ops.rms_norm(&k, k_norm, eps));
             }
             let rotate = Operator::Rope { rows, heads: heads + kv_heads, head_dim };
-            let (q, k) = operator!(observer, on, RotaryEmb, rotate, ops.rope(&q, &k, &self.rope, &shape));
+            let (q, k) =
+                operator!(observer, on, RotaryEmb, rotate, ops.rope(&q, &k, &self.rope, &shape), last q, last k);
             let write = Operator::KvWrite { rows, width: kv_heads * head_dim, cache: cache_format };
-            operator!(observer, on, SelfAttn, write, ops.write_kv(cache, &k, &v, &shape));
-            let attended = operator!(observer, on, SelfAttn, attention, ops.attention(&q, cache, &shape));
-            let attended =
-                operator!(observer, on, OProj, linear_operator(rows, &layer.o_proj), project(&layer.o_proj, &attended));
+            operator!(observer, on, SelfAttn, write, ops.write_kv(cache, &k, &v, &shape), last k, last v);
+            let attended = operator!(observer, on, SelfAttn, attention, ops.attention(&q, cache, &shape), last q);
+            let projected = operator!(
+                observer,
+                on,
+                OProj,
+                linear_operator(rows, &layer.o_proj),
+                project(&layer.o_proj, &attended),
+                last attended
+            );
             if on {
                 observer.end();
             }
             let add = Operator::Add { rows, width: hidden };
-            let residual = operator!(observer, on, Residual, add, ops.add(&residual, &attended));
+            let residual =
+                operator!(observer, on, Residual, add, ops.add(&residual, &projected), last residual, last projected);
             let normed = operator!(
                 observer,
                 on,
@@ -267,21 +284,23 @@ impl CausalLm for Decoder {
                 on,
                 UpProj,
                 linear_operator(rows, &layer.up_proj),
-                project(&layer.up_proj, &normed)
+                project(&layer.up_proj, &normed),
+                last normed
             );
             let activation = Operator::SiluMul { rows, width: arch.intermediate_size as u32 };
-            let activated = operator!(observer, on, ActFn, activation, ops.silu_mul(&gate, &up));
+            let activated = operator!(observer, on, ActFn, activation, ops.silu_mul(&gate, &up), last gate, last up);
             let mlp = operator!(
                 observer,
                 on,
                 DownProj,
                 linear_operator(rows, &layer.down_proj),
-                project(&layer.down_proj, &activated)
+                project(&layer.down_proj, &activated),
+                last activated
             );
             if on {
                 observer.end();
             }
-            x = operator!(observer, on, Residual, add, ops.add(&residual, &mlp));
+            x = operator!(observer, on, Residual, add, ops.add(&residual, &mlp), last residual, last mlp);
             if on {
                 observer.end();
             }
