@@ -39,7 +39,8 @@ struct Answer {
 #[derive(Deserialize)]
 struct Prompt {
     name: String,
-    prompt_ids: Vec<u32>,
+    #[serde(rename = "prompt_ids")]
+    ids: Vec<u32>,
     answers: BTreeMap<String, Answer>,
 }
 
@@ -109,14 +110,13 @@ fn equals_llama_cpp_on_f32(dtype: Option<Format>, longest_prompt: usize, tokens:
     let Some((decoder, tokenizer)) = smollm2(dtype) else { return };
     let mut model = Watched { decoder, gaps: Vec::new() };
     let mut worst = 0.0_f64;
-    let prompts: Vec<Prompt> =
-        prompts().into_iter().filter(|prompt| prompt.prompt_ids.len() <= longest_prompt).collect();
+    let prompts: Vec<Prompt> = prompts().into_iter().filter(|prompt| prompt.ids.len() <= longest_prompt).collect();
     assert!(prompts.len() >= 20);
     for prompt in &prompts {
         let (name, answer) = (&prompt.name, &prompt.answers["f32"]);
         let expected = &answer.ids[..tokens.min(answer.ids.len())];
         let plan = GenerationPlan {
-            prompts: std::slice::from_ref(&prompt.prompt_ids),
+            prompts: std::slice::from_ref(&prompt.ids),
             new_tokens: tokens,
             ignore_eos: false,
             eos_ids: tokenizer.eos_ids(),
@@ -179,7 +179,7 @@ fn agrees_within_rounding(
     for prompt in prompts() {
         let answer = &prompt.answers[key];
         decoder.reset().unwrap();
-        let mut input = prompt.prompt_ids.clone();
+        let mut input = prompt.ids.clone();
         let (mut position, before) = (0, differing);
         for (step, (id, gap)) in answer.ids.iter().zip(&answer.gaps).enumerate() {
             let tokens = Tensor::new(&input[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();

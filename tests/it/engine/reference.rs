@@ -93,7 +93,9 @@ pub(super) fn logits(
                         rotate(&mut head, position, architecture);
                     }
                     if part != "q" {
-                        head.iter_mut().for_each(|value| *value = stored(*value));
+                        for value in &mut head {
+                            *value = stored(*value);
+                        }
                     }
                     head
                 });
