@@ -538,8 +538,12 @@ impl Operators for CpuOperators {
                 let width = gate.dims2()?.1;
                 self.by_rows(&mut out, width, &|rows, out| {
                     let range = rows.start * width..rows.end * width;
-                    // SAFETY: `isa` was detected.
-                    unsafe { k::silu_mul(self.isa, &gate_values[range.clone()], &up_values[range], out) }
+                    let (gates, ups) = (&gate_values[range.clone()], &up_values[range]);
+                    let inputs = gates.chunks_exact(width).zip(ups.chunks_exact(width));
+                    for ((gate, up), out) in inputs.zip(out.chunks_exact_mut(width)) {
+                        // SAFETY: `isa` was detected.
+                        unsafe { k::silu_mul(self.isa, gate, up, out) }
+                    }
                 });
                 Tensor::from_vec(out, gate.shape(), &Device::Cpu)
             })
