@@ -126,19 +126,20 @@ fn the_parts_of_a_repeat_make_up_the_whole() {
     assert_eq!((&total["n"], &total["unit"]), (&json!(3), &json!("ms")));
     assert!(near(number(&total["mean"]), plain.iter().sum::<f64>() / 3.0));
     assert_eq!(metrics["measures"]["itl_ms"]["n"], 18);
-    assert_eq!(metrics["measures"]["span_overhead_ratio"]["n"], 3, "one time per token of each repeat");
+    assert_eq!(metrics["measures"]["span_overhead_ratio"]["n"], 3, "one ratio for each four steps of a repeat");
 }
 
 #[test]
 fn operator_spans_add_up_to_the_closed_forms_and_to_their_phases() {
     let sandbox = Sandbox::new();
-    finish(sandbox.stage1(&["infer.max_new_tokens=4", "batch=2"])).exits(0);
+    // One decode step, since not every later one records spans.
+    finish(sandbox.stage1(&["infer.max_new_tokens=2", "batch=2"])).exits(0);
     let run = sandbox.the_run();
     let metrics = json_of(&run, "metrics.json");
     let line: Value = serde_json::from_str(text_of(&run, "spans.jsonl").lines().next().unwrap()).unwrap();
     let list = |name: &str| line[name].as_array().unwrap().clone();
     let (kinds, kind, duration, parent) = (list("kinds"), list("kind"), list("duration_ns"), list("parent"));
-    for (phase, steps) in [("prefill", 1), ("decode", 3)] {
+    for (phase, steps) in [("prefill", 1), ("decode", 1)] {
         let of = |wanted: &str| -> Vec<usize> {
             (0..kind.len())
                 .filter(|span| {
@@ -172,7 +173,7 @@ fn operator_spans_add_up_to_the_closed_forms_and_to_their_phases() {
             .as_array()
             .unwrap()
             .iter()
-            .filter(|row| row["phase"] == *phase)
+            .filter(|row| row["phase"] == *phase && row["layer"].is_null())
             .map(|row| row["total_ns"].as_u64().unwrap())
             .sum();
         assert!((table as f64 - time(&operators)).abs() < 1.0, "{phase}: {table}");
