@@ -126,12 +126,13 @@ fn the_parts_of_a_repeat_make_up_the_whole() {
     assert_eq!((&total["n"], &total["unit"]), (&json!(3), &json!("ms")));
     assert!(near(number(&total["mean"]), plain.iter().sum::<f64>() / 3.0));
     assert_eq!(metrics["measures"]["itl_ms"]["n"], 18);
-    assert_eq!(metrics["measures"]["span_overhead_ratio"]["n"], 3, "one time per token of each repeat");
+    assert_eq!(metrics["measures"]["span_overhead_ratio"]["n"], 3, "one ratio for each four steps of a repeat");
 }
 
 #[test]
 fn operator_spans_add_up_to_the_closed_forms_and_to_their_phases() {
     let sandbox = Sandbox::new();
+    // One decode step, since not every later one records spans.
     finish(sandbox.stage1(&["infer.max_new_tokens=2", "batch=2"])).exits(0);
     let run = sandbox.the_run();
     let metrics = json_of(&run, "metrics.json");
