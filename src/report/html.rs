@@ -197,7 +197,8 @@ fn cards(report: &Stage1Report<'_>) -> Vec<Card> {
             let n = summary.n;
             let sub = match summary.ci95 {
                 Some([low, high]) if low.is_finite() && high.is_finite() => {
-                    format!("{what} of {n}; mean {}", number::interval(low, high, &summary.unit))
+                    let whose = if summary.mean.is_some() { "mean" } else { "median" };
+                    format!("{what} of {n}; {whose} {}", number::interval(low, high, &summary.unit))
                 }
                 _ => format!("{what} of {n}; no interval"),
             };

@@ -444,7 +444,9 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
             let interval = summary.ci95.map_or_else(
                 || format!("no interval, n={}", summary.n),
                 |[low, high]| {
-                    format!("95 % interval of the mean {} to {}, n={}", percent(low), percent(high), summary.n)
+                    // An overhead is a median of ratios; only where a mean is given does the interval belong to it.
+                    let whose = if summary.mean.is_some() { "mean" } else { "median" };
+                    format!("95 % interval of the {whose} {} to {}, n={}", percent(low), percent(high), summary.n)
                 },
             );
             format!("{mid} ({interval})")

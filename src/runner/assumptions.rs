@@ -100,7 +100,7 @@ pub fn sections(context: &Stage1Context, metrics: &Stage1Metrics) -> Vec<Section
                 ),
             ),
             line("headline measures", "from repeats without operator spans only"),
-            line("operator tables", "from repeats with operator spans only"),
+            line("operator tables", "from repeats with operator spans only: the prompt pass and every second decode step (on, off, off, on)"),
             line("excluded", "loading, tokenizing and detokenizing are outside every repeat; no outlier is dropped"),
         ],
     ));
@@ -108,7 +108,7 @@ pub fn sections(context: &Stage1Context, metrics: &Stage1Metrics) -> Vec<Section
     sections.push((
         "Time".to_owned(),
         vec![
-            line("clock", "the host's monotonic clock; on the CPU an operator has ended when its call returns"),
+            line("clock", "the host's monotonic clock, for spans the processor's time-stamp counter where it is invariant; on the CPU an operator has ended when its call returns"),
             line(
                 "mode",
                 if two_pass {
