@@ -77,11 +77,11 @@ pub fn schedule(repeats: u32, span_repeats: u32) -> Vec<bool> {
     order
 }
 
-/// How many repeats of each case record spans.
+/// How many repeats of each case record operator spans.
+///
+/// None on a GPU: the host's clock sees launches, not the work, and a table of launches would be read as one of operators.
 pub fn span_repeats(config: &Stage1Config, on_cpu: bool) -> u32 {
-    let side = if on_cpu { Activity::Cpu } else { Activity::Cuda };
-    let wanted =
-        config.torch_profiler.activities.contains(&side) || config.torch_profiler.activities.contains(&Activity::Cpu);
+    let wanted = on_cpu && config.torch_profiler.activities.contains(&Activity::Cpu);
     if wanted { config.profiling.span_repeats.unwrap_or(config.repeats) } else { 0 }
 }
 
