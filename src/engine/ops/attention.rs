@@ -7,8 +7,8 @@ use super::simd::Isa;
 use crate::engine::kv_cache::{HostBuffer, LayerCache};
 use crate::engine::threads::SharedMut;
 
-/// Positions of the cache in one task of decode attention.
-const ATTENTION_CHUNK: usize = 256;
+/// Positions of the cache in one task of decode attention: 128 keys of 64 f32 are 32 KiB, which stay in L1 for the heads of a group.
+const ATTENTION_CHUNK: usize = 128;
 
 /// Writes `[batch·queries, kv_heads·head_dim]` into `[batch, kv_heads, capacity, head_dim]`.
 pub(super) fn scatter<E: k::Element>(
@@ -55,12 +55,9 @@ impl CpuOperators {
         let place = head_dim + 2;
         let mut partials = vec![0.0f32; rows * heads * chunks * place];
         let target = SharedMut::new(&mut partials);
-        // Heads of one group stay in one task when there are enough tasks, so that their keys come from cache.
-        let per_task = if rows * kv_heads * chunks >= 2 * self.pool.threads() && kv_heads % self.pool.threads() == 0 {
-            group
-        } else {
-            1
-        };
+        // Heads of one group share their keys and values: in one task the second head finds them in cache. With few tasks that would leave
+        // threads idle at the end, so a short context is shared out by head.
+        let per_task = if rows * kv_heads * chunks >= 4 * self.pool.threads() { group } else { 1 };
         let head_tasks = heads / per_task;
         self.pool.run(rows * chunks * head_tasks, &|task| {
             let (row, rest) = (task / (chunks * head_tasks), task % (chunks * head_tasks));
