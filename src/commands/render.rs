@@ -58,7 +58,7 @@ fn steps(rows: &[RepeatRow]) -> Vec<StepSpan> {
     all
 }
 
-/// Reads the run at `directory`, writes all derived files into it and its manifest last.
+/// Reads the run at `directory` and writes all derived files into it. The manifest is the caller's to write, after everything else.
 pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Result<Rendered> {
     let record = |error: RecordError| error.into_failure();
     let context = reader::read_context(directory).map_err(record)?;

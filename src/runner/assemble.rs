@@ -384,6 +384,8 @@ pub fn build(
         notes.extend(loaded.notes);
         let pool = Arc::new(ThreadPool::new(threads).map_err(|source| AssembleError::Threads { threads, source })?);
         let operators = ops::reference(&device, &pool);
+        // Which instruction set was chosen decides the speed, so the record must say it.
+        notes.push(format!("operators: {}", operators.name()));
         let format = config.engine.kv_dtype.unwrap_or_else(|| operators.activation_format());
         let plan = CachePlan { batch: room.batch, capacity: room.context, format };
         let decoder = Decoder::new(loaded.architecture, &loaded.weights, operators, plan).map_err(engine_error)?;

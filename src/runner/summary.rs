@@ -204,13 +204,14 @@ fn judge_spread(case: &str, rows: &[&RepeatRow], diagnostics: &mut Diagnostics) 
         );
     }
     if let Some(trend) = trend(&totals).filter(crate::stats::steady_state::Trend::is_drifting) {
-        let _ = trend;
         diagnostics.note(
             "drift",
             Severity::Warn,
             format!(
-                "case `{case}`: the {} repeats get steadily slower or faster; the machine had not settled",
-                totals.len()
+                "case `{case}`: the {} repeats change by {:+.3} ms each (p = {:.3}); the machine had not settled",
+                totals.len(),
+                trend.slope,
+                trend.p_value
             ),
         );
     }
