@@ -1,0 +1,3 @@
+//! The report of an analyzed trace: HTML, Markdown, CSV and console text.
+
+pub mod model;
