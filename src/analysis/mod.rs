@@ -1,12 +1,16 @@
 //! Pure passes over a [`crate::trace::timeline::Timeline`]. Opens no file.
 
 pub mod classify;
+pub mod coverage;
 pub mod excerpt;
+pub mod flame;
 pub mod kernel_names;
 pub mod kernel_summary;
 pub mod operators;
 pub mod overhead;
 pub mod phases;
+pub mod projection;
+pub mod steps;
 
 #[cfg(test)]
 mod test_timeline;
