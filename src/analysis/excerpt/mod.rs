@@ -2,10 +2,21 @@
 //!
 //! Picks and copies; it measures nothing. What does not fit is counted and named in `left_out`.
 
+mod build;
+mod window;
+
 use serde::{Deserialize, Serialize};
+
+pub use build::{ExcerptOptions, GapLane, Span, timeline_view};
+pub use window::{Stretch, representative_stretch};
 
 /// Marks "no link" in [`Lane::link`].
 pub const NO_LINK: u32 = u32::MAX;
+
+/// Longest name kept, in characters.
+pub const MAX_NAME_CHARS: usize = 400;
+/// Bars kept unless the caller says otherwise: more cannot be told apart, and the page stays small.
+pub const MAX_BARS: usize = 20_000;
 
 /// What the bars of a lane are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,8 +90,10 @@ pub struct TimelineView {
     pub chosen: String,
     /// Lanes from top to bottom.
     pub lanes: Vec<Lane>,
-    /// Distinct names of bars, whole.
+    /// Distinct names of bars, whole but for a bound of [`MAX_NAME_CHARS`].
     pub names: Vec<String>,
+    /// The same names, short enough to stand on a bar; one for each of `names`.
+    pub labels: Vec<String>,
     /// Distinct classes of bars: operator classes, causes of idle time, `api`, `range`, `copy`, …
     pub classes: Vec<String>,
     /// What of the stretch is not there, one sentence each; empty if all is.
