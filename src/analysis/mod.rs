@@ -1,5 +1,6 @@
 //! Pure passes over a [`crate::trace::timeline::Timeline`]. Opens no file.
 
+pub mod class_roofline;
 pub mod classify;
 pub mod coverage;
 pub mod excerpt;

@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod builder;
+pub mod detect;
 pub mod host;
 pub mod import;
 mod links;
