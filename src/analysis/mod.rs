@@ -7,11 +7,20 @@ pub mod excerpt;
 pub mod flame;
 pub mod kernel_names;
 pub mod kernel_summary;
+pub mod api_kind;
+pub mod critical_path;
+pub mod idle;
+pub mod idle_causes;
+pub mod intervals;
+pub mod launch;
 pub mod operators;
 pub mod overhead;
+pub mod overlap;
 pub mod phases;
 pub mod projection;
 pub mod steps;
+pub mod schedule;
+pub mod transfers;
 
 #[cfg(test)]
 mod test_timeline;
