@@ -6,11 +6,20 @@ pub mod kernel_names;
 pub mod kernel_summary;
 pub mod coverage;
 pub mod flame;
+pub mod api_kind;
+pub mod critical_path;
+pub mod idle;
+pub mod idle_causes;
+pub mod intervals;
+pub mod launch;
 pub mod operators;
 pub mod overhead;
+pub mod overlap;
 pub mod phases;
 pub mod projection;
 pub mod steps;
+pub mod schedule;
+pub mod transfers;
 
 #[cfg(test)]
 mod test_timeline;
