@@ -2,6 +2,9 @@
 
 pub mod class_roofline;
 pub mod classify;
+pub mod coverage;
+pub mod excerpt;
+pub mod flame;
 pub mod kernel_names;
 pub mod kernel_summary;
 pub mod coverage;
