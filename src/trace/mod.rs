@@ -2,9 +2,11 @@
 
 pub mod activity;
 pub mod builder;
+pub mod chrome;
 pub mod host;
 pub mod import;
 mod links;
+pub mod merge;
 pub mod places;
 pub mod strings;
 pub mod timeline;
