@@ -3,9 +3,11 @@
 pub mod activity;
 pub mod builder;
 pub mod detect;
+pub mod chrome;
 pub mod host;
 pub mod import;
 mod links;
+pub mod merge;
 pub mod places;
 pub mod strings;
 pub mod timeline;
