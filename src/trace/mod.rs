@@ -2,9 +2,11 @@
 
 pub mod activity;
 pub mod builder;
+pub mod export;
 pub mod host;
 pub mod import;
 mod links;
+pub mod nsys;
 pub mod places;
 pub mod strings;
 pub mod timeline;
