@@ -2,16 +2,13 @@
 
 pub mod activity;
 pub mod builder;
-pub mod detect;
 pub mod chrome;
-pub mod host;
-pub mod import;
-mod links;
-pub mod merge;
+pub mod detect;
 pub mod export;
 pub mod host;
 pub mod import;
 mod links;
+pub mod merge;
 pub mod nsys;
 pub mod places;
 pub mod strings;
