@@ -6,6 +6,7 @@ pub mod classify;
 pub mod coverage;
 pub mod critical_path;
 pub mod excerpt;
+pub mod findings;
 pub mod flame;
 pub mod idle;
 pub mod idle_causes;
