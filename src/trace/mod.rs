@@ -2,9 +2,14 @@
 
 pub mod activity;
 pub mod builder;
+pub mod chrome;
+pub mod detect;
+pub mod export;
 pub mod host;
 pub mod import;
 mod links;
+pub mod merge;
+pub mod nsys;
 pub mod places;
 pub mod strings;
 pub mod timeline;

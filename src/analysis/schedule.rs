@@ -1,0 +1,1 @@
+//! Simulates the schedule of a trace.

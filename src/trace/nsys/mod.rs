@@ -1,0 +1,3 @@
+//! Reads and writes the SQLite exports of NVIDIA Nsight Systems.
+
+pub mod writer;
