@@ -6,6 +6,7 @@ pub mod export;
 pub mod host;
 pub mod import;
 mod links;
+pub mod ncu;
 pub mod nsys;
 pub mod places;
 pub mod strings;
