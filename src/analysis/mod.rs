@@ -14,6 +14,7 @@ pub mod intervals;
 pub mod kernel_names;
 pub mod kernel_summary;
 pub mod launch;
+pub mod ncu;
 pub mod operators;
 pub mod overhead;
 pub mod overlap;

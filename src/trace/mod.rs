@@ -9,6 +9,7 @@ pub mod host;
 pub mod import;
 mod links;
 pub mod merge;
+pub mod ncu;
 pub mod nsys;
 pub mod places;
 pub mod strings;
