@@ -15,6 +15,7 @@ pub mod kernel_names;
 pub mod kernel_summary;
 pub mod launch;
 pub mod ncu;
+pub mod nsys_reports;
 pub mod operators;
 pub mod overhead;
 pub mod overlap;
