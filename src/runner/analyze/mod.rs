@@ -7,7 +7,7 @@ mod modelled;
 use std::collections::BTreeMap;
 
 pub use metrics::{
-    ANALYZE_SCHEMA_VERSION, AnalyzeMetrics, ClassesBlock, CoverageBlock, DeviceBlock, InputFile, OperatorBlock,
+    ANALYZE_SCHEMA_VERSION, AnalyzeMetrics, ClassesBlock, CoverageBlock, DeviceBlock, InputFile, NcuBlock, OperatorBlock,
     PhaseBlock, StepsBlock,
 };
 pub use modelled::{Ceiling, PeakSettings, WorkloadSettings};
@@ -22,13 +22,14 @@ use crate::analysis::idle::{DeviceIdle, IdleOptions, idle};
 use crate::analysis::intervals::{Interval, PhaseWindow, Phases};
 use crate::analysis::kernel_summary::{KernelSummary, SummaryKeys, classify_names, kernel_summary};
 use crate::analysis::launch::{LaunchAnalysis, LaunchOptions, launch};
-use crate::analysis::ncu::NcuSummary;
+use crate::analysis::ncu::{join, summarise};
 use crate::analysis::overlap::{Category, OverlapAnalysis, OverlapOptions, overlap};
 use crate::analysis::projection::{self, Modules, Projection, RangeSummary, project};
 use crate::analysis::steps::{PatternError, PhasePatterns, Steps, steps};
 use crate::analysis::transfers::{TransferAnalysis, TransferOptions, transfers};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::stats::summary::Summary;
+use crate::trace::ncu::NcuImport;
 use crate::trace::places::NO_ROW;
 use crate::trace::timeline::Timeline;
 
@@ -40,7 +41,9 @@ const MODULE_ROWS: usize = 4000;
 const RANGE_ROWS: usize = 500;
 /// Longest gaps listed for each device.
 const LONGEST_GAPS: usize = 50;
-/// Gaps drawn in the stretch of the timeline.
+/// Kernels of a counter file listed.
+const NCU_KERNELS: usize = 200;
+/// Kernel names listed on the critical path.
 const KERNELS_ON_PATH: usize = 30;
 
 /// What an analysis is told beside the trace.
@@ -326,18 +329,21 @@ pub fn metrics(
     run_id: &str,
     timeline: &Timeline,
     analysis: &Analysis,
-    ncu: Option<NcuSummary>,
+    ncu: &[NcuImport],
     inputs: &[InputFile],
     found: &[Diagnostic],
 ) -> AnalyzeMetrics {
     let coverage = &analysis.coverage;
     let mut reasons = Vec::new();
     // A file of counters alone is a whole answer to the question it was asked.
-    let counters_only = ncu.is_some() && timeline.sources.is_empty();
+    let counters_only = !ncu.is_empty() && timeline.sources.is_empty();
     if coverage.verdict == Verdict::NoGpuWork && !counters_only {
         reasons.push("no GPU work was captured".to_owned());
     } else if !coverage.trust.kernel_shares && !counters_only {
         reasons.extend(coverage.trust.reasons.iter().cloned());
+    }
+    if counters_only && ncu.iter().all(|import| import.report.kernels.is_empty()) {
+        reasons.push("no kernel was profiled".to_owned());
     }
     let validity = Validity::from_reasons(reasons);
     let mut diagnostics = Diagnostics::default();
@@ -349,6 +355,9 @@ pub fn metrics(
         let severity = if note.severity >= 3 { Severity::Error } else { Severity::Warn };
         let code = if note.severity >= 3 { "tool_error" } else { "tool_warning" };
         diagnostics.push(Diagnostic { code: code.to_owned(), severity, count: note.count, first: note.text.clone() });
+    }
+    for import in ncu {
+        diagnostics.extend(import.diagnostics.iter().cloned());
     }
     if analysis.steps.steps_omitted > 0 {
         diagnostics.push(Diagnostic::new(
@@ -411,7 +420,13 @@ pub fn metrics(
         transfers: analysis.transfers.clone(),
         critical_path: analysis.critical_path.clone(),
         modelled: analysis.modelled.clone(),
-        ncu,
+        ncu: ncu
+            .iter()
+            .map(|import| NcuBlock {
+                summary: summarise(&import.report, NCU_KERNELS),
+                join: (!timeline.kernels.is_empty()).then(|| join(&import.report, timeline, NCU_KERNELS)),
+            })
+            .collect(),
         findings: analysis.findings.clone(),
         diagnostics: diagnostics.into_vec(),
     }
