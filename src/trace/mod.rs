@@ -2,10 +2,15 @@
 
 pub mod activity;
 pub mod builder;
+pub mod chrome;
 pub mod detect;
+pub mod export;
 pub mod host;
 pub mod import;
 mod links;
+pub mod merge;
+pub mod ncu;
+pub mod nsys;
 pub mod places;
 pub mod strings;
 pub mod timeline;
