@@ -1,5 +1,6 @@
 //! One integration-test binary, a module per subject.
 
+mod analyze_sample;
 mod chromium;
 mod cli;
 mod config;
@@ -13,6 +14,7 @@ mod loader;
 mod metrics_schema;
 mod record;
 mod report;
+mod report_analyze;
 mod report_sample;
 mod sandbox;
 mod scripts;
