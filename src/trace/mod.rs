@@ -8,6 +8,7 @@ pub mod import;
 mod links;
 pub mod ncu;
 pub mod nsys;
+pub mod parquet;
 pub mod places;
 pub mod strings;
 pub mod timeline;
