@@ -14,4 +14,6 @@ pub mod schedule;
 pub mod transfers;
 
 #[cfg(test)]
+mod random_trace;
+#[cfg(test)]
 mod test_timeline;
