@@ -27,5 +27,6 @@ pub mod transfers;
 
 #[cfg(test)]
 mod random_trace;
+
 #[cfg(test)]
 mod test_timeline;
