@@ -21,12 +21,12 @@ use crate::analysis::flame::{FlameNode, FlameOptions, flame};
 use crate::analysis::idle::{DeviceIdle, IdleOptions, idle};
 use crate::analysis::intervals::{Interval, PhaseWindow, Phases};
 use crate::analysis::kernel_summary::{KernelSummary, SummaryKeys, classify_names, kernel_summary};
-use crate::analysis::launch::{LaunchAnalysis, LaunchOptions, launch};
+use crate::analysis::launch::{LaunchAnalysis, launch};
 use crate::analysis::ncu::{join, summarise};
-use crate::analysis::overlap::{Category, OverlapAnalysis, OverlapOptions, overlap};
+use crate::analysis::overlap::{Category, OverlapAnalysis, overlap};
 use crate::analysis::projection::{self, Modules, Projection, RangeSummary, project};
 use crate::analysis::steps::{PatternError, PhasePatterns, Steps, steps};
-use crate::analysis::transfers::{TransferAnalysis, TransferOptions, transfers};
+use crate::analysis::transfers::{TransferAnalysis, transfers};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::stats::summary::Summary;
 use crate::trace::ncu::NcuImport;
@@ -139,7 +139,7 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
     let phases = Phases { names: &phase_names, windows: &windows };
     let idle = idle(timeline, &IdleOptions { phases, longest: LONGEST_GAPS, ..IdleOptions::default() });
     progress("launches");
-    let launch = launch(timeline, &LaunchOptions { phases, idle: &idle });
+    let launch = launch(timeline, &idle, phases);
     progress("overlap");
     let categories: Vec<Category> = classified
         .iter()
@@ -148,9 +148,9 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
             _ => Category::Compute,
         })
         .collect();
-    let overlap = overlap(timeline, &OverlapOptions { categories: &categories, window: None });
+    let overlap = overlap(timeline, &categories, None);
     progress("transfers");
-    let transfers = transfers(timeline, &TransferOptions { phases });
+    let transfers = transfers(timeline, phases);
     progress("critical path");
     let critical_path = coverage.trust.idle_shares.then(|| path(timeline, &classified));
     progress("summary");
