@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::Context;
 use super::super::interrupt::Interrupt;
-use crate::analysis::analyze_metrics::InputFile;
 use crate::diagnostics::{ExitStatus, Failure};
+use crate::runner::analyze::InputFile;
 use crate::trace::detect::{TraceFormat, detect};
 use crate::trace::import::{Import, Progress, ReadError, ReadErrorKind, ReadOptions};
 use crate::trace::ncu::NcuImport;
@@ -67,7 +67,7 @@ pub(super) fn read(paths: &[PathBuf], context: &Context, interrupt: &Interrupt) 
                 tool
             }
             TraceFormat::Ncu => {
-                reports.push(ncu::read(path, &options).map_err(failure)?);
+                reports.push(ncu::read(path, options).map_err(failure)?);
                 "Nsight Compute CSV".to_owned()
             }
         };

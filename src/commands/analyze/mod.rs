@@ -53,7 +53,7 @@ pub fn run(options: &AnalyzeOptions, context: &Context) -> anyhow::Result<ExitSt
         .map(|name| {
             name.trim().parse::<NsysReport>().map_err(|error| {
                 Failure::new(ExitStatus::Usage, error.to_string())
-                    .hint(format!("reports: {}", nsys_reports::NAMES.join(", ")))
+                    .hint(format!("reports: {}", nsys_reports::REPORTS.map(|(name, arguments, _)| format!("{name}{arguments}")).join(", ")))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;

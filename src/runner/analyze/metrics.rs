@@ -14,7 +14,7 @@ use crate::analysis::findings::Finding;
 use crate::analysis::idle::DeviceIdle;
 use crate::analysis::kernel_summary;
 use crate::analysis::launch::LaunchAnalysis;
-use crate::analysis::ncu::NcuSummary;
+use crate::analysis::ncu::{NcuJoin, NcuSummary};
 use crate::analysis::overlap::OverlapAnalysis;
 use crate::analysis::projection::RangeSummary;
 use crate::analysis::steps::{Drift, Spread, Step, StepSource, Steps, Straggler, Workload};
@@ -235,6 +235,15 @@ pub struct ClassesBlock {
     pub operators_omitted: kernel_summary::SummaryRemainder,
 }
 
+/// One file of Nsight Compute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NcuBlock {
+    /// Profiled kernels.
+    pub summary: NcuSummary,
+    /// The same kernels in the trace; null without a trace.
+    pub join: Option<NcuJoin>,
+}
+
 /// `metrics.json` of `perfprof analyze`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnalyzeMetrics {
@@ -276,8 +285,8 @@ pub struct AnalyzeMetrics {
     pub critical_path: Option<CriticalPath>,
     /// Analytic model beside the measured times; null without `model=`.
     pub modelled: Option<ModelledWork>,
-    /// Hardware counters of Nsight Compute; null without such a file.
-    pub ncu: Option<NcuSummary>,
+    /// Hardware counters of Nsight Compute, one block for each file.
+    pub ncu: Vec<NcuBlock>,
     /// Ranked findings.
     pub findings: Vec<Finding>,
     /// Findings about the data.
