@@ -39,7 +39,9 @@ pub(super) fn coverage(coverage: &Coverage) -> Table {
         "Kernel launch calls",
         Cell::count(launches.kernel_launch_calls),
         match launches.kernel_coverage {
-            Some(share) => format!("{} of those that should have put a kernel on the device have one", number::percent(share)),
+            Some(share) => {
+                format!("{} of those that should have put a kernel on the device have one", number::percent(share))
+            }
             None => String::new(),
         },
     );
@@ -71,7 +73,10 @@ pub(super) fn coverage(coverage: &Coverage) -> Table {
         Cell::count(coverage.clock.before_call),
         match (coverage.clock.queue_times_reliable, coverage.clock.worst_ns) {
             (Some(false), Some(worst)) => {
-                format!("the clocks of host and device disagree, by up to {}; queue times are refused", duration(worst as f64))
+                format!(
+                    "the clocks of host and device disagree, by up to {}; queue times are refused",
+                    duration(worst as f64)
+                )
             }
             (Some(true), Some(worst)) => format!("up to {} early", duration(worst as f64)),
             (None, _) => "not known: no kernel is joined to a call".to_owned(),
@@ -95,7 +100,8 @@ pub(super) fn coverage(coverage: &Coverage) -> Table {
         row("Overhead of the profiler", time(overhead as f64), "union of what it recorded of itself".to_owned());
     }
     for note in &coverage.notes {
-        let word = ["tool message", "tool information", "tool warning", "tool error"][usize::from(note.severity.min(3))];
+        let word =
+            ["tool message", "tool information", "tool warning", "tool error"][usize::from(note.severity.min(3))];
         row(word, Cell::count(note.count), note.text.clone());
     }
     table
@@ -181,7 +187,9 @@ pub(super) fn step_source(steps: &Steps) -> Vec<String> {
             StepSource::Repetition => "what repeats once in each step",
             StepSource::None => "nothing: none were found",
         },
-        steps.confidence.map_or_else(String::new, |confidence| format!(" (confidence {})", number::percent(confidence)))
+        steps
+            .confidence
+            .map_or_else(String::new, |confidence| format!(" (confidence {})", number::percent(confidence)))
     )];
     lines.extend(steps.evidence.iter().cloned());
     lines.extend(steps.hints.iter().cloned());

@@ -61,7 +61,8 @@
     const style = getComputedStyle(document.documentElement);
     for (const name of ["panel", "ink", "muted", "grid", "accent", "on-dark", "on-light"]) colors[name] = style.getPropertyValue("--" + name).trim();
     colors.bars = view.classes.map(([, key]) => style.getPropertyValue("--" + key).trim());
-    colors.texts = view.classes.map(([, key]) => colors[["k0", "k7", "k8", "k9"].includes(key) ? "on-dark" : "on-light"]);
+    colors.texts = view.classes.map(([, key]) => (key[0] === "i" ? (["i0", "i5", "i6", "i7"].includes(key) ? "#ffffff" : "#12181f")
+      : colors[["k0", "k7", "k8", "k9"].includes(key) ? "on-dark" : "on-light"]));
   };
 
   const firstReaching = (lane, time) => {
@@ -144,7 +145,7 @@
           context.fillRect(left + wide - 0.5, y, 0.5, lane.bar);
         }
         if (wide > 26) {
-          const text = fit(view.names[lane.name[bar]], wide - 6);
+          const text = fit(view.labels[lane.name[bar]], wide - 6);
           context.fillStyle = colors.texts[lane.kin[bar]];
           context.textAlign = "left";
           if (text) context.fillText(text, left + 3, y + lane.bar - (lane.bar > 18 ? 7 : 3.5));

@@ -17,25 +17,31 @@ pub(in crate::report) fn kernel_color(class: &str) -> &'static str {
     }
 }
 
-/// Colour class of a cause of idle time; what is busy is blue, what nobody can name is grey.
-pub(in crate::report) fn cause_color(cause: &str) -> &'static str {
-    match cause {
+/// Colour class of a cause of idle time ([`crate::analysis::idle::IdleCause::name`]), of `busy` and of `below_1us`; `None` for other words.
+pub(in crate::report) fn cause_color(cause: &str) -> Option<&'static str> {
+    Some(match cause {
         "busy" => "i0",
-        "unknown" | "not_known" | "other" => "i8",
-        _ => {
-            const COLORS: [&str; 7] = ["i1", "i2", "i3", "i4", "i5", "i6", "i7"];
-            CAUSES.iter().position(|known| *known == cause).map_or("i8", |at| COLORS[at % COLORS.len()])
-        }
-    }
+        "host_sync" => "i1",
+        "host_busy" => "i2",
+        "host_launch" => "i3",
+        "allocation" => "i4",
+        "module_load" => "i5",
+        "graph_setup" => "i6",
+        "profiler_overhead" => "i7",
+        "stream_dependency" => "i8",
+        "copy_dependency" => "i9",
+        "graph_boundary" => "i10",
+        "queue_latency" => "i11",
+        "below_1us" => "i12",
+        "before_work" | "after_work" => "i13",
+        "unknown" => "i14",
+        _ => return None,
+    })
 }
-
-/// Causes in the order of their colours.
-const CAUSES: [&str; 0] = [];
 
 /// Colour class of any bar of the timeline.
 pub(in crate::report) fn bar_color(class: &str) -> &'static str {
     match class {
-        "range" | "operator" | "api_call" => "k10",
         "launch_call" => "k4",
         "sync_call" => "k1",
         "copy_call" => "k5",
@@ -43,7 +49,19 @@ pub(in crate::report) fn bar_color(class: &str) -> &'static str {
         "cuda_graph" | "decode" => "k0",
         "prefill" => "k1",
         "step" | "training_step" => "k2",
-        other if CAUSES.contains(&other) => cause_color(other),
-        other => kernel_color(other),
+        other => cause_color(other).unwrap_or_else(|| kernel_color(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::idle::IdleCause;
+
+    #[test]
+    fn every_cause_has_a_colour() {
+        for cause in IdleCause::ALL {
+            assert!(cause_color(cause.name()).is_some(), "{}", cause.name());
+        }
     }
 }

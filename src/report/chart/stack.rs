@@ -59,7 +59,13 @@ pub(in crate::report) fn stacked(mut chart: Chart, rows: &[Row], axis: &str, not
         let top = 10.0 + ROW * at as f64;
         let label = escape::one_line(&row.label);
         let short = escape::cut(&label, 22);
-        svg.text_with_title([LEFT - 10.0, top + 21.0], Anchor::End, "label", &short, (short != label).then_some(&label));
+        svg.text_with_title(
+            [LEFT - 10.0, top + 21.0],
+            Anchor::End,
+            "label",
+            &short,
+            (short != label).then_some(&label),
+        );
         svg.text([RIGHT + 8.0, top + 21.0], Anchor::Start, "value", &escape::cut(&row.whole_text, 18));
         let mut from = 0.0;
         for part in row.parts.iter().filter(|part| part.value.is_finite() && part.value > 0.0) {
@@ -71,7 +77,8 @@ pub(in crate::report) fn stacked(mut chart: Chart, rows: &[Row], axis: &str, not
             svg.rect([x, top, width, 32.0], &format!("{} parted", part.color), Some(&part.title));
             let name = escape::one_line(&part.name);
             let text = format!("{} {}", escape::cut(&name, 22), percent(share));
-            let class = format!("on-{}", part.color);
+            // Shades of a colour take the ink of the page.
+            let class = if part.color.contains(' ') { "label".to_owned() } else { format!("on-{}", part.color) };
             // 7.2 units for each character of a 12-unit label keep it inside its block.
             if width > 7.2 * text.chars().count() as f64 {
                 svg.text([x + width / 2.0, top + 20.0], Anchor::Middle, &class, &text);
@@ -128,7 +135,10 @@ mod tests {
         assert!(draw(&[]).empty.is_some());
         assert!(draw(&[row(f64::NAN, &[("a", 1.0)]), row(0.0, &[])]).empty.is_some());
         let svg = draw(&[row(10.0, &[("a", f64::NAN), ("b", 30.0), ("c", 5.0)])]).svg.unwrap();
-        assert!(!svg.contains("NaN") && svg.contains("width=\"700.00\"") && !svg.contains("width=\"2100.00\""), "{svg}");
+        assert!(
+            !svg.contains("NaN") && svg.contains("width=\"700.00\"") && !svg.contains("width=\"2100.00\""),
+            "{svg}"
+        );
     }
 
     #[test]
