@@ -1,7 +1,7 @@
 //! The analyses as charts.
 
 use super::format::duration;
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use super::tables::{class_phases, class_totals};
 use super::waits::device;
 use super::words;
@@ -79,7 +79,7 @@ fn shade(rows: &mut [Row]) {
 }
 
 /// Busy time and causes of idle time of each device; the parts fill the window.
-pub(super) fn idle(report: &AnalyzeReport<'_>) -> Chart {
+pub(super) fn idle(report: &TraceReport<'_>) -> Chart {
     let chart = Chart::new(
         "idle-causes",
         "Busy and idle by cause",
@@ -108,7 +108,7 @@ pub(super) fn idle(report: &AnalyzeReport<'_>) -> Chart {
 }
 
 /// Gaps of all devices by length.
-pub(super) fn gaps(report: &AnalyzeReport<'_>) -> Chart {
+pub(super) fn gaps(report: &TraceReport<'_>) -> Chart {
     let chart = Chart::new(
         "gap-lengths",
         "Gaps by length",

@@ -2,7 +2,7 @@
 
 use owo_colors::Style;
 
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use super::verdict::{cards, verdict, warnings};
 use super::{findings, format, html, tables, waits};
 use crate::report::console::Page;
@@ -16,7 +16,7 @@ const CLASSES: usize = 8;
 const WARNINGS: usize = 4;
 
 /// The summary printed on the console, at most `width` columns wide, with ANSI colours if `color`.
-pub fn analyze_console(report: &AnalyzeReport<'_>, color: bool, width: usize) -> String {
+pub fn analyze_console(report: &TraceReport<'_>, color: bool, width: usize) -> String {
     let mut page = Page::new(color, width);
     let (bold, plain, dim) = (Style::new().bold(), Style::new(), Style::new().dimmed());
     let verdict = verdict(report);

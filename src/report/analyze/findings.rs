@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::format::duration;
-use super::model::{AnalyzeReport, Finding};
+use super::model::TraceReport;
 use super::tables::severity;
+use crate::analysis::findings::Finding;
 use crate::report::escape;
 use crate::report::number::percent;
 
@@ -29,7 +30,7 @@ pub(super) struct Shown {
 }
 
 /// The findings in the order given.
-pub(super) fn findings(report: &AnalyzeReport<'_>) -> Vec<Shown> {
+pub(super) fn findings(report: &TraceReport<'_>) -> Vec<Shown> {
     // The longest window stands for the wall time that can be saved.
     let window = report.idle.iter().map(|idle| idle.window_ns).max().filter(|ns| *ns > 0);
     report.findings.iter().take(SHOWN).map(|finding| shown(finding, window)).collect()

@@ -2,7 +2,7 @@
 
 use tera::{Context, Tera};
 
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use super::{excerpt, findings, page, verdict};
 use crate::report::escape;
 use crate::report::html::csp_hash;
@@ -19,7 +19,7 @@ const TEMPLATES: [(&str, &str); 3] = [
 ];
 
 /// `report.html`.
-pub fn analyze_html(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
+pub fn analyze_html(report: &TraceReport<'_>) -> Result<String, ReportError> {
     let mut context = Context::new();
     let (style, script) = (STYLES.join("\n"), SCRIPTS.join("\n"));
     context.insert("style_hash", &csp_hash(&style));
@@ -46,7 +46,7 @@ pub fn analyze_html(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
 }
 
 /// The files in a few words.
-pub(super) fn title(report: &AnalyzeReport<'_>) -> String {
+pub(super) fn title(report: &TraceReport<'_>) -> String {
     let name = |at: usize| report.files.get(at).map(|file| escape::cut(&escape::one_line(&file.name), 100));
     match (name(0), report.files.len()) {
         (None, _) => "a trace".to_owned(),
@@ -56,7 +56,7 @@ pub(super) fn title(report: &AnalyzeReport<'_>) -> String {
 }
 
 /// The devices and who wrote the trace.
-pub(super) fn device_line(report: &AnalyzeReport<'_>) -> String {
+pub(super) fn device_line(report: &TraceReport<'_>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for device in report.devices.iter().take(4) {
         let name = device.name.as_deref().unwrap_or("product not known");

@@ -1,6 +1,6 @@
 //! `report.md` and `operators.md` of an analyzed trace. Built line by line; every text from outside passes [`escape::markdown`].
 
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use super::page::{self, Block, Section};
 use super::verdict::{cards, verdict, warnings};
 use super::{findings, html, tables};
@@ -52,7 +52,7 @@ impl Text {
 }
 
 /// `report.md`.
-pub fn analyze_md(report: &AnalyzeReport<'_>) -> String {
+pub fn analyze_md(report: &TraceReport<'_>) -> String {
     let mut text = Text(String::new());
     text.heading(1, &format!("perfprof analyze: {}", html::title(report)));
     let verdict = verdict(report);
@@ -128,7 +128,7 @@ fn section(text: &mut Text, section: &Section) {
 }
 
 /// `operators.md`: every operator class by phase, and every row of the operator table.
-pub fn analyze_operators_md(report: &AnalyzeReport<'_>) -> String {
+pub fn analyze_operators_md(report: &TraceReport<'_>) -> String {
     let mut text = Text(String::new());
     text.heading(1, &format!("Operators of {}", html::title(report)));
     let Some(kernels) = report.kernels.filter(|kernels| !kernels.rows.is_empty()) else {

@@ -6,6 +6,7 @@ use crate::analysis::class_roofline::ModelledWork;
 use crate::analysis::coverage::Coverage;
 use crate::analysis::critical_path::CriticalPath;
 use crate::analysis::excerpt::TimelineView;
+use crate::analysis::findings::Finding;
 use crate::analysis::flame::FlameNode;
 use crate::analysis::idle::DeviceIdle;
 use crate::analysis::kernel_summary::KernelSummary;
@@ -14,38 +15,9 @@ use crate::analysis::overlap::OverlapAnalysis;
 use crate::analysis::projection::RangeSummary;
 use crate::analysis::steps::Steps;
 use crate::analysis::transfers::TransferAnalysis;
-use crate::diagnostics::{Diagnostic, Severity};
+use crate::diagnostics::Diagnostic;
 use crate::report::model::AssumptionSection;
-
-/// Something the trace shows that costs time, with what it rests on and what it can give at most.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Stable snake_case code, e.g. `launch_bound`.
-    pub code: String,
-    /// One plain sentence.
-    pub title: String,
-    /// How much it matters.
-    pub severity: Severity,
-    /// The numbers it rests on, each with its unit and where it stands.
-    pub evidence: Vec<String>,
-    /// Least time of the window that removing it gives, ns; null where nothing bounds it from below.
-    pub gain_low_ns: Option<i64>,
-    /// Most time of the window that removing it can give, ns; null where nothing bounds it.
-    pub gain_high_ns: Option<i64>,
-    /// How a person checks it or tries the change.
-    pub how_to_check: String,
-}
-
-/// An input file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputFile {
-    /// Name without its directory.
-    pub name: String,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// The tool that wrote it with its version and schema, in words.
-    pub tool: String,
-}
+use crate::runner::analyze::{Analysis, AnalyzeMetrics, Ceiling, InputFile, NcuBlock};
 
 /// A device as reports call it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,24 +30,9 @@ pub struct DeviceLabel {
     pub name: Option<String>,
 }
 
-/// A section that only some traces have, such as the counters of Nsight Compute: the caller says what is in it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ExtraSection {
-    /// Heading.
-    pub title: String,
-    /// How to read it.
-    pub reading: String,
-    /// Headings of the columns; one that begins with `#` is of a column of numbers (the mark is dropped).
-    pub columns: Vec<String>,
-    /// Cells as they are to be shown, with their units.
-    pub rows: Vec<Vec<String>>,
-    /// What a reader must know.
-    pub notes: Vec<String>,
-}
-
-/// Everything the report of an analyzed trace shows. A part that is `None` or empty was not computed, and the report says so.
+/// The parts of the report of an analyzed trace. One that is `None` or empty was not computed, and the report says so.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AnalyzeReport<'a> {
+pub struct TraceReport<'a> {
     /// Id of the run directory.
     pub run_id: &'a str,
     /// When the report was made, RFC 3339 UTC.
@@ -108,8 +65,16 @@ pub struct AnalyzeReport<'a> {
     pub critical_path: Option<&'a CriticalPath>,
     /// Modelled work beside measured time; only where the user named the model.
     pub roofline: Option<&'a ModelledWork>,
-    /// Sections that only some traces have.
-    pub extras: &'a [ExtraSection],
+    /// The ceilings it was held against.
+    pub ceilings: &'a [Ceiling],
+    /// Kernels by layer, where ranges tell layers.
+    pub by_layer: Option<&'a KernelSummary>,
+    /// Kernels by module, where ranges tell modules.
+    pub by_module: Option<&'a KernelSummary>,
+    /// Counters of Nsight Compute.
+    pub ncu: &'a [NcuBlock],
+    /// Why the run is INVALID; empty if it is not.
+    pub invalid: &'a [String],
     /// Ranked findings, the most promising first.
     pub findings: &'a [Finding],
     /// Findings about the data.
@@ -118,4 +83,67 @@ pub struct AnalyzeReport<'a> {
     pub assumptions: &'a [AssumptionSection],
     /// The stretch that the zoomable timeline shows.
     pub view: Option<&'a TimelineView>,
+}
+
+/// Everything the report of an analyzed trace is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct AnalyzeReport<'a> {
+    /// The summary, as written to `metrics.json`.
+    pub metrics: &'a AnalyzeMetrics,
+    /// The results of the analyses.
+    pub analysis: &'a Analysis,
+    /// Definitions and assumptions behind the numbers.
+    pub assumptions: &'a [AssumptionSection],
+    /// When the report was made, RFC 3339 UTC.
+    pub generated_at: &'a str,
+}
+
+impl<'a> AnalyzeReport<'a> {
+    /// What its devices are called.
+    pub(super) fn device_labels(&self) -> Vec<DeviceLabel> {
+        let devices = &self.metrics.devices;
+        let ranked = devices.len() > 1 && devices.iter().all(|device| device.rank.is_some());
+        devices
+            .iter()
+            .map(|device| DeviceLabel {
+                device: device.id,
+                label: match device.rank.filter(|_| ranked) {
+                    Some(rank) => format!("GPU {} (rank {rank})", device.id),
+                    None => format!("GPU {}", device.id),
+                },
+                name: device.name.clone(),
+            })
+            .collect()
+    }
+    /// The parts; `devices` from [`Self::device_labels`].
+    pub(super) fn parts(&self, devices: &'a [DeviceLabel]) -> TraceReport<'a> {
+        let (metrics, analysis) = (self.metrics, self.analysis);
+        TraceReport {
+            run_id: &metrics.run_id,
+            generated_at: self.generated_at,
+            files: &metrics.inputs,
+            devices,
+            origin_ns: analysis.idle.iter().filter_map(|idle| Some(idle.window?.start_ns)).min(),
+            coverage: Some(&analysis.coverage),
+            kernels: Some(&analysis.summary),
+            steps: Some(&analysis.steps),
+            ranges: analysis.ranges.as_ref(),
+            flame: Some(&analysis.flame),
+            idle: &analysis.idle,
+            launch: Some(&analysis.launch),
+            overlap: Some(&analysis.overlap),
+            transfers: Some(&analysis.transfers),
+            critical_path: analysis.critical_path.as_ref(),
+            roofline: analysis.modelled.as_ref(),
+            ceilings: &analysis.ceilings,
+            by_layer: analysis.by_layer.as_ref(),
+            by_module: analysis.by_module.as_ref(),
+            ncu: &metrics.ncu,
+            invalid: &metrics.validity.reasons,
+            findings: &analysis.findings,
+            diagnostics: &metrics.diagnostics,
+            assumptions: self.assumptions,
+            view: analysis.view.as_ref(),
+        }
+    }
 }

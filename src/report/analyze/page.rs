@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::charts;
-use super::model::{AnalyzeReport, ExtraSection};
-use super::{tables, waits};
+use super::model::TraceReport;
+use super::{counters, tables, waits};
 use crate::report::chart::{self, Chart};
 use crate::report::number::{count, percent};
-use crate::report::table::{Cell, Table};
+use crate::report::table::Table;
+use crate::units::{Bandwidth, FlopsPerSecond};
 
 /// Rows of the operator table in report.html; operators.md and kernels.csv have more.
 pub(super) const OPERATORS: usize = 500;
@@ -82,7 +83,7 @@ impl Section {
 }
 
 /// All sections in order.
-pub(super) fn sections(report: &AnalyzeReport<'_>) -> Vec<Section> {
+pub(super) fn sections(report: &TraceReport<'_>) -> Vec<Section> {
     let mut all = vec![time(report), idle(report)];
     all.extend(timeline(report));
     all.extend([
@@ -95,12 +96,12 @@ pub(super) fn sections(report: &AnalyzeReport<'_>) -> Vec<Section> {
     ]);
     all.extend(roofline(report));
     all.push(operators(report));
-    all.extend(report.extras.iter().enumerate().map(|(at, extra)| extra_section(at, extra)));
+    all.extend(ncu(report));
     all.extend([data(report), method(report)]);
     all
 }
 
-fn time(report: &AnalyzeReport<'_>) -> Section {
+fn time(report: &TraceReport<'_>) -> Section {
     let mut part = section("time", "Where the time goes", "Time");
     let Some(kernels) = report.kernels else {
         part.missing("Kernels were not summarised.");
@@ -128,7 +129,7 @@ fn time(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn idle(report: &AnalyzeReport<'_>) -> Section {
+fn idle(report: &TraceReport<'_>) -> Section {
     let mut part = section("idle", "Why the GPU waited", "Idle");
     if report.idle.is_empty() {
         part.missing("Idle time was not computed.");
@@ -156,7 +157,7 @@ fn idle(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn timeline(report: &AnalyzeReport<'_>) -> Option<Section> {
+fn timeline(report: &TraceReport<'_>) -> Option<Section> {
     let view = report.view?;
     let mut part = section("timeline", "Timeline", "Timeline");
     if view.bar_count() == 0 {
@@ -178,7 +179,7 @@ fn timeline(report: &AnalyzeReport<'_>) -> Option<Section> {
     Some(part)
 }
 
-fn flame(report: &AnalyzeReport<'_>) -> Section {
+fn flame(report: &TraceReport<'_>) -> Section {
     let mut part = section("flame", "GPU time by range", "Flame graph");
     part.blocks.push(Block::Flame { chart: chart::flame(report.flame) });
     if let Some(ranges) = report.ranges {
@@ -200,7 +201,7 @@ fn flame(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn steps(report: &AnalyzeReport<'_>) -> Section {
+fn steps(report: &TraceReport<'_>) -> Section {
     let mut part = section("steps", "Phases and steps", "Steps");
     let Some(steps) = report.steps else {
         part.missing("Phases and steps were not looked for.");
@@ -216,7 +217,7 @@ fn steps(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn launch(report: &AnalyzeReport<'_>) -> Section {
+fn launch(report: &TraceReport<'_>) -> Section {
     let mut part = section("launch", "Launch and queue", "Launch");
     let Some(launch) = report.launch else {
         part.missing("Launching was not analysed.");
@@ -246,7 +247,7 @@ fn launch(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn transfers(report: &AnalyzeReport<'_>) -> Section {
+fn transfers(report: &TraceReport<'_>) -> Section {
     let mut part = section("transfers", "Transfers and allocations", "Transfers");
     let Some(transfers) = report.transfers else {
         part.missing("Transfers were not analysed.");
@@ -265,7 +266,7 @@ fn transfers(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn overlap(report: &AnalyzeReport<'_>) -> Section {
+fn overlap(report: &TraceReport<'_>) -> Section {
     let title = if report.devices.len() > 1 { "Overlap and balance of the GPUs" } else { "Overlap" };
     let mut part = section("overlap", title, "Overlap");
     let Some(overlap) = report.overlap else {
@@ -282,7 +283,7 @@ fn overlap(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn critical_path(report: &AnalyzeReport<'_>) -> Section {
+fn critical_path(report: &TraceReport<'_>) -> Section {
     let mut part = section("critical", "Critical path and what-if", "Critical path");
     let Some(path) = report.critical_path else {
         part.missing("No critical path was computed.");
@@ -307,7 +308,7 @@ fn critical_path(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn roofline(report: &AnalyzeReport<'_>) -> Option<Section> {
+fn roofline(report: &TraceReport<'_>) -> Option<Section> {
     let work = report.roofline?;
     let mut part = section("rooflines", "Distance to the machine's limits", "Roofline");
     part.reading(
@@ -316,10 +317,22 @@ fn roofline(report: &AnalyzeReport<'_>) -> Option<Section> {
     part.table("MFU and MBU", waits::utilisation(work));
     part.push("By operator class", waits::roofline(work), true, false);
     part.lines(work.notes.clone());
+    let sources = report.ceilings.iter().map(|ceiling| {
+        let name = waits::device(report, ceiling.device);
+        let known = |value: Option<String>| value.unwrap_or_else(|| "not known".to_owned());
+        format!(
+            "{name}: {} ({}), {} ({})",
+            known(ceiling.values.flops_per_s.map(|value| FlopsPerSecond(value).to_string())),
+            ceiling.flops_source,
+            known(ceiling.values.bytes_per_s.map(|value| Bandwidth(value).to_string())),
+            ceiling.bytes_source
+        )
+    });
+    part.lines(sources.collect());
     Some(part)
 }
 
-fn operators(report: &AnalyzeReport<'_>) -> Section {
+fn operators(report: &TraceReport<'_>) -> Section {
     let mut part = section("operators", "Operators", "Operators");
     let Some(kernels) = report.kernels.filter(|kernels| !kernels.rows.is_empty()) else {
         part.missing("The trace has no kernels, copies or memory sets.");
@@ -331,27 +344,37 @@ fn operators(report: &AnalyzeReport<'_>) -> Section {
     if hidden > 0 {
         part.lines(vec![format!("{} more rows are not shown here.", count(hidden))]);
     }
+    for (heading, summary) in [("By layer", report.by_layer), ("By module", report.by_module)] {
+        if let Some(summary) = summary {
+            part.push(heading, tables::operators(summary, OPERATORS), true, true);
+        }
+    }
     part
 }
 
-fn extra_section(at: usize, extra: &ExtraSection) -> Section {
-    let mut part = section(&format!("extra-{at}"), &extra.title, &crate::report::escape::cut(&extra.title, 24));
-    if !extra.reading.is_empty() {
-        part.reading(&extra.reading);
+fn ncu(report: &TraceReport<'_>) -> Option<Section> {
+    if report.ncu.is_empty() {
+        return None;
     }
-    let mut table = Table::with_headings(extra.columns.iter().map(|column| column.clone().into()));
-    for row in &extra.rows {
-        // A row that is too short or too long still gets one cell for every column.
-        let cells = row.iter().map(|text| Cell::text(text)).chain(std::iter::repeat_with(|| Cell::text("")));
-        let cells: Vec<Cell> = cells.take(extra.columns.len()).collect();
-        table.push(cells);
+    let mut part = section("counters", "Counters of Nsight Compute", "Counters");
+    part.reading(
+        "Nsight Compute replays each kernel, by default with flushed caches and clocks locked to their base: use its ratios, and the durations of \
+         the timeline. What bounds a kernel is told by the tool's own rule.",
+    );
+    for block in report.ncu {
+        let file = crate::report::escape::cut(&block.summary.file, 80);
+        part.push(&format!("Kernels of {file}"), counters::kernels(&block.summary), true, false);
+        part.table("What the tool advises", counters::rules(&block.summary));
+        part.lines(counters::words(block));
+        if let Some(join) = &block.join {
+            part.push("The same kernels in the timeline", counters::matched(join), true, false);
+            part.folded("In the timeline and not profiled", counters::unmatched(join));
+        }
     }
-    part.push("", table, true, false);
-    part.lines(extra.notes.clone());
-    part
+    Some(part)
 }
 
-fn data(report: &AnalyzeReport<'_>) -> Section {
+fn data(report: &TraceReport<'_>) -> Section {
     let mut part = section("data", "How far to trust it", "Trust");
     if report.diagnostics.is_empty() {
         part.missing("No diagnostics.");
@@ -367,7 +390,7 @@ fn data(report: &AnalyzeReport<'_>) -> Section {
     part
 }
 
-fn method(report: &AnalyzeReport<'_>) -> Section {
+fn method(report: &TraceReport<'_>) -> Section {
     let mut part = section("method", "Method and assumptions", "Method");
     for block in report.assumptions {
         part.blocks.push(Block::Terms { heading: block.title.clone(), terms: block.lines.clone() });

@@ -1,6 +1,6 @@
 //! The CSV files of an analyzed trace, by the rules of [`crate::report::spreadsheet`]: numbers in the unit of their column, unknown is empty.
 
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use crate::report::escape::spreadsheet;
 use crate::report::model::ReportError;
 use crate::report::spreadsheet::{float, number, write};
@@ -10,7 +10,7 @@ fn text(value: Option<&String>) -> String {
 }
 
 /// `operators.csv`: totals of operator classes by phase.
-pub fn analyze_operators_csv(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
+pub fn analyze_operators_csv(report: &TraceReport<'_>) -> Result<String, ReportError> {
     let header = ["class", "phase", "kernel_names", "calls", "total_sum_ns", "share_of_phase", "share"];
     let rows = report.kernels.into_iter().flat_map(|kernels| &kernels.classes).map(|row| {
         vec![
@@ -27,7 +27,7 @@ pub fn analyze_operators_csv(report: &AnalyzeReport<'_>) -> Result<String, Repor
 }
 
 /// `kernels.csv`: every row of the operator table.
-pub fn kernels_csv(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
+pub fn kernels_csv(report: &TraceReport<'_>) -> Result<String, ReportError> {
     let header = [
         "class",
         "name",
@@ -80,7 +80,7 @@ pub fn kernels_csv(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
 }
 
 /// `gaps.csv`: the longest gaps of each device. Times are on the clock of the trace.
-pub fn gaps_csv(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
+pub fn gaps_csv(report: &TraceReport<'_>) -> Result<String, ReportError> {
     let header = ["device", "start_ns", "end_ns", "length_ns", "cause", "previous", "next", "launch_call", "evidence"];
     let rows = report.idle.iter().flat_map(|idle| idle.longest.iter().map(move |gap| (idle.device, gap))).map(
         |(device, gap)| {
@@ -101,7 +101,7 @@ pub fn gaps_csv(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
 }
 
 /// `steps.csv`: every step. Times are on the clock of the trace.
-pub fn steps_csv(report: &AnalyzeReport<'_>) -> Result<String, ReportError> {
+pub fn steps_csv(report: &TraceReport<'_>) -> Result<String, ReportError> {
     let header =
         ["step", "phase", "start_ns", "end_ns", "duration_ns", "kernels", "launches", "busy_union_ns", "gpu_sum_ns"];
     let rows = report.steps.into_iter().flat_map(|steps| {

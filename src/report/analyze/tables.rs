@@ -2,7 +2,7 @@
 
 use super::cells::{bytes, flag, maybe_time, tail, time};
 use super::format::duration;
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use crate::analysis::coverage::{Coverage, GraphState, Verdict};
 use crate::analysis::kernel_summary::{KernelSummary, KernelSummaryRow};
 use crate::analysis::projection::RangeTotal;
@@ -386,7 +386,7 @@ pub(super) fn ranges(totals: &[RangeTotal], limit: usize) -> Table {
 }
 
 /// Findings about the data, the gravest first.
-pub(super) fn diagnostics(report: &AnalyzeReport<'_>) -> Table {
+pub(super) fn diagnostics(report: &TraceReport<'_>) -> Table {
     let mut table = Table::new(&["Severity", "Code", "#Count", "First example"]);
     let mut sorted: Vec<_> = report.diagnostics.iter().collect();
     sorted.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
@@ -412,7 +412,7 @@ pub(super) fn severity(severity: Severity) -> &'static str {
 }
 
 /// The input files.
-pub(super) fn files(report: &AnalyzeReport<'_>) -> Table {
+pub(super) fn files(report: &TraceReport<'_>) -> Table {
     let mut table = Table::new(&["File", "#Size", "Written by"]);
     for file in report.files {
         table.push(vec![Cell::text(&file.name), bytes(Some(file.bytes)), Cell::text(&file.tool)]);

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::format::{duration, maybe_duration};
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use super::tables::class_totals;
 use super::waits::device;
-use super::words;
+use super::{counters, words};
 use crate::analysis::coverage;
 use crate::analysis::idle::IdleCause;
 use crate::analysis::launch::LaunchVerdict;
@@ -49,7 +49,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(report: &AnalyzeReport<'_>) -> Option<Self> {
+    fn of(report: &TraceReport<'_>) -> Option<Self> {
         let mut whole = Self { window_ns: 0, busy_ns: 0, devices: 0, causes: Vec::new(), host_ns: 0 };
         for idle in report.idle.iter().filter(|idle| idle.window_ns > 0) {
             whole.window_ns = whole.window_ns.saturating_add(idle.window_ns);
@@ -78,18 +78,18 @@ impl Whole {
 }
 
 /// Why idle time must not be stated, if so.
-fn idle_refused(report: &AnalyzeReport<'_>) -> Option<String> {
+fn idle_refused(report: &TraceReport<'_>) -> Option<String> {
     let trust = &report.coverage?.trust;
     (!trust.idle_shares).then(|| trust.reasons.first().cloned().unwrap_or_else(|| "the trace is not whole".to_owned()))
 }
 
 /// Whether shares of classes in all GPU time may be stated.
-fn kernel_shares(report: &AnalyzeReport<'_>) -> bool {
+fn kernel_shares(report: &TraceReport<'_>) -> bool {
     report.coverage.is_none_or(|coverage| coverage.trust.kernel_shares)
 }
 
 /// What an operator class takes of the kernel time, in words.
-fn top_class(report: &AnalyzeReport<'_>) -> Option<(String, f64)> {
+fn top_class(report: &TraceReport<'_>) -> Option<(String, f64)> {
     let totals = class_totals(report.kernels?, None);
     let (class, _, _, _, share) = totals.into_iter().find(|total| total.4.is_some())?;
     Some((class.name().replace('_', " "), share.filter(|share| share.is_finite())?))
@@ -101,8 +101,12 @@ fn bare(text: &str) -> &str {
 }
 
 /// What limits the traced work.
-pub(super) fn verdict(report: &AnalyzeReport<'_>) -> Verdict {
+pub(super) fn verdict(report: &TraceReport<'_>) -> Verdict {
     if let Some(coverage) = report.coverage.filter(|coverage| coverage.verdict == coverage::Verdict::NoGpuWork) {
+        if let Some(sentence) = counters::sentence(report.ncu) {
+            let more = vec!["There is no timeline: counters say how kernels run, not when.".to_owned()];
+            return Verdict { sentence, more, tone: "ok" };
+        }
         return Verdict {
             sentence: "Cannot tell what limits it: the trace holds no GPU work.".to_owned(),
             more: coverage.reasons.clone(),
@@ -169,7 +173,7 @@ pub(super) fn verdict(report: &AnalyzeReport<'_>) -> Verdict {
     Verdict { sentence, more, tone: if whole_trace { "ok" } else { "warn" } }
 }
 
-fn more(report: &AnalyzeReport<'_>, whole: &Whole, busy: f64) -> Vec<String> {
+fn more(report: &TraceReport<'_>, whole: &Whole, busy: f64) -> Vec<String> {
     let mut lines = Vec::new();
     if busy < BUSY
         && let Some((_, Some(cause), ..)) = whole.causes.first()
@@ -208,16 +212,20 @@ fn bound(speedup: Option<f64>, lead: &str) -> String {
 }
 
 /// What a reader must know before any share: why the trace is not whole, and what is refused.
-pub(super) fn warnings(report: &AnalyzeReport<'_>) -> Vec<String> {
+pub(super) fn warnings(report: &TraceReport<'_>) -> Vec<String> {
     let Some(coverage) = report.coverage else {
         return vec!["How complete the trace is was not checked.".to_owned()];
     };
-    let mut lines: Vec<String> = Vec::new();
+    let mut lines: Vec<String> = report.invalid.iter().map(|reason| format!("INVALID: {reason}")).collect();
+    // A file of counters alone has no trace that could be incomplete.
+    if coverage.verdict == coverage::Verdict::NoGpuWork && !report.ncu.is_empty() {
+        return lines;
+    }
     if coverage.verdict != coverage::Verdict::Complete {
         lines.extend(coverage.reasons.iter().cloned());
     }
     for reason in &coverage.trust.reasons {
-        if !lines.contains(reason) {
+        if !lines.iter().any(|line| line.ends_with(reason.as_str())) {
             lines.push(reason.clone());
         }
     }
@@ -237,7 +245,7 @@ pub(super) fn warnings(report: &AnalyzeReport<'_>) -> Vec<String> {
 }
 
 /// The cards.
-pub(super) fn cards(report: &AnalyzeReport<'_>) -> Vec<Card> {
+pub(super) fn cards(report: &TraceReport<'_>) -> Vec<Card> {
     let whole = Whole::of(report);
     let refused = idle_refused(report);
     vec![
@@ -291,7 +299,7 @@ fn cause_card(whole: Option<&Whole>, refused: Option<&str>) -> Card {
     }
 }
 
-fn launch_card(report: &AnalyzeReport<'_>) -> Card {
+fn launch_card(report: &TraceReport<'_>) -> Card {
     const LABEL: &str = "Launching";
     if report.coverage.is_some_and(|coverage| !coverage.trust.queue_times) {
         return unknown(LABEL, "not stated: see the warnings");
@@ -312,7 +320,7 @@ fn launch_card(report: &AnalyzeReport<'_>) -> Card {
     Card { label: LABEL, value: words::launch(row.verdict).to_owned(), sub: parts.join("; ") }
 }
 
-fn class_card(report: &AnalyzeReport<'_>) -> Card {
+fn class_card(report: &TraceReport<'_>) -> Card {
     const LABEL: &str = "Top operator class";
     match top_class(report) {
         None => unknown(LABEL, "not known: no kernels"),
@@ -326,11 +334,11 @@ fn class_card(report: &AnalyzeReport<'_>) -> Card {
 }
 
 /// The phase with the most steps.
-fn main_phase<'a>(report: &AnalyzeReport<'a>) -> Option<&'a Phase> {
+fn main_phase<'a>(report: &TraceReport<'a>) -> Option<&'a Phase> {
     report.steps?.phases.iter().filter(|phase| phase.steps > 0).max_by_key(|phase| phase.steps)
 }
 
-fn steps_card(report: &AnalyzeReport<'_>) -> Card {
+fn steps_card(report: &TraceReport<'_>) -> Card {
     const LABEL: &str = "Steps";
     let Some(phase) = main_phase(report) else { return unknown(LABEL, "not known: none were found") };
     let median = maybe_duration(phase.step_ns.as_ref().map(|spread| spread.p50));
@@ -338,7 +346,7 @@ fn steps_card(report: &AnalyzeReport<'_>) -> Card {
     Card { label: LABEL, value: number::count(phase.steps), sub: format!("{name}; median {median}") }
 }
 
-fn kernels_card(report: &AnalyzeReport<'_>) -> Card {
+fn kernels_card(report: &TraceReport<'_>) -> Card {
     const LABEL: &str = "Kernels";
     let Some(coverage) = report.kernels.map(|kernels| &kernels.coverage) else {
         return unknown(LABEL, "not known");
@@ -355,7 +363,7 @@ fn kernels_card(report: &AnalyzeReport<'_>) -> Card {
     }
 }
 
-fn window_card(report: &AnalyzeReport<'_>, whole: Option<&Whole>) -> Card {
+fn window_card(report: &TraceReport<'_>, whole: Option<&Whole>) -> Card {
     const LABEL: &str = "Window";
     let longest = report.idle.iter().map(|idle| idle.window_ns).max().filter(|ns| *ns > 0);
     let (Some(ns), Some(whole)) = (longest, whole) else { return unknown(LABEL, "not known: no device work") };
@@ -363,7 +371,7 @@ fn window_card(report: &AnalyzeReport<'_>, whole: Option<&Whole>) -> Card {
     Card { label: LABEL, value: duration(ns as f64), sub: format!("first to last work of {gpus}") }
 }
 
-fn trace_card(report: &AnalyzeReport<'_>) -> Card {
+fn trace_card(report: &TraceReport<'_>) -> Card {
     const LABEL: &str = "Trace";
     let Some(coverage) = report.coverage else { return unknown(LABEL, "completeness not checked") };
     let value = match coverage.verdict {

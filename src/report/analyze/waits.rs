@@ -2,7 +2,7 @@
 
 use super::cells::{bytes, flag, maybe_time, rate, tail, time};
 use super::format::duration;
-use super::model::AnalyzeReport;
+use super::model::TraceReport;
 use super::words;
 use crate::analysis::class_roofline::ModelledWork;
 use crate::analysis::critical_path::CriticalPath;
@@ -16,7 +16,7 @@ use crate::report::table::{Cell, Table};
 use crate::units::FlopsPerSecond;
 
 /// What a device is called.
-pub(super) fn device(report: &AnalyzeReport<'_>, device: u32) -> String {
+pub(super) fn device(report: &TraceReport<'_>, device: u32) -> String {
     let known = report.devices.iter().find(|known| known.device == device);
     known.map_or_else(|| format!("GPU #{device}"), |known| known.label.clone())
 }
@@ -32,7 +32,7 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 }
 
 /// Busy time and idle time by cause; the rows of a device add up to its window.
-pub(super) fn idle(report: &AnalyzeReport<'_>) -> Table {
+pub(super) fn idle(report: &TraceReport<'_>) -> Table {
     let mut table = Table::new(&[
         "Device",
         "What",
@@ -82,7 +82,7 @@ pub(super) fn idle(report: &AnalyzeReport<'_>) -> Table {
 }
 
 /// Idle time by phase.
-pub(super) fn idle_by_phase(report: &AnalyzeReport<'_>) -> Table {
+pub(super) fn idle_by_phase(report: &TraceReport<'_>) -> Table {
     let mut table =
         Table::new(&["Device", "Phase", "#Window", "#Busy", "#Idle", "#Busy share", "Largest cause", "#Its time"]);
     for idle in report.idle {
@@ -104,7 +104,7 @@ pub(super) fn idle_by_phase(report: &AnalyzeReport<'_>) -> Table {
 }
 
 /// Where the time of gaps that the host caused went.
-pub(super) fn host_parts(report: &AnalyzeReport<'_>) -> Table {
+pub(super) fn host_parts(report: &TraceReport<'_>) -> Table {
     let mut table = Table::new(&["Device", "During the gaps the host caused, it was", "#Time", "#Share of the window"]);
     for idle in report.idle {
         let parts = &idle.host_parts;
@@ -132,7 +132,7 @@ pub(super) fn host_parts(report: &AnalyzeReport<'_>) -> Table {
 }
 
 /// The longest gaps.
-pub(super) fn longest_gaps(report: &AnalyzeReport<'_>, idle: &DeviceIdle, limit: usize) -> Table {
+pub(super) fn longest_gaps(report: &TraceReport<'_>, idle: &DeviceIdle, limit: usize) -> Table {
     let mut table = Table::new(&["#Begins at", "#Length", "Cause", "After", "Before", "Launched by", "Evidence"]);
     let maybe = |text: &Option<String>| Cell::text_up_to(text.as_deref().unwrap_or(UNKNOWN), 60);
     for gap in idle.longest.iter().take(limit) {
@@ -151,7 +151,7 @@ pub(super) fn longest_gaps(report: &AnalyzeReport<'_>, idle: &DeviceIdle, limit:
 }
 
 /// One row a device: does it wait for launches.
-pub(super) fn launch(report: &AnalyzeReport<'_>, launch: &LaunchAnalysis) -> Table {
+pub(super) fn launch(report: &TraceReport<'_>, launch: &LaunchAnalysis) -> Table {
     let mut table = Table::new(&[
         "Device",
         "Verdict",
@@ -187,7 +187,7 @@ pub(super) fn launch(report: &AnalyzeReport<'_>, launch: &LaunchAnalysis) -> Tab
 }
 
 /// Launches by phase.
-pub(super) fn launch_phases(report: &AnalyzeReport<'_>, launch: &LaunchAnalysis) -> Table {
+pub(super) fn launch_phases(report: &TraceReport<'_>, launch: &LaunchAnalysis) -> Table {
     let mut table =
         Table::new(&["Device", "Phase", "#Steps", "#Kernels", "#Launches", "#Launches a step", "#TKLQT (sum)"]);
     for row in &launch.devices {
@@ -233,7 +233,7 @@ pub(super) fn threads(launch: &LaunchAnalysis) -> Table {
 }
 
 /// Copies by direction.
-pub(super) fn copies(report: &AnalyzeReport<'_>, transfers: &TransferAnalysis) -> Table {
+pub(super) fn copies(report: &TraceReport<'_>, transfers: &TransferAnalysis) -> Table {
     let mut table = Table::new(&[
         "Device",
         "Direction",
@@ -297,7 +297,7 @@ pub(super) fn allocations(transfers: &TransferAnalysis) -> Table {
 }
 
 /// What ran at the same time.
-pub(super) fn overlap(report: &AnalyzeReport<'_>, overlap: &OverlapAnalysis) -> Table {
+pub(super) fn overlap(report: &TraceReport<'_>, overlap: &OverlapAnalysis) -> Table {
     let mut table = Table::new(&[
         "Device",
         "#Window",
@@ -329,7 +329,7 @@ pub(super) fn overlap(report: &AnalyzeReport<'_>, overlap: &OverlapAnalysis) -> 
 }
 
 /// How several devices compare.
-pub(super) fn balance(report: &AnalyzeReport<'_>, overlap: &OverlapAnalysis) -> Table {
+pub(super) fn balance(report: &TraceReport<'_>, overlap: &OverlapAnalysis) -> Table {
     let mut table =
         Table::new(&["Device", "#Busy", "#Work without communication", "#Waited in collectives", "#Came last"]);
     let Some(balance) = &overlap.balance else { return table };
@@ -348,7 +348,7 @@ pub(super) fn balance(report: &AnalyzeReport<'_>, overlap: &OverlapAnalysis) -> 
 }
 
 /// What the comparison of devices says, in words.
-pub(super) fn balance_words(report: &AnalyzeReport<'_>, overlap: &OverlapAnalysis) -> Vec<String> {
+pub(super) fn balance_words(report: &TraceReport<'_>, overlap: &OverlapAnalysis) -> Vec<String> {
     let Some(balance) = &overlap.balance else { return Vec::new() };
     let mut lines = Vec::new();
     if let Some(imbalance) = balance.imbalance {
@@ -479,7 +479,7 @@ pub(super) fn roofline(work: &ModelledWork) -> Table {
 }
 
 /// One line for each device: the window and how much of it was busy.
-pub(super) fn busy_words(report: &AnalyzeReport<'_>) -> Vec<String> {
+pub(super) fn busy_words(report: &TraceReport<'_>) -> Vec<String> {
     report
         .idle
         .iter()

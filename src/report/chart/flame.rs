@@ -110,9 +110,9 @@ fn color(name: &str, depth: usize) -> &'static str {
         return "k10";
     }
     // FNV-1a: stable from run to run.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     COLORS[(hash >> 32) as usize % COLORS.len()]
 }
 
@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn children_share_the_width_of_their_parent() {
-        let tree = node("all", 0, vec![node("decode", 30, vec![node("gemv", 45, vec![])]), node("prefill", 25, vec![])]);
+        let tree =
+            node("all", 0, vec![node("decode", 30, vec![node("gemv", 45, vec![])]), node("prefill", 25, vec![])]);
         let svg = flame(Some(&tree)).svg.unwrap();
         assert!(svg.contains("data-x=\"0.000\" data-w=\"1112.000\" data-depth=\"0\" data-name=\"all\""), "{svg}");
         assert!(svg.contains("data-x=\"0.000\" data-w=\"834.000\" data-depth=\"1\" data-name=\"decode\""), "{svg}");
@@ -141,7 +142,10 @@ mod tests {
         let tree = node("all", 1_000_000, (0..10).map(|_| node("tiny", 1, vec![])).collect());
         let chart = flame(Some(&tree));
         assert!(!chart.svg.unwrap().contains("tiny"));
-        assert_eq!(chart.note.unwrap(), "10 frames of 10 ns in all (< 0.01 % of the whole) are too narrow or too deep to draw.");
+        assert_eq!(
+            chart.note.unwrap(),
+            "10 frames of 10 ns in all (< 0.01 % of the whole) are too narrow or too deep to draw."
+        );
     }
 
     #[test]

@@ -56,17 +56,29 @@ pub(in crate::report) fn histogram(mut chart: Chart, bins: &[Bin], what: &str, n
         let range = format!("{} to {}", duration(bin.low_ns), duration(bin.high_ns));
         let wide = (slot * 0.42).min(46.0);
         let middle = left + slot / 2.0;
-        let title = format!("{what} of {range}: {} ({} % of all)", count(bin.count), tick_label((by_count * 10.0).round() / 10.0));
+        let title = format!(
+            "{what} of {range}: {} ({} % of all)",
+            count(bin.count),
+            tick_label((by_count * 10.0).round() / 10.0)
+        );
         svg.rect([middle - wide, y.at(by_count), wide, BOTTOM - y.at(by_count)], "k0", Some(&title));
-        let title =
-            format!("{what} of {range}: {} in all ({} % of the time)", duration(bin.total_ns), tick_label((by_time * 10.0).round() / 10.0));
+        let title = format!(
+            "{what} of {range}: {} in all ({} % of the time)",
+            duration(bin.total_ns),
+            tick_label((by_time * 10.0).round() / 10.0)
+        );
         svg.rect([middle, y.at(by_time), wide, BOTTOM - y.at(by_time)], "k1", Some(&title));
         if at % every == 0 {
             svg.text([left, BOTTOM + 18.0], Anchor::Middle, "tick", &edge(bin.low_ns));
         }
     }
     if bins.len().is_multiple_of(every) {
-        svg.text([RIGHT - 4.0, BOTTOM + 18.0], Anchor::End, "tick", &bins.last().map_or_else(String::new, |bin| edge(bin.high_ns)));
+        svg.text(
+            [RIGHT - 4.0, BOTTOM + 18.0],
+            Anchor::End,
+            "tick",
+            &bins.last().map_or_else(String::new, |bin| edge(bin.high_ns)),
+        );
     }
     svg.line([LEFT, BOTTOM, RIGHT, BOTTOM], "axis-line", None);
     svg.text([RIGHT, HEIGHT - 6.0], Anchor::End, "axis", "duration, logarithmic bins");
@@ -103,7 +115,10 @@ mod tests {
         let bin = |low_ns: f64, count, total_ns| Bin { low_ns, high_ns: low_ns * 10.0, count, total_ns };
         let svg = chart(&[bin(1.0, 0, 0.0), bin(1e3, 75, 100.0), bin(1e4, 25, 100.0), bin(1e5, 0, 0.0)]).svg.unwrap();
         // 182 units for 75 %, so 25 % has 60.67 and half of the time 121.33.
-        assert!(svg.contains("height=\"182.00\"") && svg.contains("height=\"60.67\"") && svg.contains("height=\"121.33\""), "{svg}");
+        assert!(
+            svg.contains("height=\"182.00\"") && svg.contains("height=\"60.67\"") && svg.contains("height=\"121.33\""),
+            "{svg}"
+        );
         assert!(svg.contains("gaps of 1.000 µs to 10.00 µs: 75 (75 % of all)"), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 4, "empty bins at the ends are not drawn");
     }

@@ -48,15 +48,25 @@ pub(in crate::report) fn step_times(points: &[Point<'_>]) -> Chart {
     };
     // Stragglers always stay; of the others every n-th.
     let every = points.len().div_ceil(POINTS).max(1);
-    let drawn: Vec<&&Point<'_>> =
-        points.iter().enumerate().filter(|(at, point)| at % every == 0 || point.straggler).map(|(_, point)| point).collect();
+    let drawn: Vec<&&Point<'_>> = points
+        .iter()
+        .enumerate()
+        .filter(|(at, point)| at % every == 0 || point.straggler)
+        .map(|(_, point)| point)
+        .collect();
     let mut phases: Vec<&str> = Vec::new();
     for point in &points {
         if !phases.contains(&point.phase) {
             phases.push(point.phase);
         }
     }
-    let unit = if longest >= 1e9 { (1e9, "s") } else if longest >= 1e6 { (1e6, "ms") } else { (1e3, "µs") };
+    let unit = if longest >= 1e9 {
+        (1e9, "s")
+    } else if longest >= 1e6 {
+        (1e6, "ms")
+    } else {
+        (1e3, "µs")
+    };
     let log = longest / shortest > 20.0;
     let y = if log {
         Scale::log([shortest / unit.0, longest / unit.0], [BOTTOM - 8.0, TOP + 8.0])
@@ -80,7 +90,12 @@ pub(in crate::report) fn step_times(points: &[Point<'_>]) -> Chart {
     }
     svg.line([LEFT, BOTTOM, RIGHT, BOTTOM], "axis-line", None);
     svg.text([RIGHT, HEIGHT - 6.0], Anchor::End, "axis", &format!("{} since the first device work", across.1));
-    svg.text([LEFT, HEIGHT - 6.0], Anchor::Start, "axis", &format!("duration in {}{}", unit.1, if log { ", logarithmic" } else { "" }));
+    svg.text(
+        [LEFT, HEIGHT - 6.0],
+        Anchor::Start,
+        "axis",
+        &format!("duration in {}{}", unit.1, if log { ", logarithmic" } else { "" }),
+    );
     for point in &drawn {
         let place = phases.iter().position(|phase| *phase == point.phase).unwrap_or(0);
         let phase = escape::cut(&escape::one_line(point.phase), 60);
