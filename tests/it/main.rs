@@ -1,6 +1,7 @@
 //! One integration-test binary, a module per subject.
 
 mod chromium;
+mod classify;
 mod cli;
 mod config;
 mod docs;
