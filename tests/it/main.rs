@@ -21,4 +21,6 @@ mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;
+mod trace_ncu;
 mod trace_nsys;
+mod trace_writer;
