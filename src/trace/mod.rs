@@ -11,6 +11,7 @@ mod links;
 pub mod merge;
 pub mod ncu;
 pub mod nsys;
+pub mod parquet;
 pub mod places;
 pub mod strings;
 pub mod timeline;

@@ -2,6 +2,7 @@
 
 mod analyze_sample;
 mod chromium;
+mod classify;
 mod cli;
 mod config;
 mod docs;
@@ -22,4 +23,6 @@ mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;
+mod trace_ncu;
 mod trace_nsys;
+mod trace_writer;

@@ -39,7 +39,7 @@ macro_rules! classes {
 classes! {
     /// Matrix times matrix, dense or with quantised weights, batched or not.
     Gemm = "gemm",
-    /// Matrix times one vector (or a handful of columns), dense or quantised: the linear layers of small-batch decode.
+    /// Matrix times one vector (or a handful of columns) or dot product, dense or quantised: the linear layers of small-batch decode.
     Gemv = "gemv",
     /// Second pass of a split-K or stream-K product: adds partial sums, sometimes with the epilogue.
     GemmReduce = "gemm_reduce",
@@ -57,6 +57,8 @@ classes! {
     Attention = "attention",
     /// Second pass of a split attention: merges partial outputs by their log-sum-exp.
     AttentionCombine = "attention_combine",
+    /// Chooses what a sparse attention reads: index scores over cached tokens and their selection.
+    AttentionIndex = "attention_index",
     /// Writes keys and values into the cache.
     KvWrite = "kv_write",
     /// Layer norm, RMS norm and relatives, with a fused residual addition, rotation or quantisation or without.
@@ -89,7 +91,7 @@ classes! {
     Reduction = "reduction",
     /// Prefix sum and other scans.
     Scan = "scan",
-    /// Sorting of keys, with values or without.
+    /// Sorting, and top-k selection whose purpose the name does not say.
     Sort = "sort",
     /// Convolution, its data transforms and its offset tables.
     Convolution = "convolution",
@@ -103,7 +105,7 @@ classes! {
     InputPreparation = "input_preparation",
     /// Random numbers.
     Random = "random",
-    /// Fourier transform.
+    /// Fourier and Walsh-Hadamard transforms.
     Fft = "fft",
     /// Loss functions.
     Loss = "loss",

@@ -256,11 +256,29 @@ fn api_duration(timeline: &Timeline, row: usize) -> i64 {
     timeline.api.end_ns[row].saturating_sub(timeline.api.start_ns[row])
 }
 
-/// Lines of functions in the order of their string ids, names without version.
-fn functions(timeline: &Timeline, summaries: Vec<Option<Summary>>) -> Vec<Line<'_>> {
-    (0_u32..)
-        .zip(summaries)
-        .filter_map(|(name, summary)| Some(Line { texts: vec![timeline.text(StringId(name))], summary: summary? }))
+/// Lines of functions in the order nsys groups them in: by the number of the name in the file, or where the timeline has none by the first
+/// call, which mostly is the same.
+fn functions<'a>(
+    timeline: &'a Timeline,
+    summaries: Vec<Option<Summary>>,
+    calls: impl Iterator<Item = (StringId, i64)>,
+) -> Vec<Line<'a>> {
+    let mut first_call = vec![i64::MAX; summaries.len()];
+    for (name, start) in calls {
+        let first = &mut first_call[name.0 as usize];
+        *first = (*first).min(start);
+    }
+    let mut number = vec![i64::MAX; summaries.len()];
+    for (name, id) in &timeline.string_ids {
+        if let Some(number) = number.get_mut(name.0 as usize) {
+            *number = *id;
+        }
+    }
+    let mut names: Vec<usize> = (0..summaries.len()).filter(|name| summaries[*name].is_some()).collect();
+    names.sort_by_key(|name| (number[*name], first_call[*name]));
+    names
+        .into_iter()
+        .filter_map(|name| Some(Line { texts: vec![timeline.text(StringId(name as u32))], summary: summaries[name]? }))
         .collect()
 }
 
@@ -274,7 +292,8 @@ pub(super) fn api_sum(timeline: &Timeline) -> String {
             out.add(name.0, api_duration(timeline, row));
         }
     });
-    let mut lines = functions(timeline, summaries);
+    let api = &timeline.api;
+    let mut lines = functions(timeline, summaries, api.name.iter().copied().zip(api.start_ns.iter().copied()));
     lines.iter_mut().for_each(|line| line.texts[0] = without_version(line.texts[0]));
     by_time(&BY_FUNCTION, lines)
 }
@@ -282,12 +301,13 @@ pub(super) fn api_sum(timeline: &Timeline) -> String {
 /// `osrt_sum`.
 pub(super) fn osrt_sum(timeline: &Timeline) -> String {
     let calls = &timeline.os_calls;
+    let rows = || (0..calls.len()).filter(|row| calls.class[*row] == OS_CALL);
     let summaries = Collector::collect(0, |out| {
-        for row in (0..calls.len()).filter(|row| calls.class[*row] == OS_CALL) {
+        for row in rows() {
             out.add(calls.name[row].0, calls.end_ns[row].saturating_sub(calls.start_ns[row]));
         }
     });
-    by_time(&BY_FUNCTION, functions(timeline, summaries))
+    by_time(&BY_FUNCTION, functions(timeline, summaries, rows().map(|row| (calls.name[row], calls.start_ns[row]))))
 }
 
 /// `cuda_gpu_sum`, and with the API calls `cuda_api_gpu_sum`: grouped by the printed name.

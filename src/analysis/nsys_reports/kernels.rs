@@ -3,6 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::enclosing::innermost_of_calls;
+use super::nvtx::domain_name;
 use super::{KernelNaming, KernelOptions};
 use crate::trace::places::NO_ROW;
 use crate::trace::strings::{StringId, StringTable};
@@ -56,7 +57,7 @@ impl<'a> KernelGroups<'a> {
                 }
                 let (domain, name) = (timeline.ranges.domain[range as usize], timeline.ranges.name[range as usize]);
                 *known.entry((domain, name, plain)).or_insert_with(|| {
-                    let domain = timeline.text(domain);
+                    let domain = domain_name(timeline, domain);
                     let colon = if domain.is_empty() { "" } else { ":" };
                     let text = format!("{domain}{colon}{}/{}", timeline.text(name), self.texts.get(StringId(plain)));
                     self.texts.intern(&text).0

@@ -44,15 +44,25 @@ impl RangeNames {
     /// Id of the name of a range.
     pub(super) fn id(&mut self, timeline: &Timeline, row: usize) -> u32 {
         let (domain, name) = (timeline.ranges.domain[row], timeline.ranges.name[row]);
-        *self
-            .known
-            .entry((domain, name))
-            .or_insert_with(|| self.texts.intern(&format!("{}:{}", timeline.text(domain), timeline.text(name))).0)
+        *self.known.entry((domain, name)).or_insert_with(|| {
+            self.texts.intern(&format!("{}:{}", domain_name(timeline, domain), timeline.text(name))).0
+        })
+    }
+    /// How many ids there are.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
     }
     /// Text of an id.
     pub(super) fn text(&self, id: u32) -> &str {
         self.texts.get(StringId(id))
     }
+}
+
+/// Name of a domain. One the file never names, which a reader calls `<domain N>`, has no name for nsys.
+pub(super) fn domain_name(timeline: &Timeline, domain: StringId) -> &str {
+    let name = timeline.text(domain);
+    let number = name.strip_prefix("<domain ").and_then(|rest| rest.strip_suffix('>'));
+    if number.is_some_and(|number| number.parse::<i64>().is_ok()) { "" } else { name }
 }
 
 /// Whether the trace has this kind of table: nsys prints nothing where a table a report needs is missing, even one it could do without.

@@ -11,10 +11,32 @@ use super::summary::Collector;
 use super::{KernelNaming, KernelOptions};
 use crate::trace::timeline::Timeline;
 
-/// What kernels are grouped by. `None` for a kernel without call, and within for a call in no range.
-type Key = (Option<Caller>, u32);
-/// Process id, thread id, name and style of the range.
-type Caller = (u32, u64, Option<(u32, Style)>);
+/// Where kernels were launched from: process id and thread id, `None` for a kernel without call; name and style of the range, `None` for a
+/// call in no range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Caller {
+    thread: Option<(u32, u64)>,
+    range: Option<(u32, Style)>,
+}
+
+#[derive(Debug, Default)]
+struct Callers {
+    names: RangeNames,
+    callers: Vec<Caller>,
+    known: FxHashMap<Caller, u32>,
+}
+
+impl Callers {
+    fn id(&mut self, caller: Caller) -> u32 {
+        *self.known.entry(caller).or_insert_with(|| {
+            self.callers.push(caller);
+            (self.callers.len() - 1) as u32
+        })
+    }
+}
+
+/// What kernels are grouped by: a caller and a kernel name.
+type Key = (u32, u32);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
@@ -54,7 +76,7 @@ impl Seen {
 #[derive(Debug)]
 struct Open {
     end: i64,
-    key: (u32, Style),
+    caller: u32,
     seen: Seen,
 }
 
@@ -115,12 +137,15 @@ impl KernelsOfCalls {
 fn sweep(
     timeline: &Timeline,
     kernels: &KernelsOfCalls,
-    names: &mut RangeNames,
     kernel_names: &KernelGroups<'_>,
-    visit: &mut dyn FnMut(u32, Key, bool),
+    callers: &mut Callers,
+    mut visit: impl FnMut(u32, Key, bool),
 ) {
-    for kernel in &kernels.without {
-        visit(*kernel, (None, kernel_names.group(*kernel as usize)), false);
+    if !kernels.without.is_empty() {
+        let caller = callers.id(Caller { thread: None, range: None });
+        for kernel in &kernels.without {
+            visit(*kernel, (caller, kernel_names.group(*kernel as usize)), false);
+        }
     }
     let (api, ranges) = (&timeline.api, &timeline.ranges);
     let threads = timeline.threads.len();
@@ -128,7 +153,7 @@ fn sweep(
     for (thread, (calls, rows)) in
         segments(&api.thread, threads).into_iter().zip(segments(&ranges.thread, threads)).enumerate()
     {
-        let (pid, tid) = ids_of_thread(timeline, thread as u32);
+        let thread = Some(ids_of_thread(timeline, thread as u32));
         let rows = enclosing_rows(timeline, rows);
         let mut rows = rows.iter().map(|row| *row as usize).peekable();
         let mut open: Vec<Open> = Vec::new();
@@ -143,8 +168,11 @@ fn sweep(
                     over.seen.clear();
                     spare.push(over.seen);
                 }
-                let key = (names.id(timeline, row), Style::of(ranges.kind[row]));
-                open.push(Open { end: ranges.end_ns[row], key, seen: spare.pop().unwrap_or_default() });
+                if ranges.end_ns[row] >= start {
+                    let range = Some((callers.names.id(timeline, row), Style::of(ranges.kind[row])));
+                    let caller = callers.id(Caller { thread, range });
+                    open.push(Open { end: ranges.end_ns[row], caller, seen: spare.pop().unwrap_or_default() });
+                }
             }
             // Ranges that cross may be over below the top.
             if open.iter().filter(|range| range.end < start).count() * 2 > open.len() {
@@ -156,14 +184,25 @@ fn sweep(
                 for range in open.iter_mut().filter(|range| range.end >= end) {
                     in_none = false;
                     let first = range.seen.insert(name);
-                    visit(*kernel, (Some((pid, tid, Some(range.key))), name), first);
+                    visit(*kernel, (range.caller, name), first);
                 }
                 if in_none {
-                    visit(*kernel, (Some((pid, tid, None)), name), false);
+                    visit(*kernel, (callers.id(Caller { thread, range: None }), name), false);
                 }
             }
         }
     }
+}
+
+/// Position of each text among all in order.
+fn ranks<'t>(count: usize, text: impl Fn(usize) -> &'t str) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.sort_unstable_by_key(|id| text(*id as usize));
+    let mut ranks = vec![0; count];
+    for (rank, id) in order.into_iter().enumerate() {
+        ranks[id as usize] = rank as u32;
+    }
+    ranks
 }
 
 /// `nvtx_kern_sum`. A kernel counts in every range around its launch; one in no range has a line without range.
@@ -177,13 +216,13 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
     }
     let kernel_names = KernelGroups::new(timeline, KernelOptions { naming, nvtx_name: false });
     let kernels = KernelsOfCalls::new(timeline);
-    let mut names = RangeNames::default();
+    let mut callers = Callers::default();
     let mut keys: Vec<Key> = Vec::new();
     let mut counts: Vec<Counts> = Vec::new();
     let mut known: FxHashMap<Key, u32> = FxHashMap::default();
     let mut twice: FxHashSet<(u32, u32)> = FxHashSet::default();
     let mut collector = Collector::default();
-    sweep(timeline, &kernels, &mut names, &kernel_names, &mut |kernel, key, first| {
+    sweep(timeline, &kernels, &kernel_names, &mut callers, |kernel, key, first| {
         let group = *known.entry(key).or_insert_with(|| {
             keys.push(key);
             counts.push(Counts::default());
@@ -202,26 +241,21 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
         collector.add(group, duration(timeline, kernel as usize));
     });
     collector.start_filling();
-    sweep(timeline, &kernels, &mut names, &kernel_names, &mut |kernel, key, _| {
+    sweep(timeline, &kernels, &kernel_names, &mut callers, |kernel, key, _| {
         collector.add(known[&key], duration(timeline, kernel as usize));
     });
     let summaries = collector.finish();
 
-    let range_of = |key: &Key| key.0.and_then(|(_, _, range)| range).map(|(name, style)| (names.text(name), style));
-    let thread_of = |key: &Key| key.0.map(|(pid, tid, _)| (pid, tid));
+    let caller = |group: usize| callers.callers[keys[group].0 as usize];
+    let range_ranks = ranks(callers.names.len(), |id| callers.names.text(id as u32));
+    let kernel_ranks = ranks(kernel_names.len(), |id| kernel_names.name(id as u32));
     let mut order: Vec<usize> = (0..keys.len()).collect();
-    // Nothing sorts before any value, as NULL does.
-    order.sort_by(|a, b| {
-        let total = |group: usize| summaries[group].map_or(0, |summary| summary.total);
-        let (key_a, key_b) = (&keys[*a], &keys[*b]);
-        let (range_a, range_b) = (range_of(key_a), range_of(key_b));
-        range_a
-            .map(|range| range.0)
-            .cmp(&range_b.map(|range| range.0))
-            .then_with(|| thread_of(key_a).cmp(&thread_of(key_b)))
-            .then_with(|| total(*b).cmp(&total(*a)))
-            .then_with(|| range_a.cmp(&range_b))
-            .then_with(|| kernel_names.name(key_a.1).cmp(kernel_names.name(key_b.1)))
+    // `None` sorts before any value, as NULL does.
+    order.sort_by_cached_key(|group| {
+        let Caller { thread, range } = caller(*group);
+        let total = summaries[*group].map_or(0, |summary| summary.total);
+        let range_rank = range.map(|(name, _)| range_ranks[name as usize]);
+        (range_rank, thread, -total, range.map(|(_, style)| style), kernel_ranks[keys[*group].1 as usize])
     });
     let mut csv = Csv::new(&[
         "NVTX Range",
@@ -240,15 +274,14 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
     ]);
     for group in order {
         let Some(summary) = summaries[group] else { continue };
-        let key = &keys[group];
-        match range_of(key) {
+        match caller(group).range {
             Some((name, style)) => {
-                csv.text(name);
+                csv.text(callers.names.text(name));
                 csv.text(style.text());
             }
             None => (0..2).for_each(|_| csv.empty()),
         }
-        match thread_of(key) {
+        match caller(group).thread {
             Some((pid, tid)) => {
                 csv.int(pid);
                 csv.int(tid);
@@ -263,7 +296,7 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
         csv.int(summary.min);
         csv.int(summary.max);
         csv.tenth(summary.deviation);
-        csv.text(kernel_names.name(key.1));
+        csv.text(kernel_names.name(keys[group].1));
         csv.end_row();
     }
     csv.finish()

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_counter_in_a_name_makes_one_label_and_layers_keep_theirs() {
-        let texts = labels_of((0..300).map(|step| format!("step {step} of 9")).chain((0..126).map(|l| format!("layers.{l}"))));
+        let texts =
+            labels_of((0..300).map(|step| format!("step {step} of 9")).chain((0..126).map(|l| format!("layers.{l}"))));
         assert_eq!(texts.len(), 1 + 126);
         assert_eq!((texts[0].as_str(), texts[1].as_str()), ("step # of #", "layers.0"));
     }

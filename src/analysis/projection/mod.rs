@@ -21,9 +21,9 @@ mod tests;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use self::labels::Labels;
 pub use self::modules::{Modules, modules};
 pub use self::summary::{RangeSummary, RangeTotal, summary};
-use self::labels::Labels;
 use self::sweep::{Queries, sweep};
 use crate::trace::activity::{OpKind, OpRef};
 use crate::trace::places::NO_ROW;
@@ -261,8 +261,7 @@ impl Projection {
     /// Parents of ranges and innermost ranges of calls; true if crossing ranges share calls.
     fn walk(&mut self, timeline: &Timeline) -> bool {
         let ranges = &timeline.ranges;
-        self.cross_thread =
-            ranges.end_thread.iter().filter(|thread| **thread != NO_ROW).count() as u64;
+        self.cross_thread = ranges.end_thread.iter().filter(|thread| **thread != NO_ROW).count() as u64;
         let Self { parent, call_range, crossing, ambiguous_calls, .. } = self;
         let ends = &timeline.api.end_ns;
         sweep(
@@ -304,7 +303,11 @@ impl Projection {
                     (range, _) => (range, How::Call),
                 };
                 let ns = timeline.op_end_ns(op).saturating_sub(timeline.op_start_ns(op));
-                if computes { self.kernels.count(how, ns) } else { self.copies.count(how, ns) }
+                if computes {
+                    self.kernels.count(how, ns)
+                } else {
+                    self.copies.count(how, ns)
+                }
                 if range == NO_ROW {
                     continue;
                 }
@@ -475,7 +478,8 @@ impl Projection {
             |_, _, _| {},
             |query, innermost, _| created_in[order[query] as usize] = innermost,
         );
-        let by_node: FxHashMap<u64, usize> = nodes.node.iter().copied().enumerate().map(|(row, node)| (node, row)).collect();
+        let by_node: FxHashMap<u64, usize> =
+            nodes.node.iter().copied().enumerate().map(|(row, node)| (node, row)).collect();
         for node in &nodes.node {
             let mut at = *node;
             for _ in 0..MAX_CLONES {

@@ -187,7 +187,8 @@ impl TorchFamilies {
         let above = self.above[path];
         let siblings = self.members.get(&(above, class.to_owned()));
         let rank = siblings.map_or(0, |siblings| siblings.range(..instance).count());
-        let number = if siblings.is_some_and(|siblings| siblings.len() > 1) { format!(".{rank}") } else { String::new() };
+        let number =
+            if siblings.is_some_and(|siblings| siblings.len() > 1) { format!(".{rank}") } else { String::new() };
         match self.prefix.get(above as usize).and_then(Option::as_ref) {
             Some(prefix) => format!("{prefix}.{class}{number}"),
             None => format!("{class}{number}"),

@@ -21,11 +21,18 @@ struct Case {
 const NAMES: [&str; 4] = ["a", "b", "step 1", "layer.2"];
 
 fn case(nested_only: bool) -> impl Strategy<Value = Case> {
-    let range = (0..2_usize, 0..40_i64, prop::option::weighted(0.95, 0..25_i64), 0..4_usize, any::<bool>(), prop::bool::weighted(0.1));
+    let range = (
+        0..2_usize,
+        0..40_i64,
+        prop::option::weighted(0.95, 0..25_i64),
+        0..4_usize,
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+    );
     let call = (0..2_usize, 0..45_i64, 0..6_i64);
     let op = (0..14_usize, 0..200_i64, 0..9_i64, 0..4_u8);
-    (prop::collection::vec(range, 0..14), prop::collection::vec(call, 0..12), prop::collection::vec(op, 0..20)).prop_map(
-        move |(mut ranges, calls, ops)| {
+    (prop::collection::vec(range, 0..14), prop::collection::vec(call, 0..12), prop::collection::vec(op, 0..20))
+        .prop_map(move |(mut ranges, calls, ops)| {
             if nested_only {
                 // Ends pulled in to the nearest enclosing range: what push/pop can produce.
                 let mut kept: Vec<(usize, i64, Option<i64>, usize, bool, bool)> = Vec::new();
@@ -45,8 +52,7 @@ fn case(nested_only: bool) -> impl Strategy<Value = Case> {
                 ranges = kept;
             }
             Case { ranges, calls, ops }
-        },
-    )
+        })
 }
 
 fn build(case: &Case) -> Timeline {

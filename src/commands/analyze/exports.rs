@@ -76,9 +76,12 @@ impl Export {
                 out.flush().map_err(io)?;
             }
             Format::Folded => std::fs::write(&path, folded(flame)).map_err(io)?,
-            Format::Parquet => parquet::write(timeline, &path).map_err(|error| {
-                Failure::new(ExitStatus::ArtifactIo, format!("cannot write `{}`", path.display())).because(error.to_string())
-            })?,
+            Format::Parquet => {
+                parquet::write(timeline, &path).map_err(|error| {
+                    Failure::new(ExitStatus::ArtifactIo, format!("cannot write `{}`", path.display()))
+                        .because(error.to_string())
+                })?;
+            }
             Format::Nsys => {
                 nsys::writer::write(timeline, &path).map_err(|error| {
                     Failure::new(ExitStatus::ArtifactIo, format!("cannot write `{}`", path.display()))

@@ -67,7 +67,7 @@ pub(super) fn read(paths: &[PathBuf], context: &Context, interrupt: &Interrupt) 
                 tool
             }
             TraceFormat::Ncu => {
-                reports.push(ncu::read(path, options).map_err(failure)?);
+                reports.push(ncu::read(path, &options).map_err(failure)?);
                 "Nsight Compute CSV".to_owned()
             }
         };

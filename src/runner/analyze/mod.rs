@@ -21,12 +21,12 @@ use crate::analysis::flame::{FlameNode, FlameOptions, flame};
 use crate::analysis::idle::{DeviceIdle, IdleOptions, idle};
 use crate::analysis::intervals::{Interval, PhaseWindow, Phases};
 use crate::analysis::kernel_summary::{KernelSummary, SummaryKeys, classify_names, kernel_summary};
-use crate::analysis::launch::{LaunchAnalysis, LaunchOptions, launch};
+use crate::analysis::launch::{LaunchAnalysis, launch};
 use crate::analysis::ncu::{join, summarise};
-use crate::analysis::overlap::{Category, OverlapAnalysis, OverlapOptions, overlap};
+use crate::analysis::overlap::{Category, OverlapAnalysis, overlap};
 use crate::analysis::projection::{self, Modules, Projection, RangeSummary, project};
 use crate::analysis::steps::{PatternError, PhasePatterns, Steps, steps};
-use crate::analysis::transfers::{TransferAnalysis, TransferOptions, transfers};
+use crate::analysis::transfers::{TransferAnalysis, transfers};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::stats::summary::Summary;
 use crate::trace::ncu::NcuImport;
@@ -47,7 +47,8 @@ const NCU_KERNELS: usize = 200;
 const KERNELS_ON_PATH: usize = 30;
 
 /// What an analysis is told beside the trace.
-#[derive(Debug)]
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "a callback has none")]
 pub struct AnalyzeSettings<'a> {
     /// Kernel classes.
     pub classifier: &'a Classifier,
@@ -139,7 +140,7 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
     let phases = Phases { names: &phase_names, windows: &windows };
     let idle = idle(timeline, &IdleOptions { phases, longest: LONGEST_GAPS, ..IdleOptions::default() });
     progress("launches");
-    let launch = launch(timeline, &LaunchOptions { phases, idle: &idle });
+    let launch = launch(timeline, &idle, phases);
     progress("overlap");
     let categories: Vec<Category> = classified
         .iter()
@@ -148,11 +149,11 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
             _ => Category::Compute,
         })
         .collect();
-    let overlap = overlap(timeline, &OverlapOptions { categories: &categories, window: None });
+    let overlap = overlap(timeline, &categories, None);
     progress("transfers");
-    let transfers = transfers(timeline, &TransferOptions { phases });
+    let transfers = transfers(timeline, phases);
     progress("critical path");
-    let critical_path = coverage.trust.idle_shares.then(|| path(timeline, &classified));
+    let critical_path = if coverage.trust.idle_shares { path(timeline, &classified) } else { None };
     progress("summary");
     let ceilings = modelled::ceilings(timeline, settings.peaks);
     let modelled = settings.workload.map(|workload| modelled::modelled(workload, &ceilings, &steps, &summary));
@@ -245,16 +246,16 @@ fn phase_windows(steps: &Steps) -> Vec<PhaseWindow> {
         .collect()
 }
 
-fn path(timeline: &Timeline, classified: &[Classified]) -> CriticalPath {
+fn path(timeline: &Timeline, classified: &[Classified]) -> Option<CriticalPath> {
     let names: Vec<String> = KernelClass::ALL.iter().map(|class| class.name().to_owned()).collect();
     let of_name: Vec<u16> = classified
         .iter()
         .map(|name| KernelClass::ALL.iter().position(|class| *class == name.class).map_or(u16::MAX, |row| row as u16))
         .collect();
     let classes = KernelClasses { names: &names, of_kernel_name: &of_name };
-    let mut path = critical_path(timeline, classes, KERNELS_ON_PATH);
+    let mut path = critical_path(timeline, classes, KERNELS_ON_PATH)?;
     path.what_if.retain(|row| row.kernel_ns > 0);
-    path
+    Some(path)
 }
 
 fn view(

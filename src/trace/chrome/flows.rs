@@ -66,7 +66,7 @@ pub(super) fn apply(collector: &mut Collector, flows: &Flows) {
         }
         correlation_of.insert(*arrow, api.correlation[row]);
     }
-    let mut link = |streams: &[u32], starts: &[i64], correlations: &mut [u32]| {
+    let link = |streams: &[u32], starts: &[i64], correlations: &mut [u32]| {
         for ((track, start_ns), correlation) in streams.iter().zip(starts).zip(correlations) {
             if *correlation != 0 {
                 continue;

@@ -59,9 +59,12 @@ fn open_quote(text: &str) -> bool {
     text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1
 }
 
-/// Whether a line begins with a quoted launch index, as every row does.
+/// Whether a line begins with a quoted launch index, as every row does, or as a header does.
 fn begins_row(line: &str) -> bool {
     let Some(rest) = line.strip_prefix('"') else { return false };
+    if rest.starts_with("ID\",\"") || rest.starts_with("Kernel Name\",\"") {
+        return true;
+    }
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     digits > 0 && rest[digits..].starts_with("\",\"")
 }

@@ -49,7 +49,7 @@ const LAUNCH_COLUMNS: [&str; 17] = [
 ///
 /// # Errors
 /// If it cannot be read, is no output of Nsight Compute, or holds nothing because the driver refused access to the counters.
-pub fn read(path: &Path, options: ReadOptions<'_>) -> Result<NcuImport, ReadError> {
+pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<NcuImport, ReadError> {
     let failed = |error: io::Error| ReadError::new(path, ReadErrorKind::Io, error.to_string());
     let file = File::open(path).map_err(failed)?;
     let total = file.metadata().map_err(failed)?.len();
@@ -144,7 +144,7 @@ impl Reader {
     fn lines<R: BufRead>(
         &mut self,
         path: &Path,
-        options: ReadOptions<'_>,
+        options: &ReadOptions<'_>,
         total: u64,
         mut lines: Lines<R>,
     ) -> Result<(), ReadError> {

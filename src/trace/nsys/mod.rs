@@ -1,4 +1,4 @@
-//! Reads the SQLite exports of Nsight Systems, of every schema from before 2022 on, without ever writing to them.
+//! Reads the SQLite exports of Nsight Systems, of every schema from before 2022 on, without ever writing to them; [`writer`] makes new ones.
 //!
 //! Tables are looked up by name and columns by name: exports are lazy (an absent table means that nothing of its kind was recorded) and
 //! gain and lose columns from release to release. What a capture holds about its user (environments, command lines, other processes of

@@ -77,7 +77,8 @@ impl Sink<'_> {
         rows: usize,
         mut insert: impl FnMut(&mut Statement<'_>, usize) -> rusqlite::Result<usize>,
     ) -> rusqlite::Result<()> {
-        if rows == 0 {
+        // Readers know an export by its strings: that table is there even if nothing has a name.
+        if rows == 0 && table.name != schema::STRING_IDS.name {
             return Ok(());
         }
         self.db.execute_batch(&table.create_sql())?;

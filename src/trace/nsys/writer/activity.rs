@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 
-use super::super::super::activity::MemoryKind;
 use super::super::super::places::Stream;
 use super::schema;
 use super::{Sink, known, known_wide};
@@ -21,14 +20,6 @@ pub(super) fn write(sink: &Sink<'_>) -> rusqlite::Result<()> {
 
 pub(super) fn stream_id(stream: &Stream) -> i64 {
     if stream.stream == u64::MAX { WHOLE_CONTEXT } else { stream.stream.cast_signed() }
-}
-
-/// nsys numbers memory kinds otherwise than CUPTI, which has "unknown" first.
-fn memory_kind(kind: MemoryKind) -> i64 {
-    match kind.0 {
-        1..=7 => i64::from(kind.0) - 1,
-        _ => 7,
-    }
 }
 
 fn kernels(sink: &Sink<'_>) -> rusqlite::Result<()> {
@@ -89,8 +80,8 @@ fn copies(sink: &Sink<'_>) -> rusqlite::Result<()> {
             sink.ids.process(stream.process),
             copies.bytes[row].cast_signed(),
             copies.kind[row].0,
-            memory_kind(copies.source[row]),
-            memory_kind(copies.destination[row]),
+            copies.source[row].to_nsys(),
+            copies.destination[row].to_nsys(),
             copies.graph_node.get(row).copied().and_then(known_wide),
         ])
     })
@@ -111,7 +102,7 @@ fn memsets(sink: &Sink<'_>) -> rusqlite::Result<()> {
             memsets.value[row],
             memsets.bytes[row].cast_signed(),
             memsets.graph_node.get(row).copied().and_then(known_wide),
-            memory_kind(memsets.memory[row]),
+            memsets.memory[row].to_nsys(),
         ])
     })
 }

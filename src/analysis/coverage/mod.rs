@@ -1,7 +1,17 @@
 //! What a trace can and cannot say: lost activity, graphs, clocks, ranges. Read before any other figure.
+//!
+//! Tracing tools lose kernels without a word, hide them inside CUDA graphs, or begin late. A share of idle time computed from such a trace is
+//! wrong by any factor. This pass compares what the calls launched with what the device tables hold, process by process, and says what may be stated.
+
+mod count;
+mod libraries;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::libraries::{is_framework_range, is_library_range};
 use crate::trace::timeline::Timeline;
 
 /// Whether the trace holds the GPU work that its calls launched.
@@ -227,12 +237,6 @@ pub const MAX_NOTES: usize = 32;
 
 /// What `timeline` can and cannot say.
 pub fn coverage(timeline: &Timeline) -> Coverage {
-    let _ = timeline;
-    unimplemented!()
-}
-
-/// Whether a range label (`domain:name`) is one that a library emits about itself, not the user about their work.
-pub(crate) fn is_library_range(label: &str) -> bool {
-    let _ = label;
-    false
+    let counted = count::Counted::of(timeline);
+    verdict::judge(timeline, counted)
 }
