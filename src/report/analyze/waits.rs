@@ -166,11 +166,12 @@ pub(super) fn launch(report: &TraceReport<'_>, launch: &LaunchAnalysis) -> Table
         "#Mean kernel",
         "#Queue empty",
     ]);
+    let told = report.coverage.is_none_or(|coverage| coverage.trust.idle_shares);
     for row in &launch.devices {
         let [latency, latency_p95, _] = order_statistics(&row.latency);
         table.push(vec![
             Cell::text(&device(report, row.device)),
-            Cell::text(words::launch(row.verdict)),
+            Cell::text(if told { words::launch(row.verdict) } else { UNKNOWN }),
             Cell::count(row.launches),
             Cell::count(row.graph_launches),
             Cell::count(row.kernels),
@@ -358,12 +359,12 @@ pub(super) fn balance_words(report: &TraceReport<'_>, overlap: &OverlapAnalysis)
         ));
     }
     if balance.collectives > 0 {
-        let skew = balance.skew_p50_ns.map_or_else(|| UNKNOWN.to_owned(), duration);
-        let worst = balance.skew_max_ns.map_or_else(|| UNKNOWN.to_owned(), |ns| duration(ns as f64));
+        let skew = balance.skew.p50_ns.map_or_else(|| UNKNOWN.to_owned(), duration);
+        let worst = balance.skew.max_ns.map_or_else(|| UNKNOWN.to_owned(), |ns| duration(ns as f64));
         lines.push(format!(
             "{} collectives were seen on all GPUs; from the first to arrive to the last passed {skew} in the median, {worst} at most, {} in all.",
             number::count(balance.collectives),
-            duration(balance.skew_total_ns as f64)
+            duration(balance.skew.total_ns as f64)
         ));
     }
     if balance.unmatched > 0 {
