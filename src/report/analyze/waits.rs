@@ -358,12 +358,12 @@ pub(super) fn balance_words(report: &TraceReport<'_>, overlap: &OverlapAnalysis)
         ));
     }
     if balance.collectives > 0 {
-        let skew = balance.skew_p50_ns.map_or_else(|| UNKNOWN.to_owned(), duration);
-        let worst = balance.skew_max_ns.map_or_else(|| UNKNOWN.to_owned(), |ns| duration(ns as f64));
+        let skew = balance.skew.p50_ns.map_or_else(|| UNKNOWN.to_owned(), duration);
+        let worst = balance.skew.max_ns.map_or_else(|| UNKNOWN.to_owned(), |ns| duration(ns as f64));
         lines.push(format!(
             "{} collectives were seen on all GPUs; from the first to arrive to the last passed {skew} in the median, {worst} at most, {} in all.",
             number::count(balance.collectives),
-            duration(balance.skew_total_ns as f64)
+            duration(balance.skew.total_ns as f64)
         ));
     }
     if balance.unmatched > 0 {
