@@ -10,7 +10,7 @@ use perfprof::trace::builder::TimelineBuilder;
 use perfprof::trace::host::{ApiClass, OverheadOrigin, RangeKind};
 use perfprof::trace::import::ReadOptions;
 use perfprof::trace::nsys;
-use perfprof::trace::places::{GraphMode, NO_ROW, Source, ToolMessage};
+use perfprof::trace::places::{GraphMode, NO_ROW, Source, Stream, ToolMessage};
 use perfprof::trace::timeline::Timeline;
 use proptest::prelude::*;
 use rusqlite::{Connection, OpenFlags};
@@ -433,6 +433,25 @@ fn copies_are_named_by_the_enumerations_of_the_file() {
 }
 
 #[test]
+fn a_domain_is_created_in_its_process_before_it_is_used() {
+    let mut b = TimelineBuilder::new();
+    for pid in [5, 6] {
+        let process = b.process(pid);
+        let thread = b.thread(process, 1);
+        b.range_of(RangeKind::PushPop, thread, "cub", "late", 30, Some(40));
+        b.range_of(RangeKind::PushPop, thread, "cub", "early", -10, Some(0));
+        b.range(thread, "own", 1, Some(2));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.sqlite");
+    nsys::writer::write(&b.finish(), &path).unwrap();
+    let found = Sql::open(&path).rows(
+        "SELECT globalTid >> 24, domainId, start, count(*) FROM NVTX_EVENTS WHERE eventType = 75 AND text = 'cub' GROUP BY 1 ORDER BY 1",
+    );
+    assert_eq!(found, [5, 6].map(|pid| format!("Integer({pid}) | Integer(1) | Integer(-10) | Integer(1)")));
+}
+
+#[test]
 fn threads_and_processes_that_do_not_fit_are_kept_apart() {
     let mut b = TimelineBuilder::new();
     let (first, second) = (b.process(7), b.process(7));
@@ -595,9 +614,12 @@ fn build(items: &[Item]) -> Timeline {
             threads.push(b.thread(process, tid));
         }
     }
-    let devices = [b.device(0), b.device(1)];
+    // The second process calls the GPUs the other way round than the first, and neither counts them as the file does.
+    let devices = [b.device(1), b.device(0)];
     for (process, device, stream) in [(0, 0, 7), (0, 0, 13), (0, 1, 7), (1, 0, 7), (1, 1, 9), (1, 1, 1 << 33)] {
-        streams.push(b.stream(processes[process], devices[device], stream));
+        let ordinal = if process == 0 { 1 - device as u32 } else { device as u32 };
+        let (process, device) = (processes[process], devices[device]);
+        streams.push(b.timeline().stream(Stream { process, device, ordinal, context: 1, stream }));
     }
     let name =
         |which: u8| ["cudaLaunchKernel_v7000", "ns::k<int, (int)4>(float *)", "größe \"x\" 'y'", ""][which as usize];
