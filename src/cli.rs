@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::commands::analyze::AnalyzeOptions;
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
 use crate::commands::validate::ValidateOptions;
-use crate::commands::{ColorChoice, Context, doctor, estimate, report, runs, stage1, validate};
+use crate::commands::{ColorChoice, Context, analyze, doctor, estimate, report, runs, stage1, validate};
 use crate::diagnostics::ExitStatus;
 
-/// Profiles LLM inference: prefill and decode, operators, MFU and MBU.
+/// Profiles LLM inference: prefill and decode, operators, MFU and MBU, GPU traces.
 ///
 /// Settings are given as `key=value` after the command, e.g. `perfprof stage1 model=smollm2 repeats=3`. `perfprof stage1 --print-config` shows
 /// all of them with where each value comes from.
@@ -57,6 +58,8 @@ enum ColorArg {
 enum Command {
     /// Profile a model in process: phases, operators, MFU and MBU, into a run directory.
     Stage1(Stage1Args),
+    /// Explain traces of GPU work: nsys SQLite, PyTorch profiler JSON, Nsight Compute CSV.
+    Analyze(AnalyzeArgs),
     /// What a model must compute and move, from its architecture alone.
     Estimate(EstimateArgs),
     /// What this machine can do, and what keeps it from doing more.
@@ -90,6 +93,42 @@ struct Stage1Args {
     /// Print the settings with their origins and run nothing.
     #[arg(long)]
     print_config: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct AnalyzeArgs {
+    /// Trace files (several: ranks of one job), and settings as `key=value`: `model=`, `batch=`, `prompt_tokens=`, `hardware.…=`.
+    #[arg(value_name = "PATH|KEY=VALUE")]
+    arguments: Vec<String>,
+    /// A stage1 run that says which model ran, at which batch and prompt length.
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Print a report of `nsys stats` as CSV instead (cuda_gpu_kern_sum, nvtx_gpu_proj_sum, gpu_gaps, …); may be repeated.
+    #[arg(long = "nsys-report", value_name = "REPORT")]
+    nsys_reports: Vec<String>,
+    /// Also write the trace as chrome, perfetto-json, parquet, folded or nsys; may be repeated.
+    #[arg(long = "export", value_name = "FORMAT[=FILE]")]
+    exports: Vec<String>,
+    /// Stretch the timeline of the report shows, from the begin of the trace: `1.2s..1.3s`.
+    #[arg(long, value_name = "BEGIN..END")]
+    window: Option<String>,
+    /// YAML file with kernel classes and phase patterns of your own.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Option<AnalyzeCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AnalyzeCommand {
+    /// Copy an nsys export without the environments, command lines and process lists it captured.
+    Scrub {
+        /// The export.
+        source: PathBuf,
+        /// The copy; must not exist.
+        target: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +239,20 @@ impl Cli {
                 };
                 stage1::run(&options, &context)
             }
+            Command::Analyze(args) => match args.action {
+                Some(AnalyzeCommand::Scrub { source, target }) => analyze::scrub(&source, &target, &context),
+                None => {
+                    let options = AnalyzeOptions {
+                        arguments: args.arguments,
+                        run: args.run,
+                        nsys_reports: args.nsys_reports,
+                        exports: args.exports,
+                        window: args.window,
+                        rules: args.rules,
+                    };
+                    analyze::run(&options, &context)
+                }
+            },
             Command::Estimate(args) => {
                 let options = crate::commands::wiring::estimate_options(&args.overrides, &context)?;
                 estimate::run(&options, &context)

@@ -15,4 +15,4 @@ pub mod roofline;
 pub mod step;
 
 #[cfg(test)]
-mod test_models;
+pub(crate) mod test_models;

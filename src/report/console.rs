@@ -14,15 +14,23 @@ use crate::units::Bytes;
 const FINDINGS: usize = 8;
 
 /// Collects lines that fit the width.
-struct Page {
+pub(super) struct Page {
     color: bool,
     width: usize,
     text: String,
 }
 
 impl Page {
+    /// An empty page at least 40 columns wide.
+    pub(super) fn new(color: bool, width: usize) -> Self {
+        Self { color, width: width.max(40), text: String::new() }
+    }
+    /// The text.
+    pub(super) fn finish(self) -> String {
+        self.text
+    }
     /// Appends one line, cut to the width before it is coloured: escape codes take no columns.
-    fn line(&mut self, text: &str, style: Style) {
+    pub(super) fn line(&mut self, text: &str, style: Style) {
         let text = escape::cut(&escape::one_line(text), self.width);
         let text = text.trim_end();
         if self.color && !text.is_empty() {
@@ -34,7 +42,7 @@ impl Page {
     }
 
     /// Appends a paragraph broken between words, its further lines indented by `indent`; at most six lines.
-    fn paragraph(&mut self, text: &str, indent: usize, style: Style) {
+    pub(super) fn paragraph(&mut self, text: &str, indent: usize, style: Style) {
         let text = escape::one_line(text);
         let first = text.len() - text.trim_start().len();
         let mut line = " ".repeat(first);
@@ -63,7 +71,7 @@ impl Page {
 /// The summary printed on the console, at most `width` columns wide, with ANSI colours if `color`.
 pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> String {
     let metrics = report.metrics;
-    let mut page = Page { color, width: width.max(40), text: String::new() };
+    let mut page = Page::new(color, width);
     let valid = metrics.validity.is_valid();
     let verdict = if valid { Style::new().bold().green() } else { Style::new().bold().red() };
     let (bold, plain, dim) = (Style::new().bold(), Style::new(), Style::new().dimmed());
@@ -148,5 +156,5 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
     if findings.len() > FINDINGS {
         page.line(&format!("  and {} more in report.md", findings.len() - FINDINGS), dim);
     }
-    page.text
+    page.finish()
 }

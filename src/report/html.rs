@@ -208,7 +208,7 @@ fn cards(report: &Stage1Report<'_>) -> Vec<Card> {
 }
 
 /// The source expression of a content security policy for an inline block.
-fn csp_hash(text: &str) -> String {
+pub(super) fn csp_hash(text: &str) -> String {
     format!("sha256-{}", base64(&Sha256::digest(text.as_bytes())))
 }
 

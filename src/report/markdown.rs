@@ -132,6 +132,19 @@ pub fn assumptions_md(report: &Stage1Report<'_>) -> Result<String, ReportError> 
     render("assumptions.md", include_str!("templates/assumptions.md"), &context)
 }
 
+/// `assumptions.md` of any command.
+pub(super) fn assumptions(
+    command: &str,
+    run_id: &str,
+    sections: &[super::model::AssumptionSection],
+) -> Result<String, ReportError> {
+    let mut context = Context::new();
+    context.insert("command", command);
+    context.insert("run_id", run_id);
+    context.insert("assumptions", &sections.iter().map(Section::from).collect::<Vec<_>>());
+    render("assumptions.md", include_str!("templates/assumptions.md"), &context)
+}
+
 /// A block of assumptions as templates see it.
 #[derive(serde::Serialize)]
 pub(super) struct Section<'a> {

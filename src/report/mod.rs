@@ -4,6 +4,7 @@
 //! Every text from outside is escaped by the format that writes it, see `escape`.
 
 mod advice;
+pub mod analyze;
 mod chart;
 mod console;
 mod escape;

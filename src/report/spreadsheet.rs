@@ -5,15 +5,21 @@ use super::model::{ReportError, Stage1Report};
 use super::tables::status_word;
 
 /// A field: text is defused, numbers stay numbers, unknown is empty.
-fn number<T: ToString>(value: Option<T>) -> String {
+pub(super) fn number<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-fn float(value: Option<f64>) -> String {
+/// A float; unknown and not finite are empty.
+pub(super) fn float(value: Option<f64>) -> String {
     number(value.filter(|value| value.is_finite()))
 }
 
-fn write(file: &'static str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<String, ReportError> {
+/// A whole file.
+pub(super) fn write(
+    file: &'static str,
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Result<String, ReportError> {
     let failed = |source| ReportError::Csv { file, source };
     let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
     writer.write_record(header).map_err(failed)?;

@@ -1,5 +1,7 @@
 //! Tables as data, written the same way to Markdown and HTML.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::escape;
@@ -81,7 +83,7 @@ impl Cell {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Column {
     /// Heading.
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// Right-aligned.
     pub numeric: bool,
 }
@@ -98,10 +100,13 @@ pub(super) struct Table {
 impl Table {
     /// An empty table; a heading that begins with `#` is of a right-aligned column (the mark is dropped).
     pub(super) fn new(headings: &[&'static str]) -> Self {
+        Self::with_headings(headings.iter().map(|heading| Cow::Borrowed(*heading)))
+    }
+    /// [`Self::new`] with headings from outside.
+    pub(super) fn with_headings(headings: impl Iterator<Item = Cow<'static, str>>) -> Self {
         let columns = headings
-            .iter()
             .map(|heading| match heading.strip_prefix('#') {
-                Some(title) => Column { title, numeric: true },
+                Some(title) => Column { title: title.to_owned().into(), numeric: true },
                 None => Column { title: heading, numeric: false },
             })
             .collect();
@@ -134,7 +139,7 @@ impl Table {
             }
             out
         };
-        let headings: Vec<String> = self.columns.iter().map(|column| column.title.to_owned()).collect();
+        let headings: Vec<String> = self.columns.iter().map(|column| escape::markdown(&column.title)).collect();
         let rule: String = std::iter::once("|".to_owned())
             .chain(self.columns.iter().zip(&widths).map(|(column, width)| {
                 if column.numeric {

@@ -211,7 +211,8 @@ impl CopyKind {
     }
 }
 
-/// Kind of memory; the numbers are CUPTI's (`ENUM_CUDA_MEM_KIND`).
+/// Kind of memory; the numbers are CUPTI's (`CUpti_ActivityMemoryKind`). Those of nsys exports (`ENUM_CUDA_MEM_KIND`) are others, see
+/// [`Self::from_nsys`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemoryKind(pub u8);
 
@@ -228,6 +229,15 @@ impl MemoryKind {
     pub const ARRAY: Self = Self(4);
     /// Managed memory.
     pub const MANAGED: Self = Self(5);
+
+    /// From the number in an nsys export, where 0 is pageable, 1 pinned, 2 device, … and 7 unknown.
+    pub fn from_nsys(number: u8) -> Self {
+        if number < 7 { Self(number + 1) } else { Self::UNKNOWN }
+    }
+    /// The number in an nsys export.
+    pub fn to_nsys(self) -> u8 {
+        if (1..=7).contains(&self.0) { self.0 - 1 } else { 7 }
+    }
 }
 
 /// What a synchronisation waited for; the numbers are CUPTI's (`ENUM_CUPTI_SYNC_TYPE`).

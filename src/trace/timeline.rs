@@ -159,6 +159,9 @@ pub struct Timeline {
     pub messages: Vec<ToolMessage>,
     /// Labels of copy kinds as the file itself has them, by kind; empty text where it has none.
     pub copy_labels: Vec<(u8, String)>,
+    /// Numbers the file itself gives its texts (nsys `StringIds.id`), as far as the reader keeps them; the reports of nsys order rows that
+    /// are otherwise equal by them.
+    pub string_ids: Vec<(StringId, i64)>,
 
     /// What is registered; use `kernel_name`, `launch_config` and `stream`.
     pub known: Known,

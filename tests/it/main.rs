@@ -1,6 +1,7 @@
 //! One integration-test binary, a module per subject.
 
 mod chromium;
+mod classify;
 mod cli;
 mod config;
 mod docs;
@@ -20,3 +21,6 @@ mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;
+mod trace_ncu;
+mod trace_nsys;
+mod trace_writer;

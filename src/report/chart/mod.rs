@@ -4,20 +4,29 @@
 //! one point, values that are unknown or not finite (gaps), and more points than pixels (thinned, and it says so).
 
 mod breakdown;
+mod colors;
+mod flame;
+mod histogram;
 mod itl;
 mod memory;
 mod repeats;
 mod roofline;
+pub(super) mod stack;
+mod step_times;
 mod svg;
 mod timeline;
 
 use serde::Serialize;
 
 pub(super) use breakdown::breakdown;
+pub(super) use colors::{bar_color, cause_color, kernel_color};
+pub(super) use flame::flame;
+pub(super) use histogram::{Bin, histogram};
 pub(super) use itl::itl;
 pub(super) use memory::memory;
 pub(super) use repeats::repeats;
 pub(super) use roofline::roofline;
+pub(super) use step_times::{Point as StepPoint, step_times};
 pub(super) use timeline::timeline;
 
 /// A chart with the words around it.
@@ -42,7 +51,7 @@ pub(super) struct Chart {
 }
 
 impl Chart {
-    fn new(id: &str, title: &str, reading: &str) -> Self {
+    pub(super) fn new(id: &str, title: &str, reading: &str) -> Self {
         Self {
             id: id.to_owned(),
             title: title.to_owned(),
@@ -54,7 +63,7 @@ impl Chart {
             zoom: false,
         }
     }
-    fn nothing(mut self, why: &str) -> Self {
+    pub(super) fn nothing(mut self, why: &str) -> Self {
         self.empty = Some(why.to_owned());
         self
     }

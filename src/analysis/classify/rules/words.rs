@@ -1,0 +1,12 @@
+//! The last resort: a word that means one thing, in the base name of a kernel no family claims.
+
+use super::Part::Base;
+use super::{Rule, rule};
+use crate::analysis::classify::class::KernelClass::{Cast, Copy, Fill, Gemm};
+
+pub(super) const RULES: &[Rule] = &[
+    rule("word.gemm", Gemm, Base, r"(?i)(^|_)[a-z0-9]*(gemm|matmul)(_[a-z0-9_]+)?$|_scaled_mm$"),
+    rule("word.cast", Cast, Base, r"(?i)^(cast_)?(bf16|fp16|fp32|f16|f32)_to_(bf16|fp16|fp32|f16|f32)"),
+    rule("word.copy", Copy, Base, r"(?i)^_?transpose|^copy_blocks|^ConcatMLA|scale_interleave"),
+    rule("word.fill", Fill, Base, r"(?i)OutputMemsetKernel$"),
+];

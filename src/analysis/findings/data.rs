@@ -1,0 +1,90 @@
+//! Findings about the trace itself: what is missing from it bends every other figure.
+
+use super::{Finding, Results, percent, time};
+use crate::analysis::coverage::{GraphState, Verdict};
+use crate::diagnostics::Severity;
+
+/// Below this share of launches with a kernel, work was lost.
+const WHOLE: f64 = 0.98;
+
+pub(super) fn findings(results: &Results<'_>, found: &mut Vec<Finding>) {
+    let coverage = results.coverage;
+    if coverage.verdict == Verdict::NoGpuWork {
+        let mut evidence = coverage.reasons.clone();
+        evidence.push(format!(
+            "{} launch calls, {} kernels",
+            coverage.launches.kernel_launch_calls + coverage.launches.graph_launch_calls,
+            coverage.launches.kernels
+        ));
+        found.push(Finding {
+            code: "no_gpu_work".to_owned(),
+            title: "The trace holds no GPU work.".to_owned(),
+            severity: Severity::Error,
+            evidence,
+            gain_low_ns: None,
+            gain_high_ns: None,
+            how_to_check: "Likely causes: a capture range that never opened, a child process that was not traced (`nsys profile \
+                           --trace-fork-before-exec=true`), a driver newer than the tool, or a run on the CPU. Capture again without a \
+                           capture range."
+                .to_owned(),
+        });
+        return;
+    }
+    if coverage.graphs.state == GraphState::Hidden {
+        found.push(Finding {
+            code: "graphs_hidden".to_owned(),
+            title: "Kernels inside CUDA graphs were not traced: operators, phases and idle time cannot be told apart there.".to_owned(),
+            severity: Severity::Error,
+            evidence: coverage.graphs.reasons.clone(),
+            gain_low_ns: None,
+            gain_high_ns: None,
+            how_to_check: "Capture again with `nsys profile --cuda-graph-trace=node`; it costs more while tracing and shows every kernel."
+                .to_owned(),
+        });
+    }
+    let launches = &coverage.launches;
+    if let Some(share) = launches.kernel_coverage.filter(|share| *share < WHOLE) {
+        found.push(Finding {
+            code: "lost_activity".to_owned(),
+            title: format!(
+                "Only {:.1} % of the kernel launches have a kernel in the trace; totals and shares are of what is left.",
+                share * 100.0
+            ),
+            severity: Severity::DataLoss,
+            evidence: vec![format!(
+                "{} launch calls without a kernel, {} kernels, {} of them joined to a call",
+                launches.launches_without_kernel, launches.kernels, launches.linked_kernels
+            )],
+            gain_low_ns: None,
+            gain_high_ns: None,
+            how_to_check: "Trace a shorter stretch, let the program end by itself or call `cudaDeviceSynchronize` before the capture ends, \
+                           and see the messages of the tool."
+                .to_owned(),
+        });
+    }
+    let device_window: u64 = results.idle.iter().map(|idle| idle.window_ns).sum();
+    if let Some(overhead) = coverage.overhead_union_ns
+        && device_window > 0
+        && overhead as f64 / device_window as f64 > 0.02
+    {
+        let names: Vec<String> = coverage
+            .overhead
+            .iter()
+            .take(3)
+            .map(|row| format!("{}: {} in {} records", row.name, time(row.sum_ns as f64), row.count))
+            .collect();
+        found.push(Finding {
+            code: "profiler_overhead".to_owned(),
+            title: format!(
+                "The profiler itself took {} of host time ({} of the window): the program is faster without it.",
+                time(overhead as f64),
+                percent(overhead as f64, device_window as f64)
+            ),
+            severity: Severity::Warn,
+            evidence: names,
+            gain_low_ns: None,
+            gain_high_ns: None,
+            how_to_check: "Compare the step time with that of an unprofiled run before acting on gaps near these records.".to_owned(),
+        });
+    }
+}
