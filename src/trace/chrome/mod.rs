@@ -62,9 +62,8 @@ struct Opened<'a> {
 
 impl<'a> Input<'a> {
     fn open(&self) -> Result<Opened<'a>, ReadError> {
-        let io_error = |error: io::Error| {
-            ReadError::new(self.path, ReadErrorKind::Io, format!("it cannot be read: {error}"))
-        };
+        let io_error =
+            |error: io::Error| ReadError::new(self.path, ReadErrorKind::Io, format!("it cannot be read: {error}"));
         let (mut raw, total): (Box<dyn Read + 'a>, u64) = match self.bytes {
             Some(bytes) => (Box::new(bytes), bytes.len() as u64),
             None => {
