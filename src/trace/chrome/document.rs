@@ -19,7 +19,7 @@ pub(super) fn scan(
 ) -> Result<Properties, ReadError> {
     let Opened { text, done, total, compressed } = input.open()?;
     let mut document =
-        Document { input, options, window: Window::new(text), done: &done, total, compressed, events: 0 };
+        Document { input, options, window: Window::with_capacity(text, input.capacity), done: &done, total, compressed, events: 0 };
     document.read(take)
 }
 
