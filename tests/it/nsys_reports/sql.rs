@@ -147,7 +147,9 @@ fn launches_of_two_processes_with_the_same_ids_are_told_apart() {
     let mut ours = columns(&text, &[0, 1, 2, 3, 4, 7, 13, 17, 23, 25, 26]);
     // The SQL above leaves the underscore of a version; ours has none, and some names have no version at all.
     let bare = |name: &str| name.trim_end_matches('_').to_owned();
-    ours.iter_mut().for_each(|row| row[9] = bare(&row[9]));
+    for row in &mut ours {
+        row[9] = bare(&row[9]);
+    }
     let expected = expected.into_iter().map(|mut row| {
         row[9] = bare(&row[9]);
         row
