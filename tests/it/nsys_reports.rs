@@ -257,3 +257,49 @@ fn the_name_of_a_kernel_can_begin_with_its_innermost_range() {
     // The second call is in the outer range (100 ns) and the crossing one (260 ns): the shorter is the inner.
     assert_eq!(rows, [("4", "k"), ("3", "lib:crossing/k"), ("2", "outer/k"), ("1", "inner/k")]);
 }
+
+#[test]
+fn the_first_gaps_in_time_are_shown_by_length_and_the_profiler_ends_a_gap() {
+    let mut b = TimelineBuilder::new();
+    let p = b.process(9);
+    let thread = b.thread(p, 9);
+    let device = b.device(2);
+    let stream = b.stream(p, device, 7);
+    let ms = 1_000_000;
+    for (start, end) in [(1, 2), (4, 5), (10, 11), (20, 21), (22, 23)] {
+        b.kernel(stream, "k", start * ms, end * ms, 0);
+    }
+    b.overhead(Some(thread), "CUDA profiling stop overhead", 14 * ms, 15 * ms);
+    b.overhead(Some(thread), "Buffer flush", 17 * ms, 18 * ms);
+    let t = b.finish();
+    let rows = |name: &str| report(name, &t).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    // The gaps of 2, 5, 3, 5 and 1 ms; one as long as the threshold is none.
+    assert_eq!(
+        rows("gpu_gaps:gap=1"),
+        ["1,5000000,5000000,9,2,1", "2,5000000,15000000,9,2,1", "3,3000000,11000000,9,2,1", "4,2000000,2000000,9,2,1",]
+    );
+    assert_eq!(
+        rows("gpu_gaps:gap=1:rows=3"),
+        ["1,5000000,5000000,9,2,1", "2,3000000,11000000,9,2,1", "3,2000000,2000000,9,2,1"]
+    );
+    // Only what touches the time from 10 ms on.
+    assert_eq!(rows("gpu_gaps:gap=4:start=10000000"), ["1,5000000,15000000,9,2,1"]);
+    assert_eq!(rows("gpu_gaps"), [""; 0]);
+}
+
+#[test]
+fn work_on_two_streams_is_added_up_and_stretches_of_little_use_are_joined() {
+    let mut b = TimelineBuilder::new();
+    let p = b.process(9);
+    let device = b.device(0);
+    let (one, two) = (b.stream(p, device, 1), b.stream(p, device, 2));
+    // Of ten parts of 100 ns: 150 %, then 0 %, 40 %, then 100 % to the end.
+    b.kernel(one, "k", 1, 101, 0);
+    b.kernel(two, "k", 1, 51, 0);
+    b.kernel(one, "k", 201, 241, 0);
+    b.kernel(one, "k", 301, 1001, 0);
+    assert_eq!(
+        report("gpu_time_util:chunks=10", &b.finish()),
+        "Row#,In-Use (%),Duration (ns),Start (ns),PID,Device ID,Context ID\n1,20.0,200,101,9,0,1\n"
+    );
+}

@@ -303,3 +303,20 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
     }
     csv.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+
+    #[test]
+    fn a_name_is_new_once_however_many_there_are() {
+        let mut seen = Seen::default();
+        for _ in 0..2 {
+            for name in 0..100 {
+                assert!(seen.insert(name));
+            }
+            assert!((0..100).all(|name| !seen.insert(name)));
+            seen.clear();
+        }
+    }
+}

@@ -56,10 +56,11 @@ fn times(length: i64) -> impl Strategy<Value = (i64, i64)> {
 }
 
 prop_compose! {
-    fn trace()(
+    /// A trace with at most so many calls and operations.
+    fn trace_of(most: usize)(
         ranges in prop::collection::vec((0..THREADS, 0..3_usize, times(40), any::<bool>()), 0..12),
-        calls in prop::collection::vec((0..THREADS, times(12), 1..8_u32), 0..14),
-        ops in prop::collection::vec((0..4_usize, 0..STREAMS.len(), times(30), 0..9_u32), 0..14),
+        calls in prop::collection::vec((0..THREADS, times(12), 1..8_u32), 0..most),
+        ops in prop::collection::vec((0..4_usize, 0..STREAMS.len(), times(30), 0..9_u32), 0..most),
         overheads in prop::collection::vec((0..THREADS, times(9)), 0..3),
     ) -> Trace {
         Trace {
@@ -69,6 +70,10 @@ prop_compose! {
             overheads: overheads.into_iter().map(|(thread, (start, end))| (thread, start, end)).collect(),
         }
     }
+}
+
+fn trace() -> impl Strategy<Value = Trace> {
+    trace_of(14)
 }
 
 fn timeline(trace: &Trace) -> Timeline {
@@ -346,6 +351,21 @@ proptest! {
 
     #[test]
     fn ranges_are_projected_as_the_definition_says(trace in trace()) {
+        let text = report("nvtx_gpu_proj_sum", &timeline(&trace));
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        prop_assert_eq!(lines, projection(&trace));
+    }
+
+    #[test]
+    fn ranges_around_many_calls_are_projected_as_the_definition_says(trace in trace_of(120)) {
+        // An id of its own for most calls, so that few share one.
+        let mut trace = trace;
+        for (index, call) in (0_u32..).zip(&mut trace.calls) {
+            call.correlation = if index % 5 == 0 { call.correlation } else { 10 + index };
+        }
+        for (index, op) in (0_u32..).zip(&mut trace.ops) {
+            op.correlation = if index % 5 == 0 { op.correlation } else { 10 + index };
+        }
         let text = report("nvtx_gpu_proj_sum", &timeline(&trace));
         let lines: Vec<&str> = text.lines().skip(1).collect();
         prop_assert_eq!(lines, projection(&trace));
