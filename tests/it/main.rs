@@ -12,6 +12,7 @@ mod hardware;
 mod imports;
 mod loader;
 mod metrics_schema;
+mod nsys_reports;
 mod record;
 mod report;
 mod report_sample;
