@@ -5,6 +5,7 @@ pub mod builder;
 pub mod host;
 pub mod import;
 mod links;
+pub mod nsys;
 pub mod places;
 pub mod strings;
 pub mod timeline;

@@ -21,3 +21,4 @@ mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;
+mod trace_nsys;
