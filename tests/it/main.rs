@@ -10,6 +10,7 @@ mod estimate;
 mod faults;
 mod hardware;
 mod imports;
+mod kernel_summary;
 mod loader;
 mod metrics_schema;
 mod nsys_reports;
