@@ -192,7 +192,8 @@ fn branch(
         return tree.child(frame, Part::NoRange, || "(no range)".to_owned());
     }
     let mut chain = vec![path];
-    while let Some(parent) = chain.last().map(|last| projection.paths[*last as usize].parent).filter(|row| *row != NO_ROW)
+    while let Some(parent) =
+        chain.last().map(|last| projection.paths[*last as usize].parent).filter(|row| *row != NO_ROW)
     {
         chain.push(parent);
     }

@@ -1,9 +1,40 @@
-//! Phases and steps of a GPU trace: prefill and decode of inference, steps of training, or "unknown" where the evidence is weak.
+//! Phases and steps of a GPU trace: prefill and decode of inference, steps of training, or just "step" where the evidence is weak.
+//!
+//! In this order, and the evidence says which held:
+//!
+//! 1. Training: ranges or kernels of backward passes and optimisers take at least 2 % or 5 % of the GPU time. Steps are then those that ranges mark, and
+//!    nothing is split into prefill and decode.
+//! 2. Ranges whose names say the phase ([`PhasePatterns`], or vLLM's `execute_context_…_generation_…`), by launch containment. Ranges inside a
+//!    layer and operators do not count. A range that contains others of its phase is no step itself. Confidence: the share of GPU time inside these
+//!    ranges, times 0.99 where the words are prefill or decode, else 0.9.
+//! 3. Ranges that mark steps without a phase (`ProfilerStep#7`, `step 3`), told apart as under 5. Confidence: that of the phases, or the share of GPU time
+//!    inside the ranges where phases stay open.
+//! 4. Repetition on the stream with the most work of each process: symbols (kernels, graphs, copies by size) that come again at the same
+//!    distance; of these preferably one that an LLM does once a token (sampling, a copy to the host, a graph launch). The cut is where the device
+//!    idles longest. Confidence: the share of the stream's operations in steps that have the ordinary length, times that of the phases.
+//! 5. Prefill or decode of unnamed steps, only if kernel names tell of a language model: a few steps with at least 3 times the GPU time of the many others
+//!    are prefill; else kernel names that say decode or prefill; else graph replays with sampling. Each adds to a confidence that begins at
+//!    0.5; below 0.5 after all factors the phase stays `step`.
+//!
+//! A step lasts from its first device operation to the first of the next step, if the gap between them is at most three times the median gap,
+//! else to its own last operation. Steps from ranges last as long as the range on the host where device work ends within it (the host waits
+//! for each step).
+
+mod by_range;
+mod judge;
+mod patterns;
+mod repetition;
+mod tally;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use super::projection::Projection;
-use crate::trace::activity::OpRef;
+use self::by_range::RangeSteps;
+use self::patterns::Compiled;
+use super::projection::{Projection, modules};
+use crate::trace::activity::{OpKind, OpRef};
+use crate::trace::places::NO_ROW;
 use crate::trace::timeline::Timeline;
 
 /// Regular expressions that tell what a range name stands for; matched anywhere in the name, ignoring case.
@@ -85,7 +116,7 @@ pub struct Spread {
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
-    /// `prefill`, `decode`, `step`, `training_step`, `unknown`, `outside`.
+    /// `prefill`, `decode`, `mixed`, `step`, `training_step`, `training`, or `outside` for work in no step.
     pub name: String,
     /// Steps.
     pub steps: u64,
@@ -165,7 +196,7 @@ pub struct Steps {
     pub workload: Workload,
     /// What steps were told by.
     pub source: StepSource,
-    /// 0 to 1; see the module documentation for how it is computed. Null where nothing was decided.
+    /// 0 to 1, computed as the module documentation says. Null where nothing was decided.
     pub confidence: Option<f64>,
     /// What spoke for the decision, and what was tried in vain.
     pub evidence: Vec<String>,
@@ -199,12 +230,13 @@ pub struct PhaseColumns {
     pub memset: Vec<u16>,
     /// By whole-graph launch.
     pub graph: Vec<u16>,
+    /// All steps in order of begin, also those beyond [`MAX_STEPS`].
+    pub steps: Vec<Step>,
 }
 
 impl PhaseColumns {
     /// Phase of an operation.
     pub fn of(&self, op: OpRef) -> usize {
-        use crate::trace::activity::OpKind;
         let column = match op.kind() {
             OpKind::Kernel => &self.kernel,
             OpKind::Copy => &self.copy,
@@ -220,14 +252,267 @@ pub const MAX_STEPS: usize = 10_000;
 /// Stragglers listed at most.
 pub const MAX_STRAGGLERS: usize = 20;
 
-impl Default for PhasePatterns {
-    fn default() -> Self {
-        unimplemented!()
+/// What a step is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum PhaseName {
+    Prefill,
+    Decode,
+    Mixed,
+    Step,
+    TrainingStep,
+    Training,
+    Outside,
+}
+
+impl PhaseName {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+            Self::Mixed => "mixed",
+            Self::Step => "step",
+            Self::TrainingStep => "training_step",
+            Self::Training => "training",
+            Self::Outside => "outside",
+        }
     }
+}
+
+/// Row of the step of each device operation, or `NO_ROW`.
+#[derive(Debug, Clone, Default)]
+struct StepColumns {
+    kernel: Vec<u32>,
+    copy: Vec<u32>,
+    memset: Vec<u32>,
+    graph: Vec<u32>,
+}
+
+impl StepColumns {
+    fn outside(timeline: &Timeline) -> Self {
+        Self {
+            kernel: vec![NO_ROW; timeline.kernels.len()],
+            copy: vec![NO_ROW; timeline.copies.len()],
+            memset: vec![NO_ROW; timeline.memsets.len()],
+            graph: vec![NO_ROW; timeline.graphs.len()],
+        }
+    }
+    fn get(&self, op: OpRef) -> u32 {
+        match op.kind() {
+            OpKind::Kernel => self.kernel[op.row()],
+            OpKind::Copy => self.copy[op.row()],
+            OpKind::Memset => self.memset[op.row()],
+            OpKind::Graph => self.graph[op.row()],
+        }
+    }
+    fn set(&mut self, op: OpRef, step: u32) {
+        match op.kind() {
+            OpKind::Kernel => self.kernel[op.row()] = step,
+            OpKind::Copy => self.copy[op.row()] = step,
+            OpKind::Memset => self.memset[op.row()] = step,
+            OpKind::Graph => self.graph[op.row()] = step,
+        }
+    }
+}
+
+/// A step as it was found: what it is of, where that is known, and its time on the host, where a range says it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct FoundStep {
+    phase: Option<PhaseName>,
+    process: u32,
+    host_ns: Option<(i64, i64)>,
+}
+
+/// Steps before they are summed up.
+#[derive(Debug, Default)]
+struct Found {
+    steps: Vec<FoundStep>,
+    of: StepColumns,
+    /// Phases of operations in no step, by path of their range.
+    loose: Vec<(OpRef, PhaseName)>,
+    /// Share of what was looked at that speaks for these steps.
+    regularity: f64,
+    /// Whether something that an LLM does once a token marks them.
+    marked: bool,
 }
 
 /// Phases and steps of `timeline`.
 pub fn steps(timeline: &Timeline, projection: &Projection, patterns: &PhasePatterns) -> Result<Steps, PatternError> {
-    let _ = (timeline, projection, patterns);
-    unimplemented!()
+    let compiled = Compiled::of(patterns)?;
+    let mut evidence = Vec::new();
+    let names = judge::Names::of(timeline, &compiled);
+    if timeline.op_count() == 0 {
+        evidence.push("there is no device work".to_owned());
+        let found = Found { of: StepColumns::outside(timeline), ..Found::default() };
+        return Ok(tally::sum_up(
+            timeline,
+            found,
+            PhaseName::Outside,
+            Workload::Unknown,
+            StepSource::None,
+            None,
+            evidence,
+        ));
+    }
+    let modules = modules(timeline, projection);
+    let ranges = RangeSteps::of(timeline, projection, &modules, &compiled);
+    let mut steps = if names.is_training(timeline, projection, &ranges, &mut evidence) {
+        training(timeline, projection, &ranges, evidence)
+    } else {
+        inference(timeline, projection, &ranges, &names, evidence)
+    };
+    steps.hints = patterns::hints(timeline, projection);
+    Ok(steps)
+}
+
+fn training(timeline: &Timeline, projection: &Projection, ranges: &RangeSteps, mut evidence: Vec<String>) -> Steps {
+    let mut found = ranges.steps_of(timeline, projection, false);
+    for step in &mut found.steps {
+        step.phase = Some(PhaseName::TrainingStep);
+    }
+    if found.steps.is_empty() {
+        evidence.push("no range marks the steps of training".to_owned());
+        let source = StepSource::None;
+        return tally::sum_up(timeline, found, PhaseName::Training, Workload::Training, source, None, evidence);
+    }
+    evidence.push(format!("{} ranges mark steps, {}", found.steps.len(), ranges.examples(timeline, false)));
+    let confidence = Some(found.regularity);
+    tally::sum_up(timeline, found, PhaseName::Outside, Workload::Training, StepSource::StepRanges, confidence, evidence)
+}
+
+/// Ranges that name phases or steps must hold at least this share of the GPU time.
+const LEAST_SHARE: f64 = 0.05;
+/// Repetition is looked for inside ranges that name phases if these are no more than this.
+const FEW_RANGES: usize = 256;
+/// Phases are stated from this confidence on.
+const LEAST_CONFIDENCE: f64 = 0.5;
+
+fn inference(
+    timeline: &Timeline,
+    projection: &Projection,
+    ranges: &RangeSteps,
+    names: &judge::Names,
+    mut evidence: Vec<String>,
+) -> Steps {
+    let mut found = ranges.steps_of(timeline, projection, true);
+    if !found.steps.is_empty() && found.regularity >= LEAST_SHARE {
+        evidence.push(format!(
+            "{} ranges name their phase, {}; {} of the GPU time was launched inside them",
+            found.steps.len(),
+            ranges.examples(timeline, true),
+            percent(found.regularity)
+        ));
+        let confidence = found.regularity * if ranges.strong { 0.99 } else { 0.9 };
+        if found.steps.len() <= FEW_RANGES {
+            refine(timeline, &mut found, &mut evidence);
+        }
+        let (source, workload) = (StepSource::PhaseRanges, Workload::Inference);
+        return tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence);
+    }
+    evidence.push(match found.steps.len() {
+        0 => "no range with device work names a phase".to_owned(),
+        n => format!(
+            "{n} ranges name a phase, but only {} of the GPU time was launched inside them",
+            percent(found.regularity)
+        ),
+    });
+    drop(found);
+    let mut found = ranges.steps_of(timeline, projection, false);
+    let mut source = StepSource::StepRanges;
+    let marked_by_range = found.steps.len() > 1 && found.regularity >= LEAST_SHARE;
+    if marked_by_range {
+        evidence.push(format!("{} ranges mark steps, {}", found.steps.len(), ranges.examples(timeline, false)));
+    } else {
+        let single = (found.steps.len() == 1 && found.regularity >= LEAST_SHARE).then_some(found);
+        found = repetition::find(timeline, &mut evidence);
+        source = StepSource::Repetition;
+        if found.steps.is_empty() {
+            match single {
+                Some(one) => {
+                    evidence.push(format!("one range marks a step, {}", ranges.examples(timeline, false)));
+                    (found, source) = (one, StepSource::StepRanges);
+                }
+                None => {
+                    let workload = if names.is_language_model() { Workload::Inference } else { Workload::Unknown };
+                    return tally::sum_up(
+                        timeline,
+                        found,
+                        PhaseName::Outside,
+                        workload,
+                        StepSource::None,
+                        None,
+                        evidence,
+                    );
+                }
+            }
+        }
+    }
+    let features = tally::features(timeline, &found, names);
+    if source == StepSource::Repetition && judge::mostly_graphs(&features) {
+        source = StepSource::GraphReplays;
+        evidence.push("most of the GPU time of the steps is replayed from graphs".to_owned());
+    }
+    let judged = judge::phases(names, &features, found.marked, &mut evidence);
+    let regularity = found.regularity;
+    let confidence = match &judged {
+        Some(judged) if marked_by_range => judged.confidence,
+        Some(judged) => judged.confidence * regularity,
+        None => regularity,
+    };
+    let workload = if judged.is_some() || names.is_language_model() { Workload::Inference } else { Workload::Unknown };
+    match judged {
+        Some(judged) if confidence >= LEAST_CONFIDENCE => {
+            for (step, phase) in found.steps.iter_mut().zip(judged.phases) {
+                step.phase = Some(phase);
+            }
+            tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence)
+        }
+        judged => {
+            if judged.is_some() {
+                evidence.push(format!("confidence in phases would be {confidence:.2}: too little to state any"));
+            }
+            tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(regularity), evidence)
+        }
+    }
+}
+
+/// Where a range stands for a whole phase of many tokens, its steps are those that repeat inside.
+fn refine(timeline: &Timeline, found: &mut Found, evidence: &mut Vec<String>) {
+    let mut notes = Vec::new();
+    let mut inner = repetition::find(timeline, &mut notes);
+    if inner.steps.len() < 3 * found.steps.len() || inner.regularity < LEAST_CONFIDENCE {
+        return;
+    }
+    // The phase of a step is that of the range which most of its operations were launched in.
+    let mut votes: Vec<[u32; 4]> = vec![[0; 4]; inner.steps.len()];
+    for op in timeline.ops_by_start() {
+        let (fine, coarse) = (inner.of.get(op), found.of.get(op));
+        if fine != NO_ROW {
+            let vote = match (coarse != NO_ROW).then(|| found.steps[coarse as usize].phase).flatten() {
+                Some(PhaseName::Prefill) => 0,
+                Some(PhaseName::Decode) => 1,
+                Some(PhaseName::Mixed) => 2,
+                _ => 3,
+            };
+            votes[fine as usize][vote] += 1;
+        }
+    }
+    let clear =
+        votes.iter().filter(|votes| votes.iter().max().is_some_and(|most| 10 * most >= 9 * votes.iter().sum::<u32>()));
+    if 10 * clear.count() < 9 * inner.steps.len() {
+        evidence.push("sequences that repeat do not keep to the ranges; the ranges are taken as steps".to_owned());
+        return;
+    }
+    let known = [Some(PhaseName::Prefill), Some(PhaseName::Decode), Some(PhaseName::Mixed), None];
+    for (step, votes) in inner.steps.iter_mut().zip(&votes) {
+        let most = (0..votes.len()).max_by_key(|vote| votes[*vote]).unwrap_or(3);
+        step.phase = Some(known[most].unwrap_or(PhaseName::Outside));
+    }
+    evidence.append(&mut notes);
+    evidence.push(format!("{} steps repeat inside the {} ranges", inner.steps.len(), found.steps.len()));
+    inner.loose = std::mem::take(&mut found.loose);
+    *found = inner;
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
 }
