@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::report_sample::{self, Sample};
 
 /// The browser, or none after saying so.
-fn chromium() -> Option<PathBuf> {
+pub(crate) fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("PERFPROF_CHROMIUM").map(PathBuf::from);
     let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].map(PathBuf::from);
     let found = named.into_iter().chain(known).find(|path| path.exists());
@@ -37,7 +37,7 @@ fn chromium() -> Option<PathBuf> {
 }
 
 /// A headless browser with one page.
-struct Browser {
+pub(crate) struct Browser {
     child: Child,
     commands: ChildStdin,
     messages: Receiver<Value>,
@@ -48,7 +48,7 @@ struct Browser {
 }
 
 impl Browser {
-    fn start(binary: &Path) -> Self {
+    pub(crate) fn start(binary: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
         // The protocol runs over descriptors 3 and 4; the shell makes them from the standard ones.
         let mut child = Command::new("sh")
@@ -106,7 +106,7 @@ impl Browser {
     }
 
     /// Calls a method and returns its result; events that arrive meanwhile are kept.
-    fn call(&mut self, method: &str, params: &Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.next_id += 1;
         let mut message = json!({"id": self.next_id, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -124,7 +124,7 @@ impl Browser {
     }
 
     /// Opens a file and waits until it is loaded.
-    fn open(&mut self, path: &Path) {
+    pub(crate) fn open(&mut self, path: &Path) {
         self.events.clear();
         self.call("Page.navigate", &json!({"url": format!("file://{}", path.display())}));
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
@@ -134,7 +134,7 @@ impl Browser {
     }
 
     /// The value of a JavaScript expression in the page.
-    fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self
             .call("Runtime.evaluate", &json!({"expression": expression, "returnByValue": true, "awaitPromise": true}));
         assert!(answer["exceptionDetails"].is_null(), "{}", answer["exceptionDetails"]);
@@ -159,14 +159,14 @@ impl Browser {
             .collect()
     }
 
-    fn media(&mut self, media: &str, scheme: &str) {
+    pub(crate) fn media(&mut self, media: &str, scheme: &str) {
         self.call(
             "Emulation.setEmulatedMedia",
             &json!({"media": media, "features": [{"name": "prefers-color-scheme", "value": scheme}]}),
         );
     }
 
-    fn screenshot(&mut self, name: &str) -> usize {
+    pub(crate) fn screenshot(&mut self, name: &str) -> usize {
         let picture = self.call("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
         Self::save(name, picture["data"].as_str().unwrap())
     }
@@ -210,7 +210,7 @@ fn page(folder: &Path, name: &str, sample: &Sample) -> PathBuf {
 }
 
 /// What holds for every report in a browser.
-fn assert_quiet(browser: &mut Browser, path: &Path) {
+pub(crate) fn assert_quiet(browser: &mut Browser, path: &Path) {
     assert_eq!(browser.evaluate("document.documentElement.dataset.ready"), "true", "the script ran to its end");
     assert_eq!(browser.evaluate("document.documentElement.dataset.error || ''"), "");
     assert_eq!(browser.evaluate("document.documentElement.dataset.violation || ''"), "");
@@ -373,7 +373,7 @@ fn an_invalid_run_says_so_and_explains_what_it_cannot_draw() {
 }
 
 /// Text that would do harm wherever it is not escaped.
-const HOSTILE: &str = "</script><script>window.__pwned=1</script><img src=x onerror=\"window.__pwned=1\">\"><svg onload=window.__pwned=1>\
+pub(crate) const HOSTILE: &str = "</script><script>window.__pwned=1</script><img src=x onerror=\"window.__pwned=1\">\"><svg onload=window.__pwned=1>\
     ' onclick='x' </title></style></svg>{{ 7*7 }}{% raw %}\u{2028}\u{2029}\u{202e}\u{1b}]0;x\u{7}\0&lt;b&gt;";
 
 /// The sample with hostile text in every text field there is.

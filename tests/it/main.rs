@@ -1,5 +1,6 @@
 //! One integration-test binary, a module per subject.
 
+mod analyze_sample;
 mod chromium;
 mod classify;
 mod cli;
@@ -16,6 +17,7 @@ mod metrics_schema;
 mod nsys_reports;
 mod record;
 mod report;
+mod report_analyze;
 mod report_sample;
 mod sandbox;
 mod scripts;

@@ -23,7 +23,7 @@
         const wide = above ? plot : frame.w * scale;
         frame.rect.setAttribute("x", begin.toFixed(2));
         frame.rect.setAttribute("width", wide.toFixed(2));
-        const most = Math.floor((wide - 8) / 6.6);
+        const most = Math.floor((wide - 8) / 7.2);
         frame.text.setAttribute("x", (begin + 4).toFixed(2));
         frame.text.textContent = most < 3 ? "" : frame.name.length <= most ? frame.name : frame.name.slice(0, most - 1) + "…";
       }

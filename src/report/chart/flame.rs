@@ -86,7 +86,7 @@ fn frame(out: &mut String, node: &FlameNode, [x, y, width]: [f64; 3], depth: usi
     if node.self_ns != node.total_ns {
         title.push_str(&format!(", {} directly here", duration(node.self_ns as f64)));
     }
-    let most = ((width - 8.0) / 6.6).floor();
+    let most = ((width - 8.0) / 7.2).floor();
     let text = if most < 3.0 { String::new() } else { escape::cut(&name, most as usize) };
     let name = escape::html(&name);
     let _ = writeln!(
