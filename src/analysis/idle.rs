@@ -404,7 +404,9 @@ fn device_idle(
         let (start, end) = (timeline.op_start_ns(*op), timeline.op_end_ns(*op));
         operations += u64::from(start < inside.end_ns && end > inside.start_ns || inside.contains(start));
         match frontier {
-            None => collector.add(Interval::new(inside.start_ns, start), IdleCause::BeforeWork, &none, Edge::Before(*op)),
+            None => {
+                collector.add(Interval::new(inside.start_ns, start), IdleCause::BeforeWork, &none, Edge::Before(*op))
+            }
             Some((idle_from, previous)) if start > idle_from => {
                 let whole = Interval::new(idle_from, start);
                 if whole.len_ns() < SHORT_GAP_NS {
@@ -499,12 +501,7 @@ fn gap_bins() -> Vec<GapBin> {
     (0..=10).map(bin).collect()
 }
 
-fn longest_gaps(
-    timeline: &Timeline,
-    rules: &Rules<'_>,
-    collector: &Collector<'_>,
-    latency_ns: u64,
-) -> Vec<LongGap> {
+fn longest_gaps(timeline: &Timeline, rules: &Rules<'_>, collector: &Collector<'_>, latency_ns: u64) -> Vec<LongGap> {
     let mut rows: Vec<(u64, i64, usize)> = collector.longest.iter().map(|Reverse(row)| *row).collect();
     rows.sort_unstable_by_key(|(length, start, _)| (Reverse(*length), *start));
     let name = |op| op_name(timeline, op);

@@ -133,9 +133,7 @@ pub fn overlap(timeline: &Timeline, classes: &[Category], window: Option<Interva
 
 fn category(timeline: &Timeline, classes: &[Category], op: OpRef) -> Category {
     match op.kind() {
-        OpKind::Kernel => {
-            classes.get(timeline.kernels.name[op.row()] as usize).copied().unwrap_or(Category::Compute)
-        }
+        OpKind::Kernel => classes.get(timeline.kernels.name[op.row()] as usize).copied().unwrap_or(Category::Compute),
         OpKind::Copy | OpKind::Memset | OpKind::Graph => Category::Compute,
     }
 }

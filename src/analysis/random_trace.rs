@@ -58,10 +58,22 @@ struct Record {
 
 /// Anything goes: calls of a thread may nest and cross, operations of a stream overlap, operations start before their calls.
 pub(crate) fn any_trace() -> impl Strategy<Value = Timeline> {
-    let call = (0_u32..2, 0..CALLS.len(), 0..SPAN - 30, 0_i64..30)
-        .prop_map(|(thread, name, start, length)| Call { thread, name, start, length });
+    let call = (0_u32..2, 0..CALLS.len(), 0..SPAN - 30, 0_i64..30).prop_map(|(thread, name, start, length)| Call {
+        thread,
+        name,
+        start,
+        length,
+    });
     let op = (0_u8..8, 0_usize..4, 0..KERNELS.len(), 0..SPAN - 20, 0_i64..20, 0_usize..40, prop::bool::weighted(0.2))
-        .prop_map(|(kind, stream, name, start, length, call, node)| Op { kind, stream, name, start, length, call, node });
+        .prop_map(|(kind, stream, name, start, length, call, node)| Op {
+            kind,
+            stream,
+            name,
+            start,
+            length,
+            call,
+            node,
+        });
     let record = (prop::option::of(0_u32..2), 0..SPAN - 20, 0_i64..20, any::<bool>())
         .prop_map(|(thread, start, length, loading)| Record { thread, start, length, loading });
     let parts = (

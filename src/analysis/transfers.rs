@@ -291,9 +291,7 @@ fn allocation_calls(
         if !kind.is_allocation() || !api.class[row].is_call() {
             continue;
         }
-        let group = groups
-            .entry(base_name(timeline.text(api.name[row])))
-            .or_insert_with(|| (kind, Vec::new(), 0, 0));
+        let group = groups.entry(base_name(timeline.text(api.name[row]))).or_insert_with(|| (kind, Vec::new(), 0, 0));
         let length = length_ns(api.start_ns[row], api.end_ns[row]);
         group.1.push(length);
         if in_steady(api.start_ns[row]) {

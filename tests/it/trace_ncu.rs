@@ -1,6 +1,6 @@
 //! Reads Nsight Compute CSV files, real and made, summarises them and joins them with timelines.
 
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -281,6 +281,10 @@ fn an_instance_of_a_template_is_never_taken_for_another() {
     assert_eq!(missing, [("nowhere", 0), ("void k<32>(float *)", 2)]);
     let exact = joined.matched.iter().find(|row| row.ncu_name == "plain").unwrap();
     assert_eq!((exact.ncu_mean_ns, exact.timeline_mean_ns, exact.ncu_to_timeline), (Some(20.0), Some(10.0), Some(2.0)));
+    let short = join(&import.report, &timeline, 1);
+    assert_eq!((short.matched.len(), short.matched_left_out), (1, 3));
+    assert_eq!((short.only_in_ncu.len(), short.only_in_ncu_left_out), (1, 1));
+    assert_eq!((short.matched_sum_ns, short.matched[0].ncu_name.as_str()), (joined.matched_sum_ns, "k"));
     // Each kernel of the timeline counts once, though two names of the report match one.
     assert_eq!((joined.matched_sum_ns, joined.timeline_sum_ns), (40, 40));
 }
@@ -536,7 +540,7 @@ fn damage(bytes: &[u8], random: &mut StdRng) -> Vec<u8> {
                 let to = random.random_range(0..=bytes.len());
                 bytes.splice(to..to, piece);
             }
-            4 => bytes[at] = *b"\",\n\r.-(x"[..].get(random.random_range(0..8)).unwrap(),
+            4 => bytes[at] = b"\",\n\r.-(x"[random.random_range(0..8)],
             _ => {
                 let piece = [
                     &b"1e308"[..],

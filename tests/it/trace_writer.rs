@@ -1,19 +1,17 @@
-//! Writes timelines as nsys exports and as Parquet, and compares what is read back, by our reader, by SQL and by NVIDIA's own figures.
+//! Writes timelines as nsys exports and compares what is read back, by our reader, by SQL and by NVIDIA's own figures.
 
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
-use perfprof::trace::activity::{CopyKind, LaunchConfig, MemoryKind, OpKind, SyncKind};
+use perfprof::trace::activity::{CopyKind, LaunchConfig, MemoryKind, SyncKind};
 use perfprof::trace::builder::TimelineBuilder;
 use perfprof::trace::host::{ApiClass, OverheadOrigin, RangeKind};
 use perfprof::trace::import::ReadOptions;
-use perfprof::trace::places::{GraphMode, NO_ROW, Source, ToolMessage};
+use perfprof::trace::nsys;
+use perfprof::trace::places::{GraphMode, NO_ROW, Source, Stream, ToolMessage};
 use perfprof::trace::timeline::Timeline;
-use perfprof::trace::{nsys, parquet as columns};
 use proptest::prelude::*;
 use rusqlite::{Connection, OpenFlags};
 
@@ -29,7 +27,7 @@ fn shared(folder: &str) -> Option<PathBuf> {
 }
 
 /// The real exports; none, with a message, where they are absent.
-fn real_files() -> Vec<PathBuf> {
+pub(crate) fn real_files() -> Vec<PathBuf> {
     let Some(folder) = shared("nsys") else { return Vec::new() };
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "sqlite"));
@@ -38,7 +36,7 @@ fn real_files() -> Vec<PathBuf> {
     files
 }
 
-fn read(path: &Path) -> Timeline {
+pub(crate) fn read(path: &Path) -> Timeline {
     nsys::read(path, &ReadOptions::default()).unwrap().timeline
 }
 
@@ -259,15 +257,16 @@ fn every_real_file_survives_being_read_written_and_read_again() {
     }
 }
 
-struct Sql(Connection);
+/// A trace file, asked without our reader.
+pub(crate) struct Sql(pub(crate) Connection);
 
 impl Sql {
-    fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let uri = format!("file:{}?mode=ro&immutable=1", path.display());
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         Self(Connection::open_with_flags(uri, flags).unwrap())
     }
-    fn has(&self, table: &str) -> bool {
+    pub(crate) fn has(&self, table: &str) -> bool {
         self.0.prepare(&format!("SELECT 1 FROM {table}")).is_ok()
     }
     /// All rows of a query, in words.
@@ -434,6 +433,25 @@ fn copies_are_named_by_the_enumerations_of_the_file() {
 }
 
 #[test]
+fn a_domain_is_created_in_its_process_before_it_is_used() {
+    let mut b = TimelineBuilder::new();
+    for pid in [5, 6] {
+        let process = b.process(pid);
+        let thread = b.thread(process, 1);
+        b.range_of(RangeKind::PushPop, thread, "cub", "late", 30, Some(40));
+        b.range_of(RangeKind::PushPop, thread, "cub", "early", -10, Some(0));
+        b.range(thread, "own", 1, Some(2));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.sqlite");
+    nsys::writer::write(&b.finish(), &path).unwrap();
+    let found = Sql::open(&path).rows(
+        "SELECT globalTid >> 24, domainId, start, count(*) FROM NVTX_EVENTS WHERE eventType = 75 AND text = 'cub' GROUP BY 1 ORDER BY 1",
+    );
+    assert_eq!(found, [5, 6].map(|pid| format!("Integer({pid}) | Integer(1) | Integer(-10) | Integer(1)")));
+}
+
+#[test]
 fn threads_and_processes_that_do_not_fit_are_kept_apart() {
     let mut b = TimelineBuilder::new();
     let (first, second) = (b.process(7), b.process(7));
@@ -596,9 +614,12 @@ fn build(items: &[Item]) -> Timeline {
             threads.push(b.thread(process, tid));
         }
     }
-    let devices = [b.device(0), b.device(1)];
+    // The second process calls the GPUs the other way round than the first, and neither counts them as the file does.
+    let devices = [b.device(1), b.device(0)];
     for (process, device, stream) in [(0, 0, 7), (0, 0, 13), (0, 1, 7), (1, 0, 7), (1, 1, 9), (1, 1, 1 << 33)] {
-        streams.push(b.stream(processes[process], devices[device], stream));
+        let ordinal = if process == 0 { 1 - device as u32 } else { device as u32 };
+        let (process, device) = (processes[process], devices[device]);
+        streams.push(b.timeline().stream(Stream { process, device, ordinal, context: 1, stream }));
     }
     let name =
         |which: u8| ["cudaLaunchKernel_v7000", "ns::k<int, (int)4>(float *)", "größe \"x\" 'y'", ""][which as usize];
@@ -739,76 +760,5 @@ proptest! {
         old.remove("process");
         new.remove("process");
         prop_assert_eq!(old, new);
-    }
-}
-
-/// Sums over a Parquet file by column.
-fn sums(path: &Path) -> (i64, BTreeMap<String, i128>, BTreeMap<String, BTreeMap<String, u64>>) {
-    let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
-    let (mut numbers, mut texts) = (BTreeMap::new(), BTreeMap::<_, BTreeMap<_, u64>>::new());
-    for row in reader.get_row_iter(None).unwrap() {
-        for (name, field) in row.unwrap().get_column_iter() {
-            match field {
-                Field::Long(value) => *numbers.entry(name.clone()).or_insert(0) += i128::from(*value),
-                Field::Str(text) => *texts.entry(name.clone()).or_default().entry(text.clone()).or_insert(0) += 1,
-                Field::Null | Field::Bool(_) => {}
-                other => panic!("{name}: {other:?}"),
-            }
-        }
-    }
-    (reader.metadata().file_metadata().num_rows(), numbers, texts)
-}
-
-#[test]
-fn parquet_files_hold_what_sql_finds_in_the_trace() {
-    let directory = tempfile::tempdir().unwrap();
-    for file in real_files() {
-        let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        let timeline = read(&file);
-        let report = columns::write(&timeline, directory.path()).unwrap();
-        let sql = Sql::open(&file);
-        let number = |query: &str| -> i128 {
-            let found = sql.0.query_row(query, [], |row| row.get::<_, Option<i64>>(0));
-            i128::from(found.ok().flatten().unwrap_or(0))
-        };
-        let kernels = sums(&directory.path().join("kernels.parquet"));
-        let of = |column: &str| kernels.1.get(column).copied().unwrap_or(0);
-        assert_eq!(i128::from(kernels.0), number("SELECT count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL"), "{name}");
-        assert_eq!(report.rows("kernels"), kernels.0 as u64);
-        for (column, expression) in [
-            ("start_ns", "start"),
-            ("duration_ns", "end - start"),
-            ("stream", "streamId"),
-            ("correlation", "correlationId"),
-            ("grid_x", "gridX"),
-            ("registers_per_thread", "registersPerThread"),
-            ("pid", "(globalPid >> 24) & 0xFFFFFF"),
-        ] {
-            let expected = number(&format!("SELECT sum({expression}) FROM CUPTI_ACTIVITY_KIND_KERNEL"));
-            assert_eq!(of(column), expected, "{name}: {column}");
-        }
-        if sql.has("CUPTI_ACTIVITY_KIND_KERNEL") {
-            let mut statement = sql
-                .0
-                .prepare("SELECT value, count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL JOIN StringIds ON id = demangledName GROUP BY 1")
-                .unwrap();
-            let names: BTreeMap<String, u64> = statement
-                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)? as u64)))
-                .unwrap()
-                .map(Result::unwrap)
-                .collect();
-            assert_eq!(kernels.2.get("name").cloned().unwrap_or_default(), names, "{name}");
-        }
-        let api = sums(&directory.path().join("api.parquet"));
-        let expected = number("SELECT sum(end - start) FROM CUPTI_ACTIVITY_KIND_RUNTIME");
-        assert_eq!(api.1.get("duration_ns").copied().unwrap_or(0), expected, "{name}");
-        let copies = sums(&directory.path().join("copies.parquet"));
-        let bytes = number("SELECT sum(bytes) FROM CUPTI_ACTIVITY_KIND_MEMCPY")
-            + number("SELECT sum(bytes) FROM CUPTI_ACTIVITY_KIND_MEMSET");
-        assert_eq!(copies.1.get("bytes").copied().unwrap_or(0), bytes, "{name}");
-        let ranges = sums(&directory.path().join("ranges.parquet"));
-        let expected = number("SELECT count(*) FROM NVTX_EVENTS WHERE eventType IN (59, 60, 70, 71)");
-        assert_eq!(i128::from(ranges.0), expected, "{name}");
-        assert_eq!(timeline.ops_by_start().iter().filter(|op| op.kind() == OpKind::Kernel).count() as i64, kernels.0);
     }
 }

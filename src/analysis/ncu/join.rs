@@ -79,11 +79,15 @@ pub struct TimelineUnmatched {
 /// Kernels of a report beside those of a timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NcuJoin {
-    /// In both, the longest in the timeline first.
+    /// In both, the longest in the timeline first. This list and the next two have at most as many entries as asked for.
     pub matched: Vec<NcuMatch>,
+    /// Names in both that are not listed.
+    pub matched_left_out: u64,
     /// Only in the report, in order of names.
     pub only_in_ncu: Vec<NcuUnmatched>,
-    /// Only in the timeline, the longest first; at most as many as asked for.
+    /// Names only in the report that are not listed.
+    pub only_in_ncu_left_out: u64,
+    /// Only in the timeline, the longest first.
     pub only_in_timeline: Vec<TimelineUnmatched>,
     /// Names only in the timeline that are not listed.
     pub only_in_timeline_left_out: u64,
@@ -104,7 +108,7 @@ struct Index {
     bare: BTreeSet<u32>,
 }
 
-/// Joins the kernels of `report` with those of `timeline`; `limit` is how many kernels only in the timeline are listed.
+/// Joins the kernels of `report` with those of `timeline`; each list has at most `limit` entries.
 pub fn join(report: &NcuReport, timeline: &Timeline, limit: usize) -> NcuJoin {
     let mut launches = vec![0_u64; timeline.kernel_names.len()];
     let mut sums = vec![0_i64; timeline.kernel_names.len()];
@@ -159,11 +163,17 @@ pub fn join(report: &NcuReport, timeline: &Timeline, limit: usize) -> NcuJoin {
         launches: launches[*row as usize],
         sum_ns: sums[*row as usize],
     });
+    let beyond = |count: usize| count.saturating_sub(limit) as u64;
+    let (matched_left_out, only_in_ncu_left_out) = (beyond(matched.len()), beyond(only_in_ncu.len()));
+    matched.truncate(limit);
+    only_in_ncu.truncate(limit);
     NcuJoin {
         matched,
+        matched_left_out,
         only_in_ncu,
+        only_in_ncu_left_out,
         only_in_timeline: listed.collect(),
-        only_in_timeline_left_out: others.len().saturating_sub(limit) as u64,
+        only_in_timeline_left_out: beyond(others.len()),
         timeline_sum_ns: sums.iter().fold(0, |sum, next| sum.saturating_add(*next)),
         matched_sum_ns: found.iter().fold(0, |sum, row| sum.saturating_add(sums[*row as usize])),
     }

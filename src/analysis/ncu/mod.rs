@@ -146,8 +146,8 @@ pub struct NcuRuleSummary {
     pub kind: String,
     /// What it says about the launch with the largest estimate.
     pub description: String,
-    /// Launches it fired for.
-    pub launches: u64,
+    /// How often it fired, over all launches.
+    pub fired: u64,
     /// Largest estimated speed-up in percent.
     pub speedup_percent: Option<f64>,
     /// `global`: of the duration of the kernel; `local`: of the one problem.
@@ -285,26 +285,23 @@ fn rules(kernels: &[&NcuKernel]) -> (Vec<NcuRuleSummary>, u64) {
     let mut rules: Vec<NcuRuleSummary> = Vec::new();
     for rule in kernels.iter().flat_map(|kernel| &kernel.rules) {
         let estimate = || (rule.description.to_string(), rule.speedup_kind.as_deref().map(str::to_owned));
-        match rules.iter_mut().find(|known| *known.name == *rule.name && *known.kind == *rule.kind) {
-            Some(known) => {
-                known.launches += 1;
-                if rule.speedup_percent > known.speedup_percent {
-                    known.speedup_percent = rule.speedup_percent;
-                    (known.description, known.speedup_kind) = estimate();
-                }
+        if let Some(known) = rules.iter_mut().find(|known| *known.name == *rule.name && *known.kind == *rule.kind) {
+            known.fired += 1;
+            if rule.speedup_percent > known.speedup_percent {
+                known.speedup_percent = rule.speedup_percent;
+                (known.description, known.speedup_kind) = estimate();
             }
-            None => {
-                let (description, speedup_kind) = estimate();
-                rules.push(NcuRuleSummary {
-                    name: rule.name.to_string(),
-                    kind: rule.kind.to_string(),
-                    description,
-                    launches: 1,
-                    speedup_percent: rule.speedup_percent,
-                    speedup_kind,
-                });
-            }
+            continue;
         }
+        let (description, speedup_kind) = estimate();
+        rules.push(NcuRuleSummary {
+            name: rule.name.to_string(),
+            kind: rule.kind.to_string(),
+            description,
+            fired: 1,
+            speedup_percent: rule.speedup_percent,
+            speedup_kind,
+        });
     }
     // Of two equal estimates the one of the whole duration says more.
     let global = |rule: &NcuRuleSummary| rule.speedup_kind.as_deref() == Some("global");

@@ -225,19 +225,16 @@ pub(super) fn kern_exec_sum(timeline: &Timeline, options: KernelOptions) -> Stri
         csv.int(whole[group].map_or(0, |summary| summary.count));
         csv.int(queue[group].map_or(0, |summary| summary.count));
         for summary in [&whole[group], &api[group], &queue[group], &execution[group]] {
-            match summary {
-                Some(summary) => {
-                    csv.tenth(summary.mean);
-                    csv.tenth(summary.median);
-                    csv.int(summary.min);
-                    csv.int(summary.max);
-                    csv.tenth(summary.deviation);
-                }
+            if let Some(summary) = summary {
+                csv.tenth(summary.mean);
+                csv.tenth(summary.median);
+                csv.int(summary.min);
+                csv.int(summary.max);
+                csv.tenth(summary.deviation);
+            } else {
                 // nsys has a deviation of 0 where it has no values.
-                None => {
-                    (0..4).for_each(|_| csv.empty());
-                    csv.tenth(0.0);
-                }
+                (0..4).for_each(|_| csv.empty());
+                csv.tenth(0.0);
             }
         }
         csv.text(function_text(key));

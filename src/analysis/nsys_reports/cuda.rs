@@ -1,5 +1,7 @@
 //! Reports on API calls, kernels and memory operations, one table at a time.
 
+use std::cmp::Reverse;
+
 use rustc_hash::FxHashMap;
 
 use super::KernelOptions;
@@ -23,7 +25,7 @@ pub(super) struct Line<'a> {
 
 /// Writes lines with the share of their sum, largest first; lines of equal time keep their order.
 pub(super) fn by_time(header: &'static [&'static str], mut lines: Vec<Line<'_>>) -> String {
-    lines.sort_by(|a, b| b.summary.total.cmp(&a.summary.total));
+    lines.sort_by_key(|line| Reverse(line.summary.total));
     by_time_in_order(header, &lines)
 }
 
@@ -44,7 +46,9 @@ fn by_time_in_order(header: &'static [&'static str], lines: &[Line<'_>]) -> Stri
         csv.int(summary.min);
         csv.int(summary.max);
         csv.tenth(summary.deviation);
-        texts.iter().for_each(|text| csv.text(text));
+        for text in texts {
+            csv.text(text);
+        }
         csv.end_row();
     }
     csv.finish()
@@ -235,7 +239,7 @@ pub(super) fn mem_size_sum(timeline: &Timeline) -> String {
         timeline.memsets.bytes.iter().for_each(|size| out.add(groups.memset, bytes(*size)));
     });
     let mut lines = groups.by_name(summaries);
-    lines.sort_by(|a, b| b.summary.total.cmp(&a.summary.total));
+    lines.sort_by_key(|line| Reverse(line.summary.total));
     let mut csv =
         Csv::new(&["Total (MB)", "Count", "Avg (MB)", "Med (MB)", "Min (MB)", "Max (MB)", "StdDev (MB)", "Operation"]);
     for Line { texts, summary } in lines {
@@ -260,7 +264,7 @@ fn api_duration(timeline: &Timeline, row: usize) -> i64 {
 /// call, which mostly is the same.
 fn functions<'a>(
     timeline: &'a Timeline,
-    summaries: Vec<Option<Summary>>,
+    summaries: &[Option<Summary>],
     calls: impl Iterator<Item = (StringId, i64)>,
 ) -> Vec<Line<'a>> {
     let mut first_call = vec![i64::MAX; summaries.len()];
@@ -293,8 +297,10 @@ pub(super) fn api_sum(timeline: &Timeline) -> String {
         }
     });
     let api = &timeline.api;
-    let mut lines = functions(timeline, summaries, api.name.iter().copied().zip(api.start_ns.iter().copied()));
-    lines.iter_mut().for_each(|line| line.texts[0] = without_version(line.texts[0]));
+    let mut lines = functions(timeline, &summaries, api.name.iter().copied().zip(api.start_ns.iter().copied()));
+    for line in &mut lines {
+        line.texts[0] = without_version(line.texts[0]);
+    }
     by_time(&BY_FUNCTION, lines)
 }
 
@@ -307,7 +313,7 @@ pub(super) fn osrt_sum(timeline: &Timeline) -> String {
             out.add(calls.name[row].0, calls.end_ns[row].saturating_sub(calls.start_ns[row]));
         }
     });
-    by_time(&BY_FUNCTION, functions(timeline, summaries, rows().map(|row| (calls.name[row], calls.start_ns[row]))))
+    by_time(&BY_FUNCTION, functions(timeline, &summaries, rows().map(|row| (calls.name[row], calls.start_ns[row]))))
 }
 
 /// `cuda_gpu_sum`, and with the API calls `cuda_api_gpu_sum`: grouped by the printed name.

@@ -22,15 +22,15 @@ struct Caller {
 #[derive(Debug, Default)]
 struct Callers {
     names: RangeNames,
-    callers: Vec<Caller>,
+    places: Vec<Caller>,
     known: FxHashMap<Caller, u32>,
 }
 
 impl Callers {
     fn id(&mut self, caller: Caller) -> u32 {
         *self.known.entry(caller).or_insert_with(|| {
-            self.callers.push(caller);
-            (self.callers.len() - 1) as u32
+            self.places.push(caller);
+            (self.places.len() - 1) as u32
         })
     }
 }
@@ -111,7 +111,9 @@ impl KernelsOfCalls {
                     several.insert(kernel as u32);
                 }
             }
-            calls.iter().for_each(|call| starts[*call as usize + 1] += 1);
+            for call in calls {
+                starts[*call as usize + 1] += 1;
+            }
         }
         for call in 0..timeline.api.len() {
             starts[call + 1] += starts[call];
@@ -246,7 +248,7 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
     });
     let summaries = collector.finish();
 
-    let caller = |group: usize| callers.callers[keys[group].0 as usize];
+    let caller = |group: usize| callers.places[keys[group].0 as usize];
     let range_ranks = ranks(callers.names.len(), |id| callers.names.text(id as u32));
     let kernel_ranks = ranks(kernel_names.len(), |id| kernel_names.name(id as u32));
     let mut order: Vec<usize> = (0..keys.len()).collect();
@@ -300,4 +302,21 @@ pub(super) fn kern_sum(timeline: &Timeline, naming: KernelNaming) -> String {
         csv.end_row();
     }
     csv.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+
+    #[test]
+    fn a_name_is_new_once_however_many_there_are() {
+        let mut seen = Seen::default();
+        for _ in 0..2 {
+            for name in 0..100 {
+                assert!(seen.insert(name));
+            }
+            assert!((0..100).all(|name| !seen.insert(name)));
+            seen.clear();
+        }
+    }
 }

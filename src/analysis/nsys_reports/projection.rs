@@ -152,6 +152,27 @@ struct Projected {
     children: u32,
 }
 
+/// Sums over the ranges of one name and style.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    range_duration: i128,
+    launches: i128,
+    levels: i128,
+    /// Ranges that have a level.
+    with_level: u64,
+    children: i128,
+}
+
+impl Sums {
+    fn add(&mut self, row: &Projected) {
+        self.range_duration += i128::from(row.range_duration);
+        self.launches += i128::from(row.launches);
+        self.levels += i128::from(row.level.unwrap_or(0));
+        self.with_level += u64::from(row.level.is_some());
+        self.children += i128::from(row.children);
+    }
+}
+
 /// Projects the ranges of one thread; `rows` are rows of `ranges` that can enclose work.
 fn project_thread(
     timeline: &Timeline,
@@ -269,20 +290,15 @@ pub(super) fn proj_sum(timeline: &Timeline) -> String {
             })
         }));
     }
-    let of = |value: &dyn Fn(&Projected) -> Option<i64>| {
-        Collector::collect(keys.len(), |out| {
-            for row in &rows {
-                if let Some(value) = value(row) {
-                    out.add(row.group, value);
-                }
-            }
-        })
-    };
-    let projected = of(&|row| Some(row.duration));
-    let whole = of(&|row| Some(row.range_duration));
-    let launches = of(&|row| Some(row.launches));
-    let levels = of(&|row| row.level.map(i64::from));
-    let children = of(&|row| Some(i64::from(row.children)));
+    let projected = Collector::collect(keys.len(), |out| {
+        for row in &rows {
+            out.add(row.group, row.duration);
+        }
+    });
+    let mut sums = vec![Sums::default(); keys.len()];
+    for row in &rows {
+        sums[row.group as usize].add(row);
+    }
 
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_by(|a, b| {
@@ -307,26 +323,26 @@ pub(super) fn proj_sum(timeline: &Timeline) -> String {
         "Avg Num Child",
     ]);
     for group in order {
-        let (Some(projected), Some(whole), Some(launches)) = (projected[group], whole[group], launches[group]) else {
-            continue;
-        };
+        let (Some(projected), sums) = (projected[group], &sums[group]) else { continue };
+        let mean = |sum: i128, count: u64| sum as f64 / count as f64;
         csv.text(names.text(keys[group].0));
         csv.text(keys[group].1.text());
         csv.int(projected.total);
-        csv.int(whole.total);
+        csv.int(sums.range_duration);
         csv.int(projected.count);
         csv.tenth(projected.mean);
         csv.tenth(projected.median);
         csv.int(projected.min);
         csv.int(projected.max);
         csv.tenth(projected.deviation);
-        csv.int(launches.total);
-        csv.tenth(launches.mean);
-        match levels[group] {
-            Some(levels) => csv.tenth(levels.mean),
-            None => csv.empty(),
+        csv.int(sums.launches);
+        csv.tenth(mean(sums.launches, projected.count));
+        if sums.with_level > 0 {
+            csv.tenth(mean(sums.levels, sums.with_level));
+        } else {
+            csv.empty();
         }
-        csv.tenth(children[group].map_or(0.0, |children| children.mean));
+        csv.tenth(mean(sums.children, projected.count));
         csv.end_row();
     }
     csv.finish()

@@ -106,8 +106,14 @@ pub fn scrub(source: &std::path::Path, target: &std::path::Path, context: &Conte
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
         let mut text = String::new();
-        for (table, rows) in &report.removed {
-            text.push_str(&format!("{table:<32} {rows} removed or blanked\n"));
+        for row in &report.removed {
+            text.push_str(&format!("{:<40} {:>8} deleted {:>8} blanked\n", row.table, row.deleted, row.blanked));
+        }
+        if report.kept_in_activity > 0 {
+            text.push_str(&format!(
+                "{} pieces of removed text are also in names of activity rows, which stay as they are\n",
+                report.kept_in_activity
+            ));
         }
         text.push_str(&format!("{}\n", target.display()));
         text

@@ -9,6 +9,8 @@ pub(super) enum Category {
     Kernel,
     Copy,
     Memset,
+    /// The launch of a whole graph, as our own export has it.
+    Graph,
     Api(ApiClass),
     Range(RangeKind),
     Sync,
@@ -30,12 +32,19 @@ pub(super) fn category(raw: &[u8]) -> Category {
         b"kernel" | b"Kernel" => Category::Kernel,
         b"gpu_memcpy" | b"Memcpy" => Category::Copy,
         b"gpu_memset" | b"Memset" => Category::Memset,
-        b"cuda_runtime" | b"Runtime" | b"hip" | b"hip_runtime" | b"xpu_runtime" | b"privateuse1_runtime"
+        b"cuda_graph" => Category::Graph,
+        b"cuda_runtime"
+        | b"Runtime"
+        | b"hip"
+        | b"hip_runtime"
+        | b"xpu_runtime"
+        | b"privateuse1_runtime"
         | b"mtia_runtime" => Category::Api(ApiClass::RUNTIME),
         b"cuda_driver" | b"hip_driver" | b"xpu_driver" | b"privateuse1_driver" => Category::Api(ApiClass::DRIVER),
         b"cpu_op" | b"Operator" => Category::Range(RangeKind::Operator),
         b"python_function" => Category::Range(RangeKind::Python),
         b"user_annotation" => Category::Range(RangeKind::Annotation),
+        b"nvtx" => Category::Range(RangeKind::PushPop),
         b"gpu_user_annotation" => Category::DeviceAnnotation,
         b"cuda_sync" => Category::Sync,
         b"cuda_event" => Category::CudaEvent,

@@ -24,6 +24,7 @@ pub(super) enum Half {
     Kernel(u32),
     Copy(u32),
     Memset(u32),
+    Graph(u32),
     Api(u32),
     Range(u32),
     Sync(u32),
@@ -122,8 +123,7 @@ impl Collector {
     fn span(&mut self, event: &Event<'_>, offset: u64) {
         let category = event.category.map_or(Category::Other, |cat| category(cat.raw));
         if matches!(category, Category::DeviceAnnotation | Category::Profiler) {
-            let reason =
-                if category == Category::Profiler { Reason::OfTheProfiler } else { Reason::DeviceAnnotation };
+            let reason = if category == Category::Profiler { Reason::OfTheProfiler } else { Reason::DeviceAnnotation };
             self.skipped.note(reason, event, offset);
             return;
         }
@@ -162,6 +162,7 @@ impl Collector {
             Category::Kernel => self.kernel(event, span),
             Category::Copy => self.copy(event, span),
             Category::Memset => self.memset(event, span),
+            Category::Graph => self.graph(event, span),
             Category::Sync => self.sync(event, span),
             Category::CudaEvent => return self.cuda_event(event, start_ns),
             Category::Api(class) => {
@@ -269,6 +270,20 @@ impl Collector {
         memsets.value.push(0);
         memsets.memory.push(memory_kinds(event.name.map_or(&b""[..], |name| name.raw)).1);
         Half::Memset(row as u32)
+    }
+
+    fn graph(&mut self, event: &Event<'_>, span: Span) -> Half {
+        let row = self.timeline.graphs.len() as u32;
+        let stream = self.track(event);
+        let correlation = self.correlation(&event.args);
+        let graphs = &mut self.timeline.graphs;
+        graphs.start_ns.push(span.start_ns);
+        graphs.end_ns.push(span.end_or_start());
+        graphs.stream.push(stream);
+        graphs.correlation.push(correlation);
+        graphs.graph.push(event.args.graph.and_then(Value::number).unwrap_or(0));
+        graphs.executable.push(event.args.graph_exec.and_then(Value::number).unwrap_or(0));
+        Half::Graph(row)
     }
 
     fn sync(&mut self, event: &Event<'_>, span: Span) -> Half {

@@ -18,7 +18,8 @@ pub(super) fn scan(
     take: &mut impl FnMut(&Event<'_>, u64),
 ) -> Result<Properties, ReadError> {
     let Opened { text, done, total, compressed } = input.open()?;
-    let mut document = Document { input, options, window: Window::new(text), done: &done, total, compressed, events: 0 };
+    let mut document =
+        Document { input, options, window: Window::with_capacity(text, input.capacity), done: &done, total, compressed, events: 0 };
     document.read(take)
 }
 
@@ -193,7 +194,9 @@ impl Document<'_> {
                 }
             };
             let seen = cursor.pos;
-            let rest_is_blank = self.window.bytes()[done..].iter().all(u8::is_ascii_whitespace);
+            // The last event may have a comma behind it already.
+            let rest = self.window.bytes()[done..].trim_ascii();
+            let rest_is_blank = self.events > 0 && (rest.is_empty() || rest == b",");
             match stop {
                 None => {
                     self.window.consume(done);
@@ -205,7 +208,9 @@ impl Document<'_> {
                     debug_assert!(seen >= done, "a scan does not go back");
                     self.look()?;
                     match self.need_more("an event") {
-                        Err(error) if bare && rest_is_blank && error.kind == ReadErrorKind::Malformed => return Ok(false),
+                        Err(error) if bare && rest_is_blank && error.kind == ReadErrorKind::Malformed => {
+                            return Ok(false);
+                        }
                         other => other?,
                     }
                 }

@@ -55,7 +55,8 @@ pub(super) fn finish(path: &Path, file: u16, mut collector: Collector, about: Pr
         tables,
     });
     if about.unclosed {
-        let text = "the array of events has no closing bracket: the writer may have been stopped, and events may be missing";
+        let text =
+            "the array of events has no closing bracket: the writer may have been stopped, and events may be missing";
         diagnostics.push(Diagnostic::new("trace_not_closed", Severity::Warn, text));
     }
     for key in about.unreadable {
@@ -93,6 +94,7 @@ fn pair_halves(collector: &mut Collector, diagnostics: &mut Vec<Diagnostic>) {
                 Half::Kernel(row) => (&mut timeline.kernels.end_ns, row),
                 Half::Copy(row) => (&mut timeline.copies.end_ns, row),
                 Half::Memset(row) => (&mut timeline.memsets.end_ns, row),
+                Half::Graph(row) => (&mut timeline.graphs.end_ns, row),
                 Half::Api(row) => (&mut timeline.api.end_ns, row),
                 Half::Range(row) => (&mut timeline.ranges.end_ns, row),
                 Half::Sync(row) => (&mut timeline.syncs.end_ns, row),
@@ -112,7 +114,8 @@ fn pair_halves(collector: &mut Collector, diagnostics: &mut Vec<Diagnostic>) {
     timeline.ranges.open.sort_unstable();
     if orphans > 0 {
         let text = "an end event (`E`) has no begin event (`B`) on its thread";
-        diagnostics.push(Diagnostic { count: orphans, ..Diagnostic::new("event_end_without_begin", Severity::Warn, text) });
+        diagnostics
+            .push(Diagnostic { count: orphans, ..Diagnostic::new("event_end_without_begin", Severity::Warn, text) });
     }
     if open > 0 {
         let text = "device work or an API call has a begin event (`B`) and no end; it counts with no duration";
@@ -175,8 +178,7 @@ fn operators(collector: &mut Collector) {
         return;
     }
     let timeline = &mut collector.timeline;
-    let process_of_range =
-        |row: u32| timeline.threads[timeline.ranges.thread[row as usize] as usize].process;
+    let process_of_range = |row: u32| timeline.threads[timeline.ranges.thread[row as usize] as usize].process;
     // Sorted by process, id and row: of several ranges with one id the first in the file counts.
     let mut ranges: Vec<(u32, u64, u32)> =
         collector.range_external.iter().map(|(id, row)| (process_of_range(*row), *id, *row)).collect();
@@ -195,8 +197,8 @@ fn operators(collector: &mut Collector) {
 }
 
 /// Columns of times, each once.
-fn columns(timeline: &mut Timeline) -> [&mut Vec<i64>; 18] {
-    let Timeline { kernels, copies, memsets, syncs, events, api, ranges, marks, overheads, .. } = timeline;
+fn columns(timeline: &mut Timeline) -> [&mut Vec<i64>; 20] {
+    let Timeline { kernels, copies, memsets, graphs, syncs, events, api, ranges, marks, overheads, .. } = timeline;
     [
         &mut kernels.start_ns,
         &mut kernels.end_ns,
@@ -204,6 +206,8 @@ fn columns(timeline: &mut Timeline) -> [&mut Vec<i64>; 18] {
         &mut copies.end_ns,
         &mut memsets.start_ns,
         &mut memsets.end_ns,
+        &mut graphs.start_ns,
+        &mut graphs.end_ns,
         &mut syncs.start_ns,
         &mut syncs.end_ns,
         &mut api.start_ns,
@@ -225,6 +229,7 @@ fn origin(timeline: &Timeline) -> i64 {
         &timeline.kernels.start_ns,
         &timeline.copies.start_ns,
         &timeline.memsets.start_ns,
+        &timeline.graphs.start_ns,
         &timeline.syncs.start_ns,
         &timeline.api.start_ns,
         &timeline.ranges.start_ns,
@@ -253,6 +258,7 @@ fn tables(collector: &Collector) -> Vec<String> {
         ("kernel", !timeline.kernels.is_empty()),
         ("memcpy", !timeline.copies.is_empty()),
         ("memset", !timeline.memsets.is_empty()),
+        ("graph_trace", !timeline.graphs.is_empty()),
         ("runtime", !timeline.api.is_empty()),
         ("sync", !timeline.syncs.is_empty()),
         ("cuda_event", !timeline.events.is_empty()),
@@ -272,12 +278,11 @@ fn graph_mode(timeline: &Timeline) -> GraphMode {
     if !timeline.kernels.graph_node.is_empty() {
         return GraphMode::Node;
     }
-    let launches: Vec<bool> = timeline
-        .api
-        .name
-        .iter()
-        .map(|name| timeline.text(*name).contains("GraphLaunch"))
-        .collect();
+    if !timeline.graphs.is_empty() {
+        return GraphMode::Graph;
+    }
+    let launches: Vec<bool> =
+        timeline.api.name.iter().map(|name| timeline.text(*name).contains("GraphLaunch")).collect();
     let of_graph = timeline.kernels.call.iter().any(|call| launches.get(*call as usize).is_some_and(|yes| *yes));
     if of_graph { GraphMode::Node } else { GraphMode::Unknown }
 }

@@ -81,4 +81,5 @@ pub(super) fn apply(collector: &mut Collector, flows: &Flows) {
     link(&timeline.kernels.stream, &timeline.kernels.start_ns, &mut timeline.kernels.correlation);
     link(&timeline.copies.stream, &timeline.copies.start_ns, &mut timeline.copies.correlation);
     link(&timeline.memsets.stream, &timeline.memsets.start_ns, &mut timeline.memsets.correlation);
+    link(&timeline.graphs.stream, &timeline.graphs.start_ns, &mut timeline.graphs.correlation);
 }

@@ -75,13 +75,7 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// Row of a host thread, new or known.
-    pub(super) fn thread(
-        &mut self,
-        pid: Id,
-        tid: Id,
-        processes: &mut Vec<Process>,
-        threads: &mut Vec<Thread>,
-    ) -> u32 {
+    pub(super) fn thread(&mut self, pid: Id, tid: Id, processes: &mut Vec<Process>, threads: &mut Vec<Thread>) -> u32 {
         if let Some((ids, row)) = self.last
             && ids == (pid, tid)
         {

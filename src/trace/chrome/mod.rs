@@ -35,7 +35,7 @@ pub mod writer;
 /// [`ReadErrorKind::Io`] if it cannot be read, [`ReadErrorKind::NotATrace`] if it is something else, [`ReadErrorKind::Malformed`] with a byte
 /// offset if it is damaged or cut off, [`ReadErrorKind::TooLarge`], [`ReadErrorKind::Interrupted`].
 pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Import, ReadError> {
-    import(&Input { path, bytes: None }, options)
+    import(&Input { path, bytes: None, capacity: window::FIRST_CAPACITY }, options)
 }
 
 /// Reads a trace held in memory; `name` stands for its path in messages.
@@ -43,13 +43,15 @@ pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Import, ReadError>
 /// # Errors
 /// As [`read`].
 pub fn read_bytes(name: &Path, bytes: &[u8], options: &ReadOptions<'_>) -> Result<Import, ReadError> {
-    import(&Input { path: name, bytes: Some(bytes) }, options)
+    import(&Input { path: name, bytes: Some(bytes), capacity: window::FIRST_CAPACITY }, options)
 }
 
 /// Where the text comes from. It may be read a second time.
 struct Input<'a> {
     path: &'a Path,
     bytes: Option<&'a [u8]>,
+    /// Bytes of text that are held at least.
+    capacity: usize,
 }
 
 /// A stream of JSON text, and how far it is in the file.
@@ -62,9 +64,8 @@ struct Opened<'a> {
 
 impl<'a> Input<'a> {
     fn open(&self) -> Result<Opened<'a>, ReadError> {
-        let io_error = |error: io::Error| {
-            ReadError::new(self.path, ReadErrorKind::Io, format!("it cannot be read: {error}"))
-        };
+        let io_error =
+            |error: io::Error| ReadError::new(self.path, ReadErrorKind::Io, format!("it cannot be read: {error}"));
         let (mut raw, total): (Box<dyn Read + 'a>, u64) = match self.bytes {
             Some(bytes) => (Box::new(bytes), bytes.len() as u64),
             None => {
@@ -118,3 +119,6 @@ fn import(input: &Input<'_>, options: &ReadOptions<'_>) -> Result<Import, ReadEr
     }
     Ok(finish::finish(input.path, options.file, collector, about))
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,7 @@ pub(super) fn assign(collector: &mut Collector, device_of: impl Fn(&Track) -> u3
     move_to(&mut timeline.kernels.stream, &timeline.kernels.start_ns, &timeline.kernels.correlation);
     move_to(&mut timeline.copies.stream, &timeline.copies.start_ns, &timeline.copies.correlation);
     move_to(&mut timeline.memsets.stream, &timeline.memsets.start_ns, &timeline.memsets.correlation);
+    move_to(&mut timeline.graphs.stream, &timeline.graphs.start_ns, &timeline.graphs.correlation);
     move_to(&mut timeline.syncs.stream, &timeline.syncs.start_ns, &timeline.syncs.correlation);
     move_to(&mut timeline.events.stream, &timeline.events.time_ns, &timeline.events.correlation);
     for stream in streams {
@@ -101,7 +102,9 @@ fn usual_owners(collector: &Collector, tracks: &[Track], calls: &Calls) -> Vec<u
                 *sums.entry(*process).or_default() += count;
             }
         }
-        sums.into_iter().max_by_key(|(process, count)| (*count, std::cmp::Reverse(*process))).map(|(process, _)| process)
+        sums.into_iter()
+            .max_by_key(|(process, count)| (*count, std::cmp::Reverse(*process)))
+            .map(|(process, _)| process)
     };
     let same_device = |one: &Track, other: &Track| (one.pid, one.ordinal) == (other.pid, other.ordinal);
     tracks

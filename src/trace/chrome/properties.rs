@@ -65,7 +65,12 @@ fn device(value: &Json) -> Option<Device> {
     let threads = small("maxThreadsPerMultiprocessor");
     Some(Device {
         ordinal: small("id")?,
-        name: value.get("name").and_then(Json::as_str).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned),
+        name: value
+            .get("name")
+            .and_then(Json::as_str)
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
         sm_count: small("numSms").filter(|count| *count > 0),
         memory_bytes: whole("totalGlobalMem").and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0),
         compute_capability: small("computeMajor").zip(small("computeMinor")).filter(|_| is_cuda),

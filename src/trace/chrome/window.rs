@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 /// How much of the stream is held at least.
-const FIRST_CAPACITY: usize = 1 << 20;
+pub(super) const FIRST_CAPACITY: usize = 1 << 20;
 
 /// One event, key or property larger than this is refused.
 pub(super) const MAX_CAPACITY: usize = 64 << 20;
@@ -29,9 +29,6 @@ pub(super) struct Window<'r> {
 }
 
 impl<'r> Window<'r> {
-    pub(super) fn new(reader: Box<dyn Read + 'r>) -> Self {
-        Self::with_capacity(reader, FIRST_CAPACITY)
-    }
     pub(super) fn with_capacity(reader: Box<dyn Read + 'r>, capacity: usize) -> Self {
         Self { reader, buffer: vec![0; capacity.max(1)], begin: 0, end: 0, base: 0, at_end: false }
     }

@@ -27,7 +27,8 @@ pub(super) fn export(report: &Path, options: &ReadOptions<'_>) -> Result<Exporte
     export_with("nsys", report, options)
 }
 
-fn export_with(nsys: &str, report: &Path, options: &ReadOptions<'_>) -> Result<Exported, ReadError> {
+/// As [`export`], with the tool of this name or path.
+pub(super) fn export_with(nsys: &str, report: &Path, options: &ReadOptions<'_>) -> Result<Exported, ReadError> {
     let tool = |detail: String| ReadError::new(report, ReadErrorKind::Tool, detail);
     let space = |cause: std::io::Error| {
         tool(format!("is a report of nsys, and no temporary directory can be made to export it: {cause}"))

@@ -9,16 +9,25 @@ mod cells;
 mod device_tables;
 mod export;
 mod facts;
+#[cfg(test)]
+mod faults_tests;
+#[cfg(test)]
+mod fixture;
 mod host_tables;
 mod local;
 mod open;
+mod remains;
 mod scan;
 mod schema;
+mod scrub;
+#[cfg(test)]
+mod scrub_tests;
 pub mod writer;
 
 use std::path::Path;
 
 pub use open::{export_command, is_sqlite};
+pub use scrub::{ScrubReport, ScrubbedTable, scrub};
 
 use assembly::Assembly;
 use device_tables::{CopyChunk, EventChunk, GraphChunk, KernelChunk, MemsetChunk, SyncChunk};

@@ -206,11 +206,8 @@ impl Database {
     }
     /// A new connection.
     pub(super) fn connect(&self) -> Result<Connection, ReadError> {
-        let flags = OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let flags = flags
-            | if self._copy.is_some() { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
         let fail = |error| sqlite_error(&self.path, "the header", None, error);
-        let connection = Connection::open_with_flags(&self.uri, flags).map_err(fail)?;
+        let connection = Connection::open_with_flags(&self.uri, self.flags()).map_err(fail)?;
         connection.busy_timeout(PATIENCE).map_err(fail)?;
         for (option, value) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -224,6 +221,21 @@ impl Database {
             .execute_batch("PRAGMA query_only=ON; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; BEGIN")
             .map_err(fail)?;
         Ok(connection)
+    }
+    /// Writes a compact copy of it to `target`.
+    pub(super) fn copy_into(&self, target: &Path) -> Result<(), ReadError> {
+        let fail = |error| sqlite_error(&self.path, "the whole file", None, error);
+        let connection = Connection::open_with_flags(&self.uri, self.flags()).map_err(fail)?;
+        connection.busy_timeout(PATIENCE).map_err(fail)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(fail)?;
+        let target = format!("file:{}", percent_encoded(target));
+        connection.execute("VACUUM INTO ?1", [target]).map_err(fail)?;
+        self.check_unchanged()
+    }
+    fn flags(&self) -> OpenFlags {
+        let access =
+            if self._copy.is_some() { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+        OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX | access
     }
     /// An error if the file changed since it was looked at.
     pub(super) fn check_unchanged(&self) -> Result<(), ReadError> {
@@ -283,7 +295,7 @@ fn make_writable(path: &Path) -> std::io::Result<()> {
 }
 
 /// A path as SQLite's URIs spell it.
-fn percent_encoded(path: &Path) -> String {
+pub(super) fn percent_encoded(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let mut text = String::new();
     for byte in path.as_os_str().as_bytes() {

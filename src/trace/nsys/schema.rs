@@ -72,6 +72,22 @@ impl Schema {
         else {
             return Ok(None);
         };
+        self.checked(path, connection, object).map(Some)
+    }
+    /// The table called exactly `name`, checked like those of [`Self::table`]; `None` for tables of SQLite itself.
+    pub(super) fn table_exactly(
+        &self,
+        path: &Path,
+        connection: &Connection,
+        name: &str,
+    ) -> Result<Option<Table>, ReadError> {
+        let object = self.objects.iter().find(|object| object.name == name && object.kind == "table");
+        match object.filter(|object| !object.name.starts_with("sqlite_")) {
+            Some(object) => self.checked(path, connection, object).map(Some),
+            None => Ok(None),
+        }
+    }
+    fn checked(&self, path: &Path, connection: &Connection, object: &Object) -> Result<Table, ReadError> {
         let refuse = |what: &str| {
             Err(ReadError::new(
                 path,
@@ -106,7 +122,21 @@ impl Schema {
         }
         // Everything behind the last parenthesis is table options; nothing else can hold these words there.
         let options = sql.rsplit(')').next().unwrap_or_default();
-        Ok(Some(Table { name: object.name.clone(), columns, has_rowid: !options.contains("WITHOUT") }))
+        Ok(Table { name: object.name.clone(), columns, has_rowid: !options.contains("WITHOUT") })
+    }
+    /// Columns of the table `name` that hold ids of `StringIds` as its own definition says, be it in a comment.
+    pub(super) fn string_columns(&self, name: &str) -> Vec<&str> {
+        let object = self.objects.iter().find(|object| object.name == name && object.kind == "table");
+        let lines = object.map(|object| object.sql.lines()).into_iter().flatten();
+        lines
+            .filter(|line| line.contains("StringId"))
+            .filter_map(|line| line.split_whitespace().next())
+            .map(|word| word.trim_matches(|c| "\"`[],".contains(c)))
+            .collect()
+    }
+    /// The definitions of everything in the file.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.objects.iter().flat_map(|object| [object.sql.as_str(), object.name.as_str()])
     }
 }
 
@@ -134,6 +164,10 @@ impl Table {
             .iter()
             .find_map(|name| self.columns.iter().find(|column| column.eq_ignore_ascii_case(name)))
             .map(String::as_str)
+    }
+    /// The names of its columns.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(String::as_str)
     }
     /// True if it has a column called by one of `names`.
     pub(super) fn has(&self, names: &[&str]) -> bool {

@@ -212,6 +212,8 @@ fn levels<T>(cells: &[Option<T>]) -> Vec<i16> {
 
 #[cfg(test)]
 mod tests {
+    use parquet::basic::Compression;
+    use parquet::file::metadata::RowGroupMetaData;
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::RowAccessor;
 
@@ -235,8 +237,12 @@ mod tests {
         assert_eq!((report.rows("kernels"), report.rows("copies"), report.rows("api")), (25, 1, 0));
         let file = std::fs::File::open(directory.path().join("kernels.parquet")).unwrap();
         let reader = SerializedFileReader::new(file).unwrap();
-        let groups: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        let groups: Vec<i64> = reader.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect();
         assert_eq!(groups, [10, 10, 5]);
+        let names = reader.metadata().row_group(0).column(3);
+        assert_eq!(names.column_path().string(), "name");
+        assert!(names.dictionary_page_offset().is_some(), "names are dictionary-encoded");
+        assert!(matches!(names.compression(), Compression::ZSTD(_)));
         let starts: Vec<i64> =
             reader.get_row_iter(None).unwrap().map(|row| row.unwrap().get_long(0).unwrap()).collect();
         assert_eq!(starts, (0..25).map(|row| row * 10).collect::<Vec<i64>>());

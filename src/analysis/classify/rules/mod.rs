@@ -45,6 +45,8 @@ const fn rule(id: &'static str, class: KernelClass, part: Part, pattern: &'stati
 /// All rules in order.
 pub(super) fn all() -> Vec<Rule> {
     [
+        pytorch::COMPILED,
+        engines::ROUTING_METADATA,
         engines::COMMUNICATION,
         attention::RULES,
         engines::MIXTURE_OF_EXPERTS,
@@ -54,7 +56,6 @@ pub(super) fn all() -> Vec<Rule> {
         ggml::CANDLE,
         ggml::LLAMA_CPP,
         math::RULES,
-        pytorch::COMPILED,
         engines::LAYERS,
         words::RULES,
     ]

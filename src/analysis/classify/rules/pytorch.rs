@@ -3,7 +3,7 @@
 use super::Part::{Base, Function, Template};
 use super::{Rule, rule};
 use crate::analysis::classify::class::KernelClass::{
-    Activation, Cast, Copy, Elementwise, Fill, Gather, Gemm, Loss, Norm, Pooling, Random, Reduction, Sampling, Scan,
+    Activation, Attention, Cast, Copy, Elementwise, Fill, Gather, Gemm, Loss, Norm, Pooling, Random, Reduction, Sampling, Scan,
     Scatter, Softmax, Sort,
 };
 
@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
         "pytorch.cast",
         Cast,
         Template,
-        r"elementwise_kernel.*((bfloat16|float16|float8)_copy_kernel|gpu_kernel_impl<(void )?at::native::direct_copy_kernel|direct_copy_kernel.*LoadWithCast)",
+        r"elementwise_kernel.*((bfloat16|float16|float8)[a-z0-9]*_copy_kernel|gpu_kernel_impl<(void )?at::native::direct_copy_kernel|direct_copy_kernel.*LoadWithCast)",
     ),
     rule(
         "pytorch.copy",
@@ -59,7 +59,7 @@ pub(super) const RULES: &[Rule] = &[
         "pytorch.top_k",
         Sort,
         Function,
-        r"^at::native::(sbtopk|mbtopk|bitonicSort|radixSort|segmented_sort|sort_postprocess)",
+        r"^at::native::(sbtopk|mbtopk|bitonicSort|radixSort|segmented_sort|sort_postprocess|fill_(reverse_)?indices)",
     ),
     rule("pytorch.scan", Scan, Base, r"^tensor_kernel_scan_"),
     rule("pytorch.loss", Loss, Base, r"nll_loss|ClassNLLCriterion|(^|_)cross_entropy_"),
@@ -81,10 +81,12 @@ pub(super) const RULES: &[Rule] = &[
 
 pub(super) const COMPILED: &[Rule] = &[
     // A template names the operator it was made for.
+    rule("inductor.attention", Attention, Base, r"^triton_tem_fused_.*attention"),
     rule("inductor.gemm", Gemm, Base, r"^triton_tem_fused_.*(mm|bmm|addmm|linear)"),
+    rule("inductor.norm", Norm, Base, r"^triton_(red|per)_fused_.*(rms_norm|layer_norm|group_norm|rsqrt)"),
     rule("inductor.activation", Activation, Base, r"^triton_(poi|red|per)_fused_.*(silu|gelu|relu|sigmoid_mul|swiglu)"),
     rule("inductor.softmax", Softmax, Base, r"^triton_(red|per)_fused_.*softmax|^triton_softmax"),
-    rule("inductor.norm", Norm, Base, r"^triton_(red|per)_fused_.*(rms_norm|layer_norm|group_norm|rsqrt)"),
+    rule("inductor.argmax", Sampling, Base, r"^triton_(red|per)_fused_.*argmax"),
     rule("inductor.scatter", Scatter, Base, r"^triton_poi_fused_(index_put|scatter)(_\d+)?$"),
     rule("inductor.gather", Gather, Base, r"^triton_poi_fused_(embedding|index|gather|index_select)(_\d+)?$"),
     rule("inductor.cast", Cast, Base, r"^triton_poi_fused__to_copy_\d+$"),

@@ -219,12 +219,16 @@ fn graphs(sink: &Sink<'_>) -> rusqlite::Result<()> {
 fn allocations(sink: &Sink<'_>) -> rusqlite::Result<()> {
     let timeline = sink.timeline;
     let allocations = &timeline.allocations;
+    // The process is known only where one alone uses the device.
+    let mut users: FxHashMap<u32, Option<u32>> = FxHashMap::default();
+    for stream in &timeline.streams {
+        let user = users.entry(stream.device).or_insert(Some(stream.process));
+        *user = user.filter(|process| *process == stream.process);
+    }
     sink.table(&schema::MEMORY_USAGE, allocations.len(), |statement, row| {
         let device = allocations.device[row];
         let ordinal = timeline.devices.get(device as usize).map(|device| device.ordinal);
-        // The process is known only where one alone uses the device.
-        let mut users = timeline.streams.iter().filter(|stream| stream.device == device).map(|stream| stream.process);
-        let process = users.next().filter(|first| users.all(|process| process == *first));
+        let process = users.get(&device).copied().flatten();
         statement.execute(params![
             allocations.time_ns[row],
             process.and_then(|process| sink.ids.process(process)),

@@ -59,7 +59,7 @@ impl GlobalIds {
         for row in homeless {
             renumbered += 1;
             let process = timeline.threads[row].process as usize;
-            let (base, next) = (processes.get(process).copied().unwrap_or(0), &mut next[process]);
+            let (Some(base), Some(next)) = (processes.get(process), next.get_mut(process)) else { continue };
             while *next < LOW_24 && !taken.insert(base | *next) {
                 *next += 1;
             }

@@ -1,0 +1,122 @@
+//! Looks for pieces of removed texts in the bytes of a file.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use rustc_hash::FxHashMap;
+
+use super::open::sqlite_error;
+use super::schema::{Schema, quote};
+use crate::trace::import::ReadError;
+
+/// Long texts lie in several pages of a database, so pieces of this many bytes are looked for. Shorter texts are too common to mean much.
+const PIECE: usize = 32;
+/// A piece is found by its first bytes.
+const PREFIX: usize = 8;
+/// Texts shorter than this are not looked for.
+const SHORTEST: usize = 12;
+
+/// Pieces of removed texts.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    pieces: Vec<(Box<[u8]>, bool)>,
+    by_prefix: FxHashMap<u64, Vec<usize>>,
+}
+
+fn prefix(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(..PREFIX)?.try_into().ok()?))
+}
+
+impl Pieces {
+    /// Adds a removed text; `private` if it tells about the user wherever it stands.
+    pub(super) fn add(&mut self, text: &[u8], private: bool) {
+        for piece in text.chunks(PIECE).filter(|piece| piece.len() >= SHORTEST) {
+            let Some(key) = prefix(piece) else { continue };
+            let same = self.by_prefix.entry(key).or_default();
+            match same.iter().find(|known| *self.pieces[**known].0 == *piece) {
+                Some(known) => self.pieces[*known].1 |= private,
+                None => {
+                    same.push(self.pieces.len());
+                    self.pieces.push((piece.into(), private));
+                }
+            }
+        }
+    }
+    /// Which pieces are in `bytes`.
+    pub(super) fn find(&self, bytes: &[u8]) -> Vec<usize> {
+        let mut found = vec![false; self.pieces.len()];
+        if !self.pieces.is_empty() {
+            // Two bytes tell most positions apart before anything is hashed.
+            let mut begins = vec![false; 1 << 16];
+            for (piece, _) in &self.pieces {
+                begins[usize::from(piece[0]) << 8 | usize::from(piece[1])] = true;
+            }
+            for (at, pair) in bytes.windows(2).enumerate() {
+                if begins[usize::from(pair[0]) << 8 | usize::from(pair[1])]
+                    && let Some(key) = prefix(&bytes[at..])
+                    && let Some(same) = self.by_prefix.get(&key)
+                {
+                    for index in same {
+                        found[*index] |= bytes[at..].starts_with(&self.pieces[*index].0);
+                    }
+                }
+            }
+        }
+        (0..found.len()).filter(|index| found[*index]).collect()
+    }
+}
+
+/// Of the pieces `found`, how many no text in any table holds, and how many private ones a text does hold.
+pub(super) fn unexplained(
+    path: &Path,
+    connection: &Connection,
+    pieces: &Pieces,
+    found: &[usize],
+) -> Result<(u64, u64), ReadError> {
+    if found.is_empty() {
+        return Ok((0, 0));
+    }
+    let mut wanted = Pieces::default();
+    for index in found {
+        wanted.add(&pieces.pieces[*index].0, pieces.pieces[*index].1);
+    }
+    let mut held = vec![false; wanted.pieces.len()];
+    let schema = Schema::load(path, connection)?;
+    for sql in schema.texts() {
+        wanted.find(sql.as_bytes()).into_iter().for_each(|index| held[index] = true);
+    }
+    for name in schema.tables() {
+        let fail = |error| sqlite_error(path, &format!("`{name}` of a copy of it"), None, error);
+        let mut statement = connection.prepare(&format!("SELECT * FROM {}", quote(name))).map_err(fail)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).map_err(fail)?;
+        while let Some(row) = rows.next().map_err(fail)? {
+            for column in 0..columns {
+                if let Ok(ValueRef::Text(text) | ValueRef::Blob(text)) = row.get_ref(column)
+                    && text.len() >= SHORTEST
+                {
+                    wanted.find_in_text(text, &mut held);
+                }
+            }
+        }
+    }
+    let left = held.iter().filter(|held| !**held).count() as u64;
+    let explained = wanted.pieces.iter().zip(&held).filter(|((_, private), held)| *private && **held).count() as u64;
+    Ok((left, explained))
+}
+
+impl Pieces {
+    /// As [`Self::find`], for many short texts.
+    fn find_in_text(&self, text: &[u8], held: &mut [bool]) {
+        for at in 0..text.len() {
+            if let Some(key) = prefix(&text[at..])
+                && let Some(same) = self.by_prefix.get(&key)
+            {
+                for index in same {
+                    held[*index] |= text[at..].starts_with(&self.pieces[*index].0);
+                }
+            }
+        }
+    }
+}
