@@ -89,7 +89,7 @@ pub(super) fn rules(summary: &NcuSummary) -> Table {
         table.push(vec![
             Cell::text_up_to(&kernel.name, 50),
             Cell::text(&rule.name),
-            Cell::count(rule.launches),
+            Cell::count(rule.fired),
             speedup,
             Cell::text_up_to(&rule.description, 300),
         ]);
