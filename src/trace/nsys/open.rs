@@ -314,6 +314,7 @@ pub(super) fn percent_encoded(path: &Path) -> String {
 }
 
 /// An error of SQLite while `what` was read; `row` is the last row that was.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 pub(super) fn sqlite_error(path: &Path, what: &str, row: Option<i64>, error: rusqlite::Error) -> ReadError {
     let after = row.map(|row| format!(" after row {row}")).unwrap_or_default();
     let code = error.sqlite_error_code();

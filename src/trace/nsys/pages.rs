@@ -27,7 +27,7 @@ pub(super) enum Halt {
     /// Something this module leaves to SQLite.
     Unusual,
     /// An error of the caller.
-    Error(ReadError),
+    Error(Box<ReadError>),
 }
 
 /// What to read of a table: its root page, and for each column wanted its place in the record and in the answer, by place in the record.
@@ -122,33 +122,33 @@ struct Walk<'a> {
     spilled: Vec<u8>,
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Result<usize, Halt> {
-    let pair = bytes.get(at..at + 2).ok_or(Halt::Unusual)?;
-    Ok(usize::from(pair[0]) << 8 | usize::from(pair[1]))
+fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let pair = bytes.get(at..at + 2)?;
+    Some(usize::from(pair[0]) << 8 | usize::from(pair[1]))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Halt> {
-    let four = bytes.get(at..at + 4).ok_or(Halt::Unusual)?;
-    Ok(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at + 4)?;
+    Some(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
 }
 
 /// A number of 1 to 9 bytes and where it ends.
 #[inline]
-fn varint(bytes: &[u8], at: usize) -> Result<(u64, usize), Halt> {
-    let first = *bytes.get(at).ok_or(Halt::Unusual)?;
-    if first < 0x80 {
-        return Ok((u64::from(first), at + 1));
-    }
-    let mut value = u64::from(first & 0x7F);
-    for index in 1..8 {
-        let byte = *bytes.get(at + index).ok_or(Halt::Unusual)?;
+fn varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let first = *bytes.get(at)?;
+    if first < 0x80 { Some((u64::from(first), at + 1)) } else { long_varint(bytes, at) }
+}
+
+fn long_varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for index in 0..8 {
+        let byte = *bytes.get(at + index)?;
         value = value << 7 | u64::from(byte & 0x7F);
         if byte < 0x80 {
-            return Ok((value, at + index + 1));
+            return Some((value, at + index + 1));
         }
     }
-    let byte = *bytes.get(at + 8).ok_or(Halt::Unusual)?;
-    Ok((value << 8 | u64::from(byte), at + 9))
+    Some((value << 8 | u64::from(*bytes.get(at + 8)?), at + 9))
 }
 
 impl Walk<'_> {
@@ -169,18 +169,18 @@ impl Walk<'_> {
             LEAF => self.leaf(number, each),
             INTERIOR => {
                 let page = page.to_vec();
-                let cells = u16_at(&page, 3)?;
+                let cells = u16_at(&page, 3).ok_or(Halt::Unusual)?;
                 for cell in 0..cells {
-                    let at = u16_at(&page, 12 + 2 * cell)?;
-                    let key = varint(&page, at + 4)?.0 as i64;
+                    let at = u16_at(&page, 12 + 2 * cell).ok_or(Halt::Unusual)?;
+                    let key = varint(&page, at + 4).ok_or(Halt::Unusual)?.0 as i64;
                     if key >= self.from {
-                        self.page(u32_at(&page, at)?, level + 1, each)?;
+                        self.page(u32_at(&page, at).ok_or(Halt::Unusual)?, level + 1, each)?;
                     }
                     if key >= self.to {
                         return Ok(());
                     }
                 }
-                self.page(u32_at(&page, 8)?, level + 1, each)
+                self.page(u32_at(&page, 8).ok_or(Halt::Unusual)?, level + 1, each)
             }
             _ => Err(Halt::Unusual),
         }
@@ -193,15 +193,15 @@ impl Walk<'_> {
         let Self { pages, shape, from, to, last, block, spilled } = self;
         let usable = pages.usable;
         let page = block.get(pages, number)?;
-        let cells = u16_at(page, 3)?;
+        let cells = u16_at(page, 3).ok_or(Halt::Unusual)?;
         let pointers = 8 + 2 * cells;
         for cell in 0..cells {
-            let at = u16_at(page, 8 + 2 * cell)?;
+            let at = u16_at(page, 8 + 2 * cell).ok_or(Halt::Unusual)?;
             if at < pointers {
                 return Err(Halt::Unusual);
             }
-            let (length, at) = varint(page, at)?;
-            let (rowid, at) = varint(page, at)?;
+            let (length, at) = varint(page, at).ok_or(Halt::Unusual)?;
+            let (rowid, at) = varint(page, at).ok_or(Halt::Unusual)?;
             let rowid = rowid as i64;
             if last.is_some_and(|last| rowid <= last) {
                 return Err(Halt::Unusual);
@@ -222,12 +222,13 @@ impl Walk<'_> {
                 let local = least + (length - least) % (usable - 4);
                 let local = if local <= most { local } else { least };
                 let begin = page.get(at..at + local).ok_or(Halt::Unusual)?;
-                spill(pages, begin, u32_at(page, at + local)?, length, spilled)?;
+                let next = u32_at(page, at + local).ok_or(Halt::Unusual)?;
+                spill(pages, begin, next, length, spilled)?;
                 spilled.as_slice()
             };
             let mut values = [ValueRef::Null; MOST_COLUMNS];
-            decode(record, &shape.columns, &mut values)?;
-            each(rowid, &values).map_err(Halt::Error)?;
+            decode(record, &shape.columns, &mut values).ok_or(Halt::Unusual)?;
+            each(rowid, &values).map_err(|error| Halt::Error(Box::new(error)))?;
         }
         Ok(())
     }
@@ -246,69 +247,69 @@ fn spill(pages: &Pages, begin: &[u8], mut next: u32, length: usize, into: &mut V
             return Err(Halt::Unusual);
         }
         pages.read(next, 1, &mut page)?;
-        next = u32_at(&page, 0)?;
+        next = u32_at(&page, 0).ok_or(Halt::Unusual)?;
         let take = (length - into.len()).min(pages.usable - 4);
         into.extend_from_slice(&page[4..4 + take]);
     }
     Ok(())
 }
 
-/// Decodes the wanted columns of a record; columns it lacks are NULL.
-fn decode<'r>(record: &'r [u8], columns: &[(usize, usize)], values: &mut [ValueRef<'r>]) -> Result<(), Halt> {
+/// Bytes of a value by its kind in the header of a record, for the kinds below 10.
+const SIZES: [usize; 10] = [0, 1, 2, 3, 4, 6, 8, 8, 0, 0];
+
+/// Decodes the wanted columns of a record; columns it lacks are NULL. `None` for a record that is none.
+fn decode<'r>(record: &'r [u8], columns: &[(usize, usize)], values: &mut [ValueRef<'r>]) -> Option<()> {
     let (header, mut at) = varint(record, 0)?;
-    let header = usize::try_from(header).ok().filter(|header| *header <= record.len()).ok_or(Halt::Unusual)?;
+    let header = usize::try_from(header).ok().filter(|header| *header <= record.len())?;
     let mut body = header;
-    let mut wanted = columns.iter();
-    let mut next = wanted.next();
     let mut column = 0;
-    while let Some((place, _)) = next {
-        if at >= header {
-            return Ok(());
-        }
-        let (kind, after) = varint(record, at)?;
-        at = after;
-        let size = match kind {
-            0 | 8 | 9 => 0,
-            1..=4 => kind as usize,
-            5 => 6,
-            6 | 7 => 8,
-            10 | 11 => return Err(Halt::Unusual),
-            _ => usize::try_from((kind - 12) / 2).map_err(|_| Halt::Unusual)?,
-        };
-        let end = body.checked_add(size).ok_or(Halt::Unusual)?;
-        if *place == column {
-            let bytes = record.get(body..end).ok_or(Halt::Unusual)?;
-            let value = value(kind, bytes);
-            while let Some((place, answer)) = next
-                && *place == column
-            {
-                values[*answer] = value;
-                next = wanted.next();
+    // Kept, since several answers may come from one place.
+    let mut last = (0, &record[..0]);
+    for (place, answer) in columns {
+        while column <= *place {
+            if at >= header {
+                return Some(());
             }
+            let (kind, after) = varint(record, at)?;
+            at = after;
+            let size = match SIZES.get(kind as usize) {
+                Some(size) => *size,
+                None if kind >= 12 => usize::try_from((kind - 12) / 2).ok()?,
+                None => return None,
+            };
+            let end = body.checked_add(size)?;
+            if column == *place {
+                last = (kind, record.get(body..end)?);
+            }
+            body = end;
+            column += 1;
         }
-        body = end;
-        column += 1;
+        values[*answer] = value(last.0, last.1);
     }
-    Ok(())
+    Some(())
 }
 
 #[inline]
 fn value(kind: u64, bytes: &[u8]) -> ValueRef<'_> {
-    match kind {
-        0 => ValueRef::Null,
-        8 => ValueRef::Integer(0),
-        9 => ValueRef::Integer(1),
-        1..=6 => {
-            // Big-endian with sign: shift the bytes in, with the sign of the first before them.
-            let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
-            ValueRef::Integer(bytes.iter().fold(sign, |value, byte| value << 8 | i64::from(*byte)))
+    match (kind, bytes) {
+        (0, _) => ValueRef::Null,
+        (8, _) => ValueRef::Integer(0),
+        (9, _) => ValueRef::Integer(1),
+        (1, [a]) => ValueRef::Integer(i64::from(*a as i8)),
+        (2, [a, b]) => ValueRef::Integer(i64::from(i16::from_be_bytes([*a, *b]))),
+        (3, [a, b, c]) => ValueRef::Integer(i64::from(i32::from_be_bytes([*a, *b, *c, 0]) >> 8)),
+        (4, [a, b, c, d]) => ValueRef::Integer(i64::from(i32::from_be_bytes([*a, *b, *c, *d]))),
+        (5, [a, b, c, d, e, f]) => ValueRef::Integer(i64::from_be_bytes([*a, *b, *c, *d, *e, *f, 0, 0]) >> 16),
+        (6 | 7, [a, b, c, d, e, f, g, h]) => {
+            let bits = i64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            let real = f64::from_bits(bits as u64);
+            match kind {
+                6 => ValueRef::Integer(bits),
+                _ if real.is_nan() => ValueRef::Null,
+                _ => ValueRef::Real(real),
+            }
         }
-        7 => {
-            let bits = bytes.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-            let real = f64::from_bits(bits);
-            if real.is_nan() { ValueRef::Null } else { ValueRef::Real(real) }
-        }
-        _ if kind % 2 == 0 => ValueRef::Blob(bytes),
+        _ if kind.is_multiple_of(2) => ValueRef::Blob(bytes),
         _ => ValueRef::Text(bytes),
     }
 }

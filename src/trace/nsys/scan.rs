@@ -271,7 +271,7 @@ fn scan<C: Chunk>(
     if let (Some(pages), Some(shape), Some(range)) = (control.pages, table.shape(C::COLUMNS), range) {
         match scan_pages(pages, &shape, control, range) {
             Ok(scanned) => return Ok(scanned),
-            Err(Halt::Error(error)) => return Err(error),
+            Err(Halt::Error(error)) => return Err(*error),
             Err(Halt::Unusual) => {}
         }
     }
@@ -311,7 +311,7 @@ fn scan_pages<C: Chunk>(
 ) -> Result<(C, Skips), Halt> {
     let mut decoder = Decoder::<C>::default();
     pages.scan(shape, from, to, &mut |rowid, values| decoder.row(control, rowid, values))?;
-    decoder.end(control).map_err(Halt::Error)
+    decoder.end(control).map_err(|error| Halt::Error(Box::new(error)))
 }
 
 fn scan_statement<C: Chunk>(
