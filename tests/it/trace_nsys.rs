@@ -1,5 +1,6 @@
 //! Reads real exports of nsys and compares the timeline with SQL on the same file.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::path::{Path, PathBuf};

@@ -16,6 +16,9 @@ mod fixture;
 mod host_tables;
 mod local;
 mod open;
+mod pages;
+#[cfg(test)]
+mod pages_tests;
 mod remains;
 mod scan;
 mod schema;
@@ -62,8 +65,11 @@ pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Import, ReadError>
 /// Reads the database at `path`; `named` is the file the user gave.
 fn read_sqlite(path: &Path, named: &Path, options: &ReadOptions<'_>) -> Result<Import, ReadError> {
     let database = Database::find(path)?;
+    // Declared before the connection and so closed after it: closing the file earlier would release its locks.
+    let pages;
     let connection = database.connect()?;
     let schema = Schema::load(path, &connection)?;
+    pages = database.pages();
     check_origin(path, &connection, &schema)?;
     let facts = DeviceFacts::load(path, &connection, &schema)?;
     let mut assembly = Assembly::new(path, options.file, &connection, &schema, facts)?;
@@ -88,7 +94,7 @@ fn read_sqlite(path: &Path, named: &Path, options: &ReadOptions<'_>) -> Result<I
     plan.add::<GraphNodeChunk>(&mut assembly, &connection, &schema, length)?;
     plan.add::<AllocationChunk>(&mut assembly, &connection, &schema, length)?;
     plan.add::<MetricChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.run(&mut assembly, &connection, &database, options)?;
+    plan.run(&mut assembly, &connection, &database, pages.as_ref(), options)?;
 
     facts::names(&mut assembly, &connection, &schema)?;
     source.tables = plan.kinds;
