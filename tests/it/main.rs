@@ -20,3 +20,4 @@ mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;
+mod trace_chrome;

@@ -18,8 +18,15 @@ pub(super) fn scan(
     take: &mut impl FnMut(&Event<'_>, u64),
 ) -> Result<Properties, ReadError> {
     let Opened { text, done, total, compressed } = input.open()?;
-    let mut document =
-        Document { input, options, window: Window::with_capacity(text, input.capacity), done: &done, total, compressed, events: 0 };
+    let mut document = Document {
+        input,
+        options,
+        window: Window::with_capacity(text, input.capacity),
+        done: &done,
+        total,
+        compressed,
+        events: 0,
+    };
     document.read(take)
 }
 
