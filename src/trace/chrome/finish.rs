@@ -169,7 +169,7 @@ fn place(collector: &mut Collector, file: u16, about: &Properties) {
 /// A device as the properties of the file describe it.
 fn device(ordinal: u32, file: u16, about: &Properties) -> Device {
     let known = about.devices.iter().find(|device| device.ordinal == ordinal).cloned();
-    Device { file, ordinal, ..known.unwrap_or_default() }
+    Device { ordinal, file, ..known.unwrap_or_default() }
 }
 
 /// Points kernels at the operator their external id names.
@@ -264,7 +264,8 @@ fn note_duplicates(timeline: &Timeline, diagnostics: &mut Vec<Diagnostic>) {
     };
     let count = (1..kernels.len()).filter(|row| same(row - 1, *row)).count() as u64;
     if count > 0 {
-        let text = "a kernel is there twice with the same name, stream, correlation id, begin and end, and counts twice";
+        let text =
+            "a kernel is there twice with the same name, stream, correlation id, begin and end, and counts twice";
         diagnostics.push(Diagnostic { count, ..Diagnostic::new("duplicate_kernels", Severity::Warn, text) });
     }
 }
