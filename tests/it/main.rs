@@ -29,3 +29,4 @@ mod trace_ncu;
 mod trace_nsys;
 mod trace_parquet;
 mod trace_writer;
+mod trace_chrome;
