@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Lane, LaneKind, MAX_BARS, MAX_NAME_CHARS, NO_LINK, TimelineView};
 use crate::analysis::classify::Classified;
+use crate::analysis::idle::SHORT_GAP_NS;
 use crate::analysis::kernel_names::shorten;
 use crate::trace::activity::{OpKind, OpRef};
 use crate::trace::host::RangeKind;
@@ -49,7 +50,7 @@ pub struct ExcerptOptions<'a> {
     pub classified: &'a [Classified],
     /// Phases or steps; empty for none.
     pub phases: &'a [Span],
-    /// Gaps by device; empty for none.
+    /// Gaps whose cause is known, by device. Others of at least 1 µs between two operations are drawn too, as `idle`.
     pub gaps: &'a [GapLane],
     /// Bars at most; 0 stands for [`MAX_BARS`].
     pub max_bars: usize,
@@ -130,10 +131,14 @@ pub fn timeline_view(timeline: &Timeline, options: &ExcerptOptions<'_>) -> Timel
     }
     let mut streams = stream_bars(timeline, options, &mut view, &mut texts, from, to);
     for device in 0..timeline.devices.len() as u32 {
-        for lane in options.gaps.iter().filter(|lane| lane.device == device) {
-            let bars = spans(&mut view, &mut texts, &lane.gaps, from, to);
-            lanes.push((Lane::new(format!("{} idle", device_label(timeline, device)), LaneKind::Gaps), bars));
-        }
+        let of_device = |stream: u32| timeline.streams.get(stream as usize).is_some_and(|row| row.device == device);
+        let work = streams.iter().filter(|(stream, _)| of_device(*stream)).flat_map(|(_, bars)| bars);
+        let between = gaps_between(work.map(|bar| (bar.start_ns, bar.end_ns)).collect());
+        let listed: Vec<&Span> =
+            options.gaps.iter().filter(|lane| lane.device == device).flat_map(|lane| &lane.gaps).collect();
+        let gaps = named_gaps(&between, &listed);
+        let bars = spans(&mut view, &mut texts, &gaps, from, to);
+        lanes.push((Lane::new(format!("{} idle", device_label(timeline, device)), LaneKind::Gaps), bars));
         for (stream, bars) in &mut streams {
             let row = timeline.streams.get(*stream as usize);
             if row.is_some_and(|row| row.device == device) {
@@ -153,6 +158,40 @@ pub fn timeline_view(timeline: &Timeline, options: &ExcerptOptions<'_>) -> Timel
     link(&mut lanes);
     view.lanes = lanes.into_iter().map(|(lane, _)| lane).collect();
     view
+}
+
+/// Gaps of at least [`SHORT_GAP_NS`] between operations, by begin.
+fn gaps_between(mut work: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    work.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut busy_until: Option<i64> = None;
+    for (start, end) in work {
+        if let Some(until) = busy_until
+            && start.saturating_sub(until) >= SHORT_GAP_NS as i64
+        {
+            gaps.push((until, start));
+        }
+        busy_until = Some(busy_until.map_or(end, |until| until.max(end)));
+    }
+    gaps
+}
+
+/// The gaps found, each with the name and cause of the listed one that begins where it does; listed ones that were not found, such as those
+/// that reach out of the stretch, are there too.
+fn named_gaps(found: &[(i64, i64)], listed: &[&Span]) -> Vec<Span> {
+    let by_start: FxHashMap<i64, &Span> = listed.iter().map(|span| (span.start_ns, *span)).collect();
+    let mut gaps: Vec<Span> = found
+        .iter()
+        .filter(|(start_ns, _)| !by_start.contains_key(start_ns))
+        .map(|(start_ns, end_ns)| Span {
+            start_ns: *start_ns,
+            end_ns: *end_ns,
+            name: "idle; the cause is listed only for the longest gaps".to_owned(),
+            class: "idle".to_owned(),
+        })
+        .collect();
+    gaps.extend(listed.iter().map(|span| (*span).clone()));
+    gaps
 }
 
 fn device_label(timeline: &Timeline, device: u32) -> String {

@@ -35,7 +35,7 @@ pub fn analyze_console(report: &TraceReport<'_>, color: bool, width: usize) -> S
         page.paragraph(&format!("  ! {line}"), 4, Style::new().yellow());
     }
     if warnings.len() > WARNINGS {
-        page.line(&format!("  ! {} more warnings are in report.md", warnings.len() - WARNINGS), dim);
+        page.line(&format!("  ! more warnings in report.md: {}", warnings.len() - WARNINGS), dim);
     }
     page.line("", plain);
     let cards = cards(report);
@@ -79,7 +79,7 @@ pub fn analyze_console(report: &TraceReport<'_>, color: bool, width: usize) -> S
             page.paragraph(&format!("  {}. {} ({})", at + 1, finding.title, finding.gain), 5, plain);
         }
         if findings.len() > FINDINGS {
-            page.line(&format!("  {} more are in report.html", findings.len() - FINDINGS), dim);
+            page.line(&format!("  more in report.html: {}", findings.len() - FINDINGS), dim);
         }
     }
     page.finish()

@@ -2,6 +2,7 @@
 
 use super::cells::{maybe_count, maybe_time, rate, time};
 use super::format::duration;
+use super::verdict::Card;
 use crate::analysis::ncu::{Bound, NcuJoin, NcuKernelSummary, NcuSummary};
 use crate::report::number::{self, UNKNOWN, count, digits};
 use crate::report::table::{Cell, Table};
@@ -154,7 +155,7 @@ pub(super) fn unmatched(join: &NcuJoin) -> Table {
 pub(super) fn sentence(blocks: &[NcuBlock]) -> Option<String> {
     let kernels = blocks.iter().flat_map(|block| &block.summary.kernels);
     let sum = |kernel: &NcuKernelSummary| kernel.duration.as_ref().map_or(-1.0, |duration| duration.sum_ns);
-    let top = kernels.max_by(|a, b| sum(a).total_cmp(&sum(b)))?;
+    let top = kernels.max_by(|a, b| sum(a).total_cmp(&sum(b)).then(a.bound.is_some().cmp(&b.bound.is_some())))?;
     let name = crate::report::escape::cut(&crate::report::escape::one_line(&top.name), 90);
     let took = top.duration.as_ref().map_or_else(String::new, |took| format!(" ({} in all)", duration(took.sum_ns)));
     let percent =
@@ -173,4 +174,33 @@ pub(super) fn sentence(blocks: &[NcuBlock]) -> Option<String> {
         ),
         None => format!("The costliest profiled kernel is {name}{took}; the counters do not say what bounds it."),
     })
+}
+
+/// The cards of a run that has counters and no trace.
+pub(super) fn cards(blocks: &[NcuBlock]) -> Vec<Card> {
+    let names: u64 = blocks.iter().map(|block| block.summary.names).sum();
+    let launches: u64 = blocks.iter().map(|block| block.summary.launches).sum();
+    let timed: Vec<f64> = blocks.iter().filter_map(|block| block.summary.duration_sum_ns).collect();
+    let kernels = || blocks.iter().flat_map(|block| &block.summary.kernels);
+    let bounds = [Bound::Memory, Bound::Compute, Bound::Latency, Bound::Balanced]
+        .map(|wanted| (bound(wanted), kernels().filter(|kernel| kernel.bound == Some(wanted)).count()));
+    let most = bounds.into_iter().max_by_key(|(_, many)| *many).filter(|(_, many)| *many > 0);
+    let told: usize = bounds.iter().map(|(_, many)| many).sum();
+    vec![
+        Card { label: "Profiled kernels", value: count(names), sub: "distinct names".to_owned() },
+        Card { label: "Profiled launches", value: count(launches), sub: "each replayed by the tool".to_owned() },
+        Card {
+            label: "Duration",
+            value: if timed.is_empty() { UNKNOWN.to_owned() } else { duration(timed.iter().sum()) },
+            sub: "sum over the launches, on the tool's clocks".to_owned(),
+        },
+        Card {
+            label: "Most kernels are bound by",
+            value: most.map_or(UNKNOWN, |(name, _)| name).to_owned(),
+            sub: most.map_or_else(
+                || "not known: throughputs were not collected".to_owned(),
+                |(_, many)| format!("{many} of {told} that can be told"),
+            ),
+        },
+    ]
 }

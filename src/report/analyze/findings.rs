@@ -31,6 +31,10 @@ pub(super) struct Shown {
 
 /// The findings in the order given.
 pub(super) fn findings(report: &TraceReport<'_>) -> Vec<Shown> {
+    // Without a trace every finding about one says only that there is none.
+    if super::verdict::counters_only(report) {
+        return Vec::new();
+    }
     // The longest window stands for the wall time that can be saved.
     let window = report.idle.iter().map(|idle| idle.window_ns).max().filter(|ns| *ns > 0);
     report.findings.iter().take(SHOWN).map(|finding| shown(finding, window)).collect()

@@ -84,6 +84,9 @@ impl Section {
 
 /// All sections in order.
 pub(super) fn sections(report: &TraceReport<'_>) -> Vec<Section> {
+    if super::verdict::counters_only(report) {
+        return ncu(report).into_iter().chain([data(report), method(report)]).collect();
+    }
     let mut all = vec![time(report), idle(report)];
     all.extend(timeline(report));
     all.extend([
@@ -113,14 +116,17 @@ fn time(report: &TraceReport<'_>) -> Section {
     part.chart(charts::classes(kernels));
     part.push("All phases", tables::classes(kernels, None), true, false);
     let phases = tables::class_phases(kernels);
-    for (phase, _) in phases.iter().take(6) {
-        part.folded(&format!("Phase {phase}"), tables::classes(kernels, Some(phase)));
+    // One phase that is everything would be the same table again.
+    if phases.len() > 1 {
+        for (phase, _) in phases.iter().take(6) {
+            part.folded(&format!("Phase {phase}"), tables::classes(kernels, Some(phase)));
+        }
     }
     let coverage = &kernels.coverage;
     if coverage.kernel_ns > 0 && coverage.classified < coverage.kernels {
         let left = coverage.kernel_ns.saturating_sub(coverage.classified_ns) as f64 / coverage.kernel_ns as f64;
         part.lines(vec![format!(
-            "No rule knows {} kernel names; they make {} of the kernel time.",
+            "Kernel names that no rule knows: {}, with {} of the kernel time.",
             count(coverage.unclassified_names),
             percent(left)
         )]);
@@ -135,10 +141,8 @@ fn idle(report: &TraceReport<'_>) -> Section {
         part.missing("Idle time was not computed.");
         return part;
     }
-    if let Some(coverage) = report.coverage.filter(|coverage| !coverage.trust.idle_shares) {
-        let mut lines = vec!["Idle time is not stated, because the trace cannot carry it:".to_owned()];
-        lines.extend(coverage.trust.reasons.iter().cloned());
-        part.lines(lines);
+    if report.coverage.is_some_and(|coverage| !coverage.trust.idle_shares) {
+        part.missing("Idle time is not stated, because the trace cannot carry it: see the warnings on top.");
         return part;
     }
     part.reading(
@@ -233,7 +237,11 @@ fn launch(report: &TraceReport<'_>) -> Section {
         "Latency is from the begin of the launch call to the begin of the work, queue time from the end of the call; TKLQT is the sum of all \
          latencies.",
     );
-    for row in &launch.devices {
+    let told = report.coverage.is_none_or(|coverage| coverage.trust.idle_shares);
+    if !told {
+        part.missing("Whether a GPU waits for launches is not stated: that is a share of idle time.");
+    }
+    for row in launch.devices.iter().filter(|_| told) {
         if !row.evidence.is_empty() {
             let name = waits::device(report, row.device);
             let text = row.evidence.join("; ");
@@ -338,7 +346,7 @@ fn operators(report: &TraceReport<'_>) -> Section {
         part.missing("The trace has no kernels, copies or memory sets.");
         return part;
     };
-    part.reading("† marks percentiles of fewer calls than they need (p95: 90, p99: 459). Click a heading to sort, a name to see all of it.");
+    part.reading("† marks percentiles of fewer calls than they need (p95: 90, p99: 459).");
     part.push("", tables::operators(kernels, OPERATORS), true, false);
     let hidden = kernels.rows.len().saturating_sub(OPERATORS) as u64 + kernels.remainder.rows;
     if hidden > 0 {
@@ -380,7 +388,7 @@ fn data(report: &TraceReport<'_>) -> Section {
         part.missing("No diagnostics.");
     }
     part.table("Diagnostics", tables::diagnostics(report));
-    if let Some(coverage) = report.coverage {
+    if let Some(coverage) = report.coverage.filter(|_| !super::verdict::counters_only(report)) {
         part.table("What the trace holds", tables::coverage(coverage));
         if coverage.processes.len() > 1 {
             part.folded("Processes", tables::processes(coverage));
@@ -402,7 +410,7 @@ fn method(report: &TraceReport<'_>) -> Section {
 }
 
 /// The files of an analyze run and what each is for.
-pub(super) const FILES: [(&str, &str); 10] = [
+pub(super) const FILES: [(&str, &str); 13] = [
     ("report.html", "everything here with charts, in one file that can be passed on"),
     ("report.md", "this report without charts"),
     ("operators.md", "every operator class and kernel"),
@@ -410,7 +418,10 @@ pub(super) const FILES: [(&str, &str); 10] = [
     ("kernels.csv", "every row of the operator table with all its statistics"),
     ("gaps.csv", "the longest gaps of each device with their causes"),
     ("steps.csv", "every step"),
+    ("assumptions.md", "definitions, formulas with their values, what was refused and why"),
     ("metrics.json", "the summary for programs"),
+    ("inputs.yaml", "the files with their hashes"),
+    ("env.json", "machine, software and versions"),
     ("run.json", "status, times, command line"),
     ("MANIFEST.json", "sha256 of every file"),
 ];

@@ -14,7 +14,9 @@ use crate::analysis::steps::Phase;
 use crate::report::number::{self, UNKNOWN, percent};
 
 /// From this share of the window on a device counts as busy: its own work limits it.
-const BUSY: f64 = 0.9;
+const BUSY: f64 = 0.8;
+/// What stands between a refused figure and the reason in the words of [`coverage`].
+const REFUSED: &str = " are refused: ";
 
 /// What limits the work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,7 +82,19 @@ impl Whole {
 /// Why idle time must not be stated, if so.
 fn idle_refused(report: &TraceReport<'_>) -> Option<String> {
     let trust = &report.coverage?.trust;
-    (!trust.idle_shares).then(|| trust.reasons.first().cloned().unwrap_or_else(|| "the trace is not whole".to_owned()))
+    let reason = trust.reasons.first().map_or("the trace is not whole", |reason| core(reason));
+    (!trust.idle_shares).then(|| reason.to_owned())
+}
+
+/// The reason itself, without what it is a reason to refuse.
+fn core(reason: &str) -> &str {
+    reason.split_once(REFUSED).map_or(reason, |(_, core)| core)
+}
+
+/// True where there are counters of Nsight Compute and no trace.
+pub(super) fn counters_only(report: &TraceReport<'_>) -> bool {
+    let no_work = report.coverage.is_none_or(|coverage| coverage.verdict == coverage::Verdict::NoGpuWork);
+    no_work && !report.ncu.is_empty()
 }
 
 /// Whether shares of classes in all GPU time may be stated.
@@ -102,14 +116,16 @@ fn bare(text: &str) -> &str {
 
 /// What limits the traced work.
 pub(super) fn verdict(report: &TraceReport<'_>) -> Verdict {
-    if let Some(coverage) = report.coverage.filter(|coverage| coverage.verdict == coverage::Verdict::NoGpuWork) {
-        if let Some(sentence) = counters::sentence(report.ncu) {
-            let more = vec!["There is no timeline: counters say how kernels run, not when.".to_owned()];
-            return Verdict { sentence, more, tone: "ok" };
-        }
+    if counters_only(report)
+        && let Some(sentence) = counters::sentence(report.ncu)
+    {
+        let more = vec!["There is no timeline: counters say how kernels run, not when.".to_owned()];
+        return Verdict { sentence, more, tone: "ok" };
+    }
+    if report.coverage.is_some_and(|coverage| coverage.verdict == coverage::Verdict::NoGpuWork) {
         return Verdict {
             sentence: "Cannot tell what limits it: the trace holds no GPU work.".to_owned(),
-            more: coverage.reasons.clone(),
+            more: Vec::new(),
             tone: "bad",
         };
     }
@@ -133,50 +149,58 @@ pub(super) fn verdict(report: &TraceReport<'_>) -> Verdict {
         };
     };
     let busy = whole.share(whole.busy_ns);
-    let sentence = match (&class, whole.causes.first()) {
-        (class, Some((name, cause, ns, _))) if busy < BUSY => {
-            let because = cause.map_or("of the pauses from one kernel to the next", words::cause);
-            let share = percent(whole.share(*ns));
-            let mut text = format!(
-                "{} {} idle {} of the time, mostly because {because} ({share} of the window, {}).",
-                whole.gpus(),
-                if whole.devices == 1 { "is" } else { "are" },
-                percent(1.0 - busy),
-                name.replace('_', " ")
-            );
-            if let Some((class, share)) = class.as_ref().filter(|_| busy >= 0.5) {
-                text.push_str(&format!(" Of the kernel time, {class} takes {}.", percent(*share)));
-            }
-            text
-        }
-        (Some((class, share)), _) => format!(
-            "{} {} busy {} of the time, so its own work limits it: {class} takes {} of the kernel time.",
+    let is = if whole.devices == 1 { "is" } else { "are" };
+    let waits = waits_sentence(&whole, is);
+    let works = match &class {
+        Some((class, share)) => format!(
+            "{} {is} busy {} of the time, so its own work limits it: {class} takes {} of the kernel time.",
             whole.gpus(),
-            if whole.devices == 1 { "is" } else { "are" },
             percent(busy),
             percent(*share)
         ),
-        (None, _) => format!(
-            "{} {} busy {} of the time; which operators take it cannot be told.",
+        None => format!(
+            "{} {is} busy {} of the time; which operators take it cannot be told.",
             whole.gpus(),
-            if whole.devices == 1 { "is" } else { "are" },
             percent(busy)
         ),
     };
-    let mut more = more(report, &whole, busy);
-    if busy < 0.5
-        && let Some((class, share)) = class
-    {
-        more.push(format!("While the GPU works, {class} takes {} of the kernel time.", percent(share)));
-    }
+    let mut lines = Vec::new();
+    let sentence = match waits {
+        Some(waits) if busy < BUSY => {
+            lines.extend(more(report, &whole));
+            if let Some((class, share)) = class {
+                lines.push(format!("While the GPU works, {class} takes {} of the kernel time.", percent(share)));
+            }
+            waits
+        }
+        waits => {
+            if busy < 0.99 {
+                lines.extend(waits);
+            }
+            lines.extend(launch_words(report));
+            works
+        }
+    };
     let whole_trace = report.coverage.is_none_or(|coverage| coverage.verdict == coverage::Verdict::Complete);
-    Verdict { sentence, more, tone: if whole_trace { "ok" } else { "warn" } }
+    Verdict { sentence, more: lines, tone: if whole_trace { "ok" } else { "warn" } }
 }
 
-fn more(report: &TraceReport<'_>, whole: &Whole, busy: f64) -> Vec<String> {
+/// How long it waits and mostly why; `None` if it never does.
+fn waits_sentence(whole: &Whole, is: &str) -> Option<String> {
+    let (name, cause, ns, _) = whole.causes.first()?;
+    let because = cause.map_or("of the pauses from one kernel to the next", words::cause);
+    Some(format!(
+        "{} {is} idle {} of the time, mostly because {because} ({}: {} of the window).",
+        whole.gpus(),
+        percent(whole.share(whole.window_ns.saturating_sub(whole.busy_ns))),
+        name.replace('_', " "),
+        percent(whole.share(*ns))
+    ))
+}
+
+fn more(report: &TraceReport<'_>, whole: &Whole) -> Vec<String> {
     let mut lines = Vec::new();
-    if busy < BUSY
-        && let Some((_, Some(cause), ..)) = whole.causes.first()
+    if let Some((_, Some(cause), ..)) = whole.causes.first()
         && let Some(remedy) = words::remedy(*cause)
     {
         lines.push(format!("What to try first: {remedy}."));
@@ -186,23 +210,29 @@ fn more(report: &TraceReport<'_>, whole: &Whole, busy: f64) -> Vec<String> {
     if host >= 0.01 && !largest_is_all {
         lines.push(format!("All causes on the host together make {} of the window.", percent(host)));
     }
-    let Some(launch) = report.launch else { return lines };
-    for row in launch.devices.iter().take(4) {
-        let name = device(report, row.device);
-        match row.verdict {
-            LaunchVerdict::Unknown => continue,
-            LaunchVerdict::LaunchBound => lines.push(format!(
-                "{name} is launch bound: it waits for launches{}.",
-                bound(row.speedup_bound, "; with launching for free it would be")
-            )),
-            LaunchVerdict::GpuBound => lines.push(format!("{name} is not waiting for launches.")),
-            LaunchVerdict::Mixed => lines.push(format!(
-                "{name} waits for launches part of the time{}.",
-                bound(row.speedup_bound, "; with launching for free it would be")
-            )),
-        }
-    }
+    lines.extend(launch_words(report));
     lines
+}
+
+/// Whether each device waits for launches.
+fn launch_words(report: &TraceReport<'_>) -> Vec<String> {
+    let devices = report.launch.map_or(&[][..], |launch| &launch.devices);
+    let told = report.coverage.is_none_or(|coverage| coverage.trust.queue_times);
+    devices
+        .iter()
+        .filter(|_| told)
+        .take(4)
+        .filter_map(|row| {
+            let name = device(report, row.device);
+            let gain = bound(row.speedup_bound, "; were launching free, the work would be");
+            match row.verdict {
+                LaunchVerdict::Unknown => None,
+                LaunchVerdict::LaunchBound => Some(format!("{name} is launch bound: it waits for launches{gain}.")),
+                LaunchVerdict::GpuBound => Some(format!("{name} is not waiting for launches.")),
+                LaunchVerdict::Mixed => Some(format!("{name} waits for launches part of the time{gain}.")),
+            }
+        })
+        .collect()
 }
 
 fn bound(speedup: Option<f64>, lead: &str) -> String {
@@ -211,41 +241,54 @@ fn bound(speedup: Option<f64>, lead: &str) -> String {
         .map_or_else(String::new, |speedup| format!("{lead} at most {} as fast", number::factor(speedup)))
 }
 
-/// What a reader must know before any share: why the trace is not whole, and what is refused.
+/// What a reader must know before any share: why the run is INVALID, what is refused and why, and why the trace is not whole.
 pub(super) fn warnings(report: &TraceReport<'_>) -> Vec<String> {
     let Some(coverage) = report.coverage else {
         return vec!["How complete the trace is was not checked.".to_owned()];
     };
-    let mut lines: Vec<String> = report.invalid.iter().map(|reason| format!("INVALID: {reason}")).collect();
+    // The same reason may refuse several figures: it is said once.
+    let mut reasons: Vec<(&str, Vec<&str>, bool)> = Vec::new();
+    let all = report.invalid.iter().map(|reason| (reason, true));
     // A file of counters alone has no trace that could be incomplete.
-    if coverage.verdict == coverage::Verdict::NoGpuWork && !report.ncu.is_empty() {
-        return lines;
-    }
-    if coverage.verdict != coverage::Verdict::Complete {
-        lines.extend(coverage.reasons.iter().cloned());
-    }
-    for reason in &coverage.trust.reasons {
-        if !lines.iter().any(|line| line.ends_with(reason.as_str())) {
-            lines.push(reason.clone());
+    let trace = if counters_only(report) { &[][..] } else { &coverage.trust.reasons };
+    for (reason, invalid) in all.chain(trace.iter().map(|reason| (reason, false))) {
+        let (what, core) = match reason.split_once(REFUSED) {
+            Some((what, core)) => (Some(what), core),
+            None => (None, reason.as_str()),
+        };
+        let at = reasons.iter().position(|known| known.0 == core).unwrap_or_else(|| {
+            reasons.push((core, Vec::new(), false));
+            reasons.len() - 1
+        });
+        let known = &mut reasons[at];
+        known.2 |= invalid;
+        if let Some(what) = what.filter(|what| !known.1.contains(what)) {
+            known.1.push(what);
         }
     }
-    let trust = &coverage.trust;
-    let refused: Vec<&str> = [
-        (trust.idle_shares, "shares of idle time"),
-        (trust.queue_times, "launch latency and queue times"),
-        (trust.kernel_shares, "shares of kernels in all GPU time"),
-    ]
-    .into_iter()
-    .filter_map(|(trusted, what)| (!trusted).then_some(what))
-    .collect();
-    if !refused.is_empty() {
-        lines.push(format!("For this reason not to be relied on: {}.", refused.join("; ")));
+    let mut lines: Vec<String> = reasons
+        .iter()
+        .map(|(core, refused, invalid)| {
+            let lead = if *invalid { "INVALID: " } else { "" };
+            let refused = match refused.as_slice() {
+                [] => String::new(),
+                many => format!(". Not stated for this reason: {}", many.join(", ")),
+            };
+            format!("{lead}{}{refused}.", bare(core))
+        })
+        .collect();
+    if coverage.verdict != coverage::Verdict::Complete && !counters_only(report) {
+        let said = |reason: &&String| !reasons.iter().any(|(core, ..)| core == &reason.as_str());
+        lines.extend(coverage.reasons.iter().filter(said).map(|reason| format!("{}.", bare(reason))));
     }
     lines
 }
 
 /// The cards.
 pub(super) fn cards(report: &TraceReport<'_>) -> Vec<Card> {
+    if counters_only(report) {
+        return counters::cards(report.ncu);
+    }
     let whole = Whole::of(report);
     let refused = idle_refused(report);
     vec![
@@ -260,6 +303,7 @@ pub(super) fn cards(report: &TraceReport<'_>) -> Vec<Card> {
     ]
 }
 
+/// A card whose value is not known, and why.
 fn unknown(label: &'static str, sub: &str) -> Card {
     Card { label, value: UNKNOWN.to_owned(), sub: sub.to_owned() }
 }
@@ -301,7 +345,7 @@ fn cause_card(whole: Option<&Whole>, refused: Option<&str>) -> Card {
 
 fn launch_card(report: &TraceReport<'_>) -> Card {
     const LABEL: &str = "Launching";
-    if report.coverage.is_some_and(|coverage| !coverage.trust.queue_times) {
+    if report.coverage.is_some_and(|coverage| !coverage.trust.queue_times || !coverage.trust.idle_shares) {
         return unknown(LABEL, "not stated: see the warnings");
     }
     // The device that waits most for launches stands for all.
@@ -314,7 +358,8 @@ fn launch_card(report: &TraceReport<'_>) -> Card {
         })
     });
     let Some(row) = worst else { return unknown(LABEL, "not known: no launches") };
-    let gain = bound(row.speedup_bound, "free launching:");
+    let waiting = matches!(row.verdict, LaunchVerdict::LaunchBound | LaunchVerdict::Mixed);
+    let gain = bound(row.speedup_bound.filter(|_| waiting), "free launching:");
     let rate = row.launches_per_s.map_or_else(String::new, |rate| format!("{} launches/s", number::digits(rate)));
     let parts: Vec<String> = [rate, gain].into_iter().filter(|part| !part.is_empty()).collect();
     Card { label: LABEL, value: words::launch(row.verdict).to_owned(), sub: parts.join("; ") }

@@ -166,11 +166,12 @@ pub(super) fn launch(report: &TraceReport<'_>, launch: &LaunchAnalysis) -> Table
         "#Mean kernel",
         "#Queue empty",
     ]);
+    let told = report.coverage.is_none_or(|coverage| coverage.trust.idle_shares);
     for row in &launch.devices {
         let [latency, latency_p95, _] = order_statistics(&row.latency);
         table.push(vec![
             Cell::text(&device(report, row.device)),
-            Cell::text(words::launch(row.verdict)),
+            Cell::text(if told { words::launch(row.verdict) } else { UNKNOWN }),
             Cell::count(row.launches),
             Cell::count(row.graph_launches),
             Cell::count(row.kernels),

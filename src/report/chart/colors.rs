@@ -42,6 +42,7 @@ pub(in crate::report) fn cause_color(cause: &str) -> Option<&'static str> {
 /// Colour class of any bar of the timeline.
 pub(in crate::report) fn bar_color(class: &str) -> &'static str {
     match class {
+        "idle" => "i13",
         "launch_call" => "k4",
         "sync_call" => "k1",
         "copy_call" => "k5",
