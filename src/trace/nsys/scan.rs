@@ -124,8 +124,8 @@ impl Plan {
         };
         let Some((first, last)) = row_range(path, connection, &table, rowid)? else { return Ok(true) };
         let span = last.saturating_sub(first).saturating_add(1).max(1);
-        // A row takes more than 8 bytes, whatever the ids say.
-        let rows = (span as u64).min(length / 8);
+        // A row takes more bytes than that, whatever the ids say.
+        let rows = (span as u64).min(length / 24);
         self.rows += rows;
         let stretch = STRETCH.max(span / MOST_STRETCHES + 1);
         let sql = format!("{sql} WHERE {rowid} BETWEEN ?1 AND ?2");
