@@ -1,5 +1,6 @@
 //! Values of one row, checked: what SQLite stores is typed by row and not by column, so every cell may be anything.
 
+use crate::trace::activity::MemoryKind;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
@@ -117,6 +118,11 @@ impl<'a> Cells<'a> {
     /// A small number, 0 for NULL and for what does not fit.
     pub(super) fn u8_lenient(self, column: usize) -> u8 {
         self.int(column).ok().flatten().and_then(|value| u8::try_from(value).ok()).unwrap_or(0)
+    }
+    /// A kind of memory; unknown where it is NULL, absent or no number.
+    pub(super) fn memory_kind(self, column: usize) -> MemoryKind {
+        let number = self.int(column).ok().flatten().and_then(|value| u8::try_from(value).ok());
+        number.map_or(MemoryKind::UNKNOWN, MemoryKind::from_nsys)
     }
     /// A time in ns.
     pub(super) fn time(self, column: usize) -> Result<i64, Reason> {
