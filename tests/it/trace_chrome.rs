@@ -176,7 +176,7 @@ fn real_traces_are_read_as_serde_json_reads_them() {
 #[test]
 fn begins_are_exact_to_the_nanosecond_where_floating_point_is_not() {
     let mut checked = 0;
-    let pattern = r#""cat": "kernel", "name": "(?:[^"\\]|\\.)*", "pid": \d+, "tid": \d+,\s*"ts": (\d+)\.(\d{1,3})\b"#;
+    let pattern = r#""cat": "kernel",\s*"name": "(?:[^"\\]|\\.)*",\s*"pid": \d+,\s*"tid": \d+,\s*"ts": (\d+)\.(\d{1,3})\b"#;
     let kernel = regex::Regex::new(pattern).unwrap();
     let base = regex::Regex::new(r#""baseTimeNanoseconds": (\d+)"#).unwrap();
     for path in real_traces() {

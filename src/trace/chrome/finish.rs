@@ -148,20 +148,22 @@ fn place(collector: &mut Collector, file: u16, about: &Properties) {
             (timeline.devices.len() - 1) as u32
         });
     }
-    for (row, ordinal) in collector.allocation_devices.iter().enumerate() {
-        if *ordinal == NO_ROW {
-            continue;
-        }
-        let known = timeline.devices.iter().position(|device| device.ordinal == *ordinal);
-        let device = known.unwrap_or_else(|| {
+    let mut by_ordinal: FxHashMap<u32, u32> = FxHashMap::default();
+    for (row, device) in (0_u32..).zip(&timeline.devices) {
+        by_ordinal.entry(device.ordinal).or_insert(row);
+    }
+    for (row, ordinal) in collector.allocation_devices.iter().enumerate().filter(|(_, ordinal)| **ordinal != NO_ROW) {
+        timeline.allocations.device[row] = *by_ordinal.entry(*ordinal).or_insert_with(|| {
             timeline.devices.push(device(*ordinal, file, about));
-            timeline.devices.len() - 1
+            (timeline.devices.len() - 1) as u32
         });
-        timeline.allocations.device[row] = device as u32;
+    }
+    let mut ordinal_of: FxHashMap<Id, u32> = FxHashMap::default();
+    for track in &collector.lanes.track_list {
+        ordinal_of.entry(track.pid).or_insert(track.ordinal);
     }
     for (gpu, pid) in timeline.metric_samples.gpu.iter_mut().zip(&collector.sample_pids) {
-        let device = device_of.iter().find(|((device_pid, _), _)| device_pid == pid);
-        *gpu = device.and_then(|((_, ordinal), _)| u16::try_from(*ordinal).ok()).unwrap_or(u16::MAX);
+        *gpu = ordinal_of.get(pid).and_then(|ordinal| u16::try_from(*ordinal).ok()).unwrap_or(u16::MAX);
     }
     owners::assign(collector, |track| device_of[&(track.pid, track.ordinal)]);
 }

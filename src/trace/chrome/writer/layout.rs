@@ -129,6 +129,9 @@ pub(super) fn properties(device: &Device) -> serde_json::Value {
     keys.into()
 }
 
+/// A thread or stream has no more tracks than this. On the last one spans may cross, and the viewer may drop some of them.
+const MOST_TRACKS: usize = 256;
+
 /// The tracks of one thread or stream: its own and those below.
 #[derive(Debug, Default)]
 pub(super) struct Stack {
@@ -150,7 +153,7 @@ impl Stack {
                 return Some(*track);
             }
         }
-        None
+        if self.tracks.len() < MOST_TRACKS { None } else { self.tracks.last().copied() }
     }
     /// Adds a track on which the span goes.
     pub(super) fn add(&mut self, track: Track, end_ns: i64) {
