@@ -393,5 +393,5 @@ fn append_sparse<T: Copy>(column: &mut Vec<T>, from: Vec<T>, before: usize, adde
 /// Two rows are one GPU only where both have the same UUID: a PCI address or an ordinal is another GPU on another host.
 fn same_gpu(one: &Device, other: &Device) -> bool {
     let is_uuid = |text: &str| text.chars().filter(char::is_ascii_hexdigit).count() >= 32;
-    one.identity.as_deref().is_some_and(|uuid| is_uuid(uuid)) && one.identity == other.identity
+    one.identity.as_deref().is_some_and(is_uuid) && one.identity == other.identity
 }

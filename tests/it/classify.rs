@@ -9,7 +9,7 @@ use perfprof::analysis::classify::{Classifier, KernelClass};
 struct Labelled {
     name: String,
     class: String,
-    held_out: bool,
+    set: String,
 }
 
 fn labelled() -> Vec<Labelled> {
@@ -20,7 +20,7 @@ fn labelled() -> Vec<Labelled> {
         .map(|line| {
             let fields: Vec<&str> = line.split('\t').collect();
             assert_eq!(fields.len(), 4, "{line}");
-            Labelled { name: fields[0].to_owned(), class: fields[1].to_owned(), held_out: fields[3] == "held_out" }
+            Labelled { name: fields[0].to_owned(), class: fields[1].to_owned(), set: fields[3].to_owned() }
         })
         .collect()
 }
@@ -33,7 +33,7 @@ fn every_label_is_a_class_and_no_name_is_listed_twice() {
         assert!(classes.contains(row.class.as_str()), "{}: {}", row.name, row.class);
         assert!(names.insert(row.name.clone()), "{} is there twice", row.name);
     }
-    assert!(names.len() >= 900, "{}", names.len());
+    assert!(names.len() >= 1200, "{}", names.len());
 }
 
 #[test]
@@ -45,17 +45,17 @@ fn known_kernels_are_classified_right_or_not_at_all() {
         let entry = format!("{:<20} {:<20} {:<28} {}", row.class, got.class, got.rule.unwrap_or_default(), &row.name);
         match (got.class.name(), row.class.as_str()) {
             (got, label) if got == label => known += usize::from(label != "unclassified"),
-            ("unclassified", _) => unknown.push((row.held_out, entry)),
-            _ => wrong.push((row.held_out, entry)),
+            ("unclassified", _) => unknown.push((row.set, entry)),
+            _ => wrong.push((row.set, entry)),
         }
     }
     let total = labelled().iter().filter(|row| row.class != "unclassified").count();
-    for (held_out, entry) in wrong.iter().chain(&unknown) {
-        eprintln!("{} {entry}", if *held_out { "held out" } else { "        " });
+    for (set, entry) in wrong.iter().chain(&unknown) {
+        eprintln!("{set:<10} {entry}");
     }
     eprintln!("{known} right, {} wrong, {} unclassified of {total}", wrong.len(), unknown.len());
     assert!(wrong.is_empty(), "{} names are of the wrong class", wrong.len());
-    assert!(known * 100 >= total * 97, "only {known} of {total} names are classified");
+    assert!(known * 100 >= total * 98, "only {known} of {total} names are classified");
 }
 
 #[test]

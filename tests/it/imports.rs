@@ -27,7 +27,7 @@ const ORDER: [&str; 15] = [
 ];
 
 /// Crates that may be named in one place only: crate, then the path prefixes below `src/`.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("candle_core", &["engine/"]),
     ("candle_nn", &["engine/"]),
     ("candle_transformers", &["engine/"]),
@@ -36,6 +36,10 @@ const HOMES: [(&str, &[&str]); 11] = [
     ("serde_saphyr", &["config/yaml"]),
     ("nvml_wrapper", &["hardware/"]),
     ("rusqlite", &["trace/nsys"]),
+    ("parquet", &["trace/parquet"]),
+    ("zstd", &["trace/chrome"]),
+    ("flate2", &["trace/chrome"]),
+    ("cpp_demangle", &["analysis/kernel_names"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
     ("clap_complete", &["cli.rs", "cli/", "main.rs"]),
     ("clap_mangen", &["cli.rs", "cli/", "main.rs"]),

@@ -1,5 +1,6 @@
 //! One integration-test binary, a module per subject.
 
+mod analyze;
 mod analyze_sample;
 mod chromium;
 mod classify;
@@ -25,6 +26,7 @@ mod stage1;
 mod stats;
 mod stock;
 mod tokenizer;
+mod trace_chrome;
 mod trace_ncu;
 mod trace_nsys;
 mod trace_parquet;

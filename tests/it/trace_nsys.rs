@@ -1,5 +1,6 @@
 //! Reads real exports of nsys and compares the timeline with SQL on the same file.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::path::{Path, PathBuf};
@@ -215,4 +216,39 @@ fn two_processes_with_equal_correlation_ids_stay_apart() {
     assert!(t.processes.iter().all(|process| t.text(process.name.unwrap()) == "python3"));
     // 24 kernels were cut from their calls when the file was made.
     assert_eq!(t.kernels.call.iter().filter(|call| **call == NO_ROW).count(), 24);
+}
+
+#[test]
+fn a_scrubbed_copy_of_every_real_file_reads_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    for file in real_files().unwrap_or_default() {
+        let copy = directory.path().join(file.file_name().unwrap());
+        let report = nsys::scrub(&file, &copy).unwrap();
+        assert_eq!(report.bytes, std::fs::metadata(&copy).unwrap().len());
+        let (ours, theirs) = (read(&copy), read(&file));
+        let names = |t: &Timeline| -> Vec<String> {
+            let kernels = t.kernels.name.iter().map(|row| t.kernel_names[*row as usize].demangled);
+            let names = kernels.chain(t.api.name.iter().copied()).chain(t.ranges.name.iter().copied());
+            let names = names.chain(t.os_calls.name.iter().copied()).chain(t.overheads.name.iter().copied());
+            names.map(|name| t.text(name).to_owned()).collect()
+        };
+        assert_eq!(names(&ours), names(&theirs), "{}", file.display());
+        assert_eq!((&ours.kernels.start_ns, &ours.kernels.call), (&theirs.kernels.start_ns, &theirs.kernels.call));
+        assert_eq!((&ours.api.start_ns, &ours.ranges.end_ns), (&theirs.api.start_ns, &theirs.ranges.end_ns));
+        assert_eq!((&ours.devices, ours.processes.len()), (&theirs.devices, theirs.processes.len()));
+        // Call stacks keep their symbols: every id that is used has a text as before.
+        let (ours, theirs) = (Sql::open(&copy), Sql::open(&file));
+        for table in ["OSRT_CALLCHAINS", "SAMPLING_CALLCHAINS", "CUDA_CALLCHAINS"] {
+            let query = format!(
+                "SELECT sum(length(s.value)) FROM {table} c JOIN StringIds s ON s.id = c.symbol OR s.id = c.module"
+            );
+            assert_eq!(ours.number(table, &query), theirs.number(table, &query), "{} {table}", file.display());
+        }
+        for private in ["ProcessStreams", "META_DATA_CAPTURE"] {
+            let rows = format!("SELECT count(*) FROM {private}");
+            assert!(ours.number(private, &rows) <= theirs.number(private, &rows));
+        }
+        let left = "SELECT count(*) FROM META_DATA_CAPTURE WHERE name LIKE '%COMMAND%' OR name LIKE '%USER_NAME%'";
+        assert_eq!(ours.number("META_DATA_CAPTURE", left), 0);
+    }
 }

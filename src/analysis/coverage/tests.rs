@@ -168,7 +168,7 @@ fn each_process_is_counted_for_itself() {
 #[test]
 fn messages_come_gravest_first_and_loss_forbids_idle_shares() {
     let (mut b, thread, stream) = start();
-    launches(&mut b, thread, stream, 50, |_| true);
+    launches(&mut b, thread, stream, 400, |i| i != 7 && i != 9);
     for (severity, text) in [
         (1, "hello"),
         (2, "Not all CUDA events might have been collected."),
@@ -182,7 +182,14 @@ fn messages_come_gravest_first_and_loss_forbids_idle_shares() {
     let texts: Vec<_> = c.notes.iter().map(|note| (note.severity, note.count)).collect();
     assert_eq!(texts, [(3, 1), (2, 2), (2, 1), (1, 1)]);
     assert_eq!(c.verdict, Verdict::Partial);
+    // Two lost of 400 alone would not forbid it; the message does, where it is borne out.
     assert!(!c.trust.idle_shares && c.trust.kernel_shares);
+    let (mut b, thread, stream) = start();
+    launches(&mut b, thread, stream, 400, |_| true);
+    let text = "Not all CUDA events might have been collected.".to_owned();
+    b.timeline().messages.push(ToolMessage { time_ns: None, severity: 2, text, process: 0 });
+    let c = coverage(&b.finish());
+    assert_eq!((c.verdict, c.trust.idle_shares), (Verdict::Partial, true));
 }
 
 #[test]

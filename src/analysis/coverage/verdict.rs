@@ -108,7 +108,7 @@ fn graphs(timeline: &Timeline, counts: &GraphCounts, compute_sum_ns: u64) -> Gra
 fn tells_of_loss(note: &ToolNote) -> bool {
     let text = note.text.to_ascii_lowercase();
     note.severity >= 2
-        && (text.contains("events might have been collected")
+        && (text.contains("not all cuda events might have been collected")
             || text.contains("dropped")
             || text.contains("were lost")
             || text.contains("out of memory")
@@ -197,7 +197,10 @@ fn find(timeline: &Timeline, counted: &Counted, graphs: &GraphCoverage) -> Findi
     for note in counted.notes.iter().filter(|note| tells_of_loss(note)) {
         let sentence = format!("the tracing tool says: {}", note.text.trim());
         found.partial.push(sentence.clone());
-        found.idle.push(sentence);
+        // Where every launch has its kernel, what is missing is likely the end of the capture.
+        if total.kernel_coverage.is_none_or(|coverage| coverage < 1.0 - LOST_SHARE) {
+            found.idle.push(sentence);
+        }
     }
     calls_and_clocks(timeline, counted, &mut found);
     found

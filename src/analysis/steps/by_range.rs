@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::patterns::{Compiled, Says, is_strong};
+use super::patterns::{Compiled, Says, is_one_step, is_strong};
 use super::{Found, FoundStep, PhaseName, StepColumns};
 use crate::analysis::intervals::length_ns;
 use crate::analysis::projection::{Modules, Projection};
@@ -18,6 +18,8 @@ pub(super) struct RangeSteps {
     step: Vec<bool>,
     /// True if every name that says a phase does so in the words prefill or decode.
     pub(super) strong: bool,
+    /// True if some name is known to stand for exactly one step.
+    pub(super) exact: bool,
     /// Names by which phases and steps were told, a few of each.
     phase_names: Vec<String>,
     step_names: Vec<String>,
@@ -77,6 +79,7 @@ impl RangeSteps {
         }
         let all_ns = projection.kernels.total_ns();
         Self {
+            exact: named.iter().any(|name| is_one_step(name)),
             strong: named.iter().all(|name| is_strong(name)),
             phase_names: distinct(named.iter().copied()),
             step_names: distinct(marking),
@@ -94,38 +97,11 @@ impl RangeSteps {
 
     /// Steps by ranges that name phases, or by ranges that mark steps. `regularity` is the share of GPU time in them.
     pub(super) fn steps_of(&self, timeline: &Timeline, projection: &Projection, phases: bool) -> Found {
-        let paths = &projection.paths;
-        let says = |path: usize| if phases { self.phase[path].is_some() } else { self.step[path] };
-        // The nearest path that says something, from each path upwards; and which of those contain others.
-        let mut nearest = vec![NO_ROW; paths.len()];
-        let mut container = vec![false; paths.len()];
-        let mut conflicting = vec![false; paths.len()];
-        for path in 0..paths.len() {
-            let above = match paths[path].parent {
-                NO_ROW => NO_ROW,
-                parent => nearest[parent as usize],
-            };
-            if !says(path) {
-                nearest[path] = above;
-                continue;
-            }
-            nearest[path] = path as u32;
-            let mut outer = above;
-            while outer != NO_ROW {
-                let at = outer as usize;
-                container[at] = true;
-                conflicting[at] |= self.phase[at] != self.phase[path];
-                outer = match paths[at].parent {
-                    NO_ROW => NO_ROW,
-                    parent => nearest[parent as usize],
-                };
-            }
-        }
+        let levels = self.levels(projection, phases);
+        let Levels { nearest, container, conflicting } = &levels;
         let mut found = Found { of: StepColumns::outside(timeline), ..Found::default() };
         let mut walk =
             Walk { step_of_range: FxHashMap::default(), ranges_in_order: Vec::new(), last: (NO_ROW, NO_ROW) };
-        let mut inside_ns = 0_u64;
-        let mut all_ns = 0_u64;
         for kind in [OpKind::Kernel, OpKind::Graph, OpKind::Copy, OpKind::Memset] {
             let column = match kind {
                 OpKind::Kernel => &projection.kernel_range,
@@ -135,9 +111,6 @@ impl RangeSteps {
             };
             for (row, range) in column.iter().enumerate() {
                 let op = OpRef::new(kind, row);
-                let computes = matches!(kind, OpKind::Kernel | OpKind::Graph);
-                let ns = if computes { length_ns(timeline.op_start_ns(op), timeline.op_end_ns(op)) } else { 0 };
-                all_ns = all_ns.saturating_add(ns);
                 if *range == NO_ROW {
                     continue;
                 }
@@ -146,7 +119,6 @@ impl RangeSteps {
                 if target == NO_ROW {
                     continue;
                 }
-                inside_ns = inside_ns.saturating_add(ns);
                 let target = target as usize;
                 if container[target] {
                     if phases && !conflicting[target] {
@@ -158,9 +130,70 @@ impl RangeSteps {
             }
         }
         self.order(timeline, projection, &mut found, walk.ranges_in_order, phases);
-        found.regularity = if all_ns > 0 { inside_ns as f64 / all_ns as f64 } else { 0.0 };
         fill_unlinked(timeline, &mut found.of);
+        if !phases {
+            fill_by_time(timeline, &mut found);
+        }
+        found.regularity = share_inside(timeline, &found);
         found
+    }
+
+    /// Which paths say something, and which of two that do, one inside the other, is to be taken.
+    fn levels(&self, projection: &Projection, phases: bool) -> Levels {
+        let paths = &projection.paths;
+        let mut says: Vec<bool> =
+            (0..paths.len()).map(|path| if phases { self.phase[path].is_some() } else { self.step[path] }).collect();
+        // Where a range holds about one of its kind, the outer is the step: the inner leaves out what comes around it.
+        let mut inner = vec![0_u64; paths.len()];
+        let mut conflicts = vec![false; paths.len()];
+        let mut dissolve = vec![false; paths.len()];
+        let mut above = vec![NO_ROW; paths.len()];
+        for path in 0..paths.len() {
+            let parent = paths[path].parent;
+            if parent != NO_ROW {
+                above[path] = if says[parent as usize] { parent } else { above[parent as usize] };
+            }
+        }
+        for path in (0..paths.len()).rev().filter(|path| says[*path]) {
+            let instances = u64::from(paths[path].instances);
+            dissolve[path] = inner[path] > 0 && !conflicts[path] && 2 * inner[path] <= 3 * instances;
+            if above[path] != NO_ROW {
+                let outer = above[path] as usize;
+                let kept = if inner[path] == 0 || dissolve[path] { instances } else { inner[path] };
+                inner[outer] += kept;
+                conflicts[outer] |= conflicts[path] || phases && self.phase[outer] != self.phase[path];
+            }
+        }
+        let mut inside = vec![false; paths.len()];
+        for path in 0..paths.len() {
+            let parent = paths[path].parent;
+            inside[path] = parent != NO_ROW && (inside[parent as usize] || dissolve[parent as usize]);
+            says[path] &= !inside[path];
+        }
+        let mut levels = Levels {
+            nearest: vec![NO_ROW; paths.len()],
+            container: vec![false; paths.len()],
+            conflicting: vec![false; paths.len()],
+        };
+        for path in 0..paths.len() {
+            let outer = match paths[path].parent {
+                NO_ROW => NO_ROW,
+                parent => levels.nearest[parent as usize],
+            };
+            levels.nearest[path] = if says[path] { path as u32 } else { outer };
+            if says[path] && outer != NO_ROW {
+                let mut at = outer;
+                while at != NO_ROW {
+                    levels.container[at as usize] = true;
+                    levels.conflicting[at as usize] |= self.phase[at as usize] != self.phase[path];
+                    at = match paths[at as usize].parent {
+                        NO_ROW => NO_ROW,
+                        parent => levels.nearest[parent as usize],
+                    };
+                }
+            }
+        }
+        levels
     }
 
     /// Numbers the steps in order of begin.
@@ -184,6 +217,61 @@ impl RangeSteps {
             for step in column.iter_mut().filter(|step| **step != NO_ROW) {
                 *step = rank[*step as usize];
             }
+        }
+    }
+}
+
+/// Which paths are steps.
+struct Levels {
+    /// By path: the nearest one from there upwards that says something.
+    nearest: Vec<u32>,
+    /// By path: whether others that say something stand below it, and whether they say something else.
+    container: Vec<bool>,
+    conflicting: Vec<bool>,
+}
+
+/// Share of the time of kernels and whole graphs that lies in steps or has a phase.
+fn share_inside(timeline: &Timeline, found: &Found) -> f64 {
+    let (mut inside, mut all) = (0_u64, 0_u64);
+    let ns = |op: OpRef| length_ns(timeline.op_start_ns(op), timeline.op_end_ns(op));
+    for (kind, column) in [(OpKind::Kernel, &found.of.kernel), (OpKind::Graph, &found.of.graph)] {
+        for (row, step) in column.iter().enumerate() {
+            let ns = ns(OpRef::new(kind, row));
+            all = all.saturating_add(ns);
+            if *step != NO_ROW {
+                inside = inside.saturating_add(ns);
+            }
+        }
+    }
+    for (op, _) in &found.loose {
+        if matches!(op.kind(), OpKind::Kernel | OpKind::Graph) {
+            inside = inside.saturating_add(ns(*op));
+        }
+    }
+    if all > 0 { inside as f64 / all as f64 } else { 0.0 }
+}
+
+/// Steps mark the time of a whole process: work that another of its threads launched meanwhile (a backward pass) belongs to them too, if the
+/// steps of the process do not overlap.
+fn fill_by_time(timeline: &Timeline, found: &mut Found) {
+    let mut of_process: FxHashMap<u32, Vec<(i64, i64, u32)>> = FxHashMap::default();
+    for (row, step) in found.steps.iter().enumerate() {
+        if let Some((begin, end)) = step.host_ns {
+            of_process.entry(step.process).or_default().push((begin, end, row as u32));
+        }
+    }
+    of_process.retain(|_, steps| steps.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+    if of_process.is_empty() {
+        return;
+    }
+    for op in timeline.ops_by_start() {
+        let Some(call) = timeline.op_call(op).filter(|_| found.of.get(op) == NO_ROW) else { continue };
+        let process = timeline.streams[timeline.op_stream(op)].process;
+        let Some(steps) = of_process.get(&process) else { continue };
+        let (begin, end) = (timeline.api.start_ns[call], timeline.api.end_ns[call]);
+        let after = steps.partition_point(|step| step.0 <= begin);
+        if let Some(step) = after.checked_sub(1).map(|at| steps[at]).filter(|step| end <= step.1) {
+            found.of.set(op, step.2);
         }
     }
 }

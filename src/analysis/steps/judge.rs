@@ -20,8 +20,8 @@ const TRAINING_KERNELS: f64 = 0.05;
 const LEAST_RATIO: f64 = 3.0;
 /// Between the two there is at least this ratio without any step.
 const LEAST_GAP: f64 = 1.5;
-/// Decode steps, where the phases are told by GPU time, are at least this share of all.
-const LEAST_SHORT: f64 = 0.5;
+/// Decode steps, where the phases are told by GPU time, are at least this share of all: about two for each of prefill.
+const LEAST_SHORT: f64 = 0.65;
 
 /// Families of kernels that a language model has.
 static LANGUAGE_MODEL: LazyLock<RegexSet> = LazyLock::new(|| {
@@ -146,11 +146,15 @@ pub(super) fn phases(names: &Names, features: &[Features], marked: bool, evidenc
         );
         return None;
     }
+    if !marked {
+        evidence.push("nothing in the steps tells of a token: they are not split into prefill and decode".to_owned());
+        return None;
+    }
     if features.len() < 2 {
         evidence.push("one step alone cannot be told to be prefill or decode".to_owned());
         return None;
     }
-    by_time(names, features, evidence).or_else(|| all_alike(names, features, marked, evidence))
+    by_time(names, features, evidence).or_else(|| all_alike(names, features, evidence))
 }
 
 /// A few long steps among many short ones.
@@ -160,7 +164,7 @@ fn by_time(names: &Names, features: &[Features], evidence: &mut Vec<String>) -> 
     }
     let times: Vec<f64> = features.iter().map(|step| step.gpu_ns.max(1) as f64).collect();
     let by_size = sorted(&times);
-    // The widest gap, as a ratio, above at least half of the steps.
+    // The widest gap, as a ratio, above most of the steps.
     let from = ((times.len() as f64 * LEAST_SHORT).ceil() as usize).max(1);
     let (at, gap) =
         (from..times.len()).map(|at| (at, by_size[at] / by_size[at - 1])).max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -206,7 +210,7 @@ fn by_time(names: &Names, features: &[Features], evidence: &mut Vec<String>) -> 
 }
 
 /// Steps that are all alike, named by their kernels or by being replayed.
-fn all_alike(names: &Names, features: &[Features], marked: bool, evidence: &mut Vec<String>) -> Option<Judged> {
+fn all_alike(names: &Names, features: &[Features], evidence: &mut Vec<String>) -> Option<Judged> {
     let share =
         |has: fn(&Features) -> i64| features.iter().filter(|step| has(step) > 0).count() as f64 / features.len() as f64;
     let (decode, prefill) = (share(|step| step.decode_ns), share(|step| step.prefill_ns));
@@ -220,7 +224,7 @@ fn all_alike(names: &Names, features: &[Features], marked: bool, evidence: &mut 
         evidence.push(format!("kernel names say prefill in {} of the steps", percent(prefill)));
         confidence += 0.1;
         PhaseName::Prefill
-    } else if graphs && marked && prefill <= 0.2 {
+    } else if graphs && prefill <= 0.2 {
         PhaseName::Decode
     } else {
         evidence.push("nothing tells whether these steps are prefill or decode".to_owned());
@@ -230,10 +234,8 @@ fn all_alike(names: &Names, features: &[Features], marked: bool, evidence: &mut 
         evidence.push("the steps are replays of graphs, as servers use them for decode".to_owned());
         confidence += 0.15;
     }
-    if marked {
-        evidence.push("each step ends with what a language model does once a token".to_owned());
-        confidence += 0.1;
-    }
+    // What is called here was marked by something that a language model does once a token.
+    confidence += 0.1;
     if names.is_language_model() {
         confidence += 0.05;
     }

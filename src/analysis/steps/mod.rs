@@ -5,7 +5,8 @@
 //! 1. Training: ranges or kernels of backward passes and optimisers take at least 2 % or 5 % of the GPU time. Steps are then those that ranges mark, and
 //!    nothing is split into prefill and decode.
 //! 2. Ranges whose names say the phase ([`PhasePatterns`], or vLLM's `execute_context_…_generation_…`), by launch containment. Ranges inside a
-//!    layer and operators do not count. A range that contains others of its phase is no step itself. Confidence: the share of GPU time inside these
+//!    layer and operators do not count. Of nested ranges of one phase the inner
+//!    are the steps, unless there is about one in each outer one. Confidence: the share of GPU time inside these
 //!    ranges, times 0.99 where the words are prefill or decode, else 0.9.
 //! 3. Ranges that mark steps without a phase (`ProfilerStep#7`, `step 3`), told apart as under 5. Confidence: that of the phases, or the share of GPU time
 //!    inside the ranges where phases stay open.
@@ -402,7 +403,7 @@ fn inference(
             percent(found.regularity)
         ));
         let confidence = found.regularity * if ranges.strong { 0.99 } else { 0.9 };
-        if found.steps.len() <= FEW_RANGES {
+        if found.steps.len() <= FEW_RANGES && !ranges.exact {
             refine(timeline, &mut found, &mut evidence);
         }
         let (source, workload) = (StepSource::PhaseRanges, Workload::Inference);
@@ -425,6 +426,13 @@ fn inference(
         let single = (found.steps.len() == 1 && found.regularity >= LEAST_SHARE).then_some(found);
         found = repetition::find(timeline, &mut evidence);
         source = StepSource::Repetition;
+        if !found.steps.is_empty() && !found.marked && (names.is_language_model() || single.is_some()) {
+            evidence.push(format!(
+                "nothing in these {} sequences tells of a token: they may be layers, and are not taken as steps",
+                found.steps.len()
+            ));
+            found = Found { of: StepColumns::outside(timeline), ..Found::default() };
+        }
         if found.steps.is_empty() {
             match single {
                 Some(one) => {
@@ -451,26 +459,27 @@ fn inference(
         source = StepSource::GraphReplays;
         evidence.push("most of the GPU time of the steps is replayed from graphs".to_owned());
     }
-    let judged = judge::phases(names, &features, found.marked, &mut evidence);
+    // A range that marks a step is as good as a sampling kernel.
+    let judged = judge::phases(names, &features, found.marked || marked_by_range, &mut evidence);
     let regularity = found.regularity;
     let confidence = match &judged {
         Some(judged) if marked_by_range => judged.confidence,
         Some(judged) => judged.confidence * regularity,
         None => regularity,
     };
-    let workload = if judged.is_some() || names.is_language_model() { Workload::Inference } else { Workload::Unknown };
     match judged {
         Some(judged) if confidence >= LEAST_CONFIDENCE => {
             for (step, phase) in found.steps.iter_mut().zip(judged.phases) {
                 step.phase = Some(phase);
             }
+            let workload = Workload::Inference;
             tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence)
         }
         judged => {
             if judged.is_some() {
                 evidence.push(format!("confidence in phases would be {confidence:.2}: too little to state any"));
             }
-            tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(regularity), evidence)
+            tally::sum_up(timeline, found, PhaseName::Outside, Workload::Unknown, source, Some(regularity), evidence)
         }
     }
 }
@@ -479,7 +488,7 @@ fn inference(
 fn refine(timeline: &Timeline, found: &mut Found, evidence: &mut Vec<String>) {
     let mut notes = Vec::new();
     let mut inner = repetition::find(timeline, &mut notes);
-    if inner.steps.len() < 3 * found.steps.len() || inner.regularity < LEAST_CONFIDENCE {
+    if !inner.marked || inner.steps.len() < 3 * found.steps.len() || inner.regularity < LEAST_CONFIDENCE {
         return;
     }
     // The phase of a step is that of the range which most of its operations were launched in.

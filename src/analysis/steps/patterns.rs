@@ -39,7 +39,7 @@ impl Default for PhasePatterns {
                 r"autograd::engine",
                 r"Optimizer\.(step|zero_grad)",
                 r"(^|[^a-z])optimizer([^a-z]|$)",
-                r"(^|[^a-z])(fused_?)?adamw?([^a-z]|$)",
+                r"fused_?adam|(^|[^a-z])adamw?([^a-z]|$)",
                 r"[a-z_]bwd([^a-z]|$)|(^|[^a-z])bwd_",
                 r"dgrad|wgrad",
             ]),
@@ -109,7 +109,8 @@ impl Compiled {
                 (false, false) => {}
             }
         }
-        if self.step.is_match(name) { Says::Step } else { Says::Nothing }
+        // The step of an optimiser is not the step of training.
+        if self.step.is_match(name) && !self.training.is_match(name) { Says::Step } else { Says::Nothing }
     }
     pub(super) fn is_training(&self, name: &str) -> bool {
         self.training.is_match(name)
@@ -119,6 +120,11 @@ impl Compiled {
 /// Whether a name says its phase in the words prefill or decode.
 pub(super) fn is_strong(name: &str) -> bool {
     STRONG.is_match(name)
+}
+
+/// Whether a name is vLLM's annotation of one step.
+pub(super) fn is_one_step(name: &str) -> bool {
+    VLLM.is_match(name)
 }
 
 /// What names and shapes say of batch and sequence: requests and tokens of vLLM's annotations, shapes of embeddings.
@@ -200,6 +206,7 @@ mod tests {
             ("layer.3", Says::Nothing),
             ("Loop", Says::Nothing),
             ("stepper motor", Says::Nothing),
+            ("Optimizer.step#SGD.step", Says::Nothing),
         ];
         for (name, says) in cases {
             assert_eq!(compiled.says(name), says, "{name}");

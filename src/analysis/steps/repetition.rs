@@ -32,7 +32,7 @@ const NEARLY_LONGEST: f64 = 0.8;
 
 /// Kernels an LLM runs once for each token, and not in each layer.
 static ONCE_A_TOKEN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)arg_?max|sampl|top_?k|top_?p|multinomial|logits|embedding|greedy|penalt|index_?select|gather_?rows|get_rows")
+    Regex::new(r"(?i)arg_?max|sampl|multinomial|logits|embedding|greedy|penalt|get_rows")
         .expect("the pattern is a constant and tested")
 });
 /// The same words in the names of kernels that run in each layer.
@@ -72,7 +72,7 @@ impl Recurrence {
     const NEW: Self = Self { count: 0, last: NO_ROW, distance: 0, votes: 0, regular: 0 };
 
     fn is_regular(&self) -> bool {
-        self.count as usize >= LEAST_STEPS && self.distance > 0 && 2 * self.regular >= self.count - 1
+        self.count as usize >= LEAST_STEPS && self.distance > 0 && 5 * self.regular >= 3 * (self.count - 1)
     }
     /// Share of a stream of `len` operations that lies between recurrences at the ordinary distance.
     fn coverage(&self, len: usize) -> f64 {
@@ -337,6 +337,12 @@ impl Cut {
             if close(pair[1] - pair[0], period) {
                 ordinary += u64::from(pair[1] - pair[0]);
             }
+        }
+        // Copies alone, as of weights being loaded, are no steps.
+        let within = &sequence.ops[*ends.first()? as usize..=*ends.last()? as usize];
+        let computing = within.iter().filter(|op| matches!(op.kind(), OpKind::Kernel | OpKind::Graph)).count();
+        if 2 * computing < within.len() {
+            return None;
         }
         let between = u64::from(ends.last()? - ends.first()?);
         let regularity = if between > 0 { ordinary as f64 / between as f64 } else { 0.0 };

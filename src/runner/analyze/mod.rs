@@ -21,7 +21,7 @@ use crate::analysis::flame::{FlameNode, FlameOptions, flame};
 use crate::analysis::idle::{DeviceIdle, IdleOptions, idle};
 use crate::analysis::intervals::{Interval, PhaseWindow, Phases};
 use crate::analysis::kernel_summary::{KernelSummary, SummaryKeys, classify_names, kernel_summary};
-use crate::analysis::launch::{LaunchAnalysis, launch};
+use crate::analysis::launch::{LaunchAnalysis, LaunchVerdict, launch};
 use crate::analysis::ncu::{join, summarise};
 use crate::analysis::overlap::{Category, OverlapAnalysis, overlap};
 use crate::analysis::projection::{self, Modules, Projection, RangeSummary, project};
@@ -140,7 +140,10 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
     let phases = Phases { names: &phase_names, windows: &windows };
     let idle = idle(timeline, &IdleOptions { phases, longest: LONGEST_GAPS, ..IdleOptions::default() });
     progress("launches");
-    let launch = launch(timeline, &idle, phases);
+    let mut launch = launch(timeline, &idle, phases);
+    if !coverage.trust.idle_shares {
+        refuse_launch_verdicts(&mut launch);
+    }
     progress("overlap");
     let categories: Vec<Category> = classified
         .iter()
@@ -188,6 +191,15 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
         findings,
         view,
     })
+}
+
+/// A device that seems to wait for the host may be busy with work the trace does not show.
+fn refuse_launch_verdicts(launch: &mut LaunchAnalysis) {
+    for device in &mut launch.devices {
+        device.verdict = LaunchVerdict::Unknown;
+        device.speedup_bound = None;
+        device.evidence = vec!["idle time cannot be told from work that is not in the trace".to_owned()];
+    }
 }
 
 /// Kernels by layer and by module, where the ranges tell them.

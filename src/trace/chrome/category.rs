@@ -4,7 +4,7 @@ use crate::trace::activity::{CopyKind, MemoryKind, SyncKind};
 use crate::trace::host::{ApiClass, RangeKind};
 
 /// What an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Category {
     Kernel,
     Copy,
@@ -20,9 +20,12 @@ pub(super) enum Category {
     DeviceAnnotation,
     Instant,
     Flow,
+    /// From the forward to the backward pass.
+    HostFlow,
     /// What the profiler says of itself: its window, its counters.
     Profiler,
     /// None, or one Kineto does not have.
+    #[default]
     Other,
 }
 
@@ -50,7 +53,8 @@ pub(super) fn category(raw: &[u8]) -> Category {
         b"cuda_event" => Category::CudaEvent,
         b"overhead" => Category::Overhead,
         b"cpu_instant_event" => Category::Instant,
-        b"ac2g" | b"fwdbwd" | b"async" | b"async_cpu_to_gpu" | b"async_gpu" => Category::Flow,
+        b"fwdbwd" => Category::HostFlow,
+        b"ac2g" | b"async" | b"async_cpu_to_gpu" | b"async_gpu" => Category::Flow,
         b"Trace" | b"cuda_profiler_range" => Category::Profiler,
         _ => Category::Other,
     }

@@ -2,9 +2,9 @@
 
 use rustc_hash::FxHashMap;
 
-use super::category::{Category, category, copy_kind, memory_kinds, sync_kind};
+use super::category::{Category, copy_kind, memory_kinds, sync_kind};
 use super::document::NOT_AN_OBJECT;
-use super::event::{Args, Event};
+use super::event::{Args, Event, plain};
 use super::lanes::{Id, Lanes, Track};
 use super::scan::{Cursor, Text, Value, microseconds_as_ns, unescape};
 use super::skipped::{Reason, Skipped};
@@ -87,7 +87,7 @@ impl Collector {
             b'M' => self.metadata(event),
             b'C' => self.counter(event, offset),
             b's' | b't' | b'f' => {
-                self.flows += u64::from(event.category.is_some_and(|cat| category(cat.raw) == Category::Flow));
+                self.flows += u64::from(event.kind == Category::Flow);
             }
             NOT_AN_OBJECT => self.skipped.note(Reason::NotAnObject, event, offset),
             _ => self.skipped.note(Reason::Phase, event, offset),
@@ -121,7 +121,7 @@ impl Collector {
     }
 
     fn span(&mut self, event: &Event<'_>, offset: u64) {
-        let category = event.category.map_or(Category::Other, |cat| category(cat.raw));
+        let category = event.kind;
         if matches!(category, Category::DeviceAnnotation | Category::Profiler) {
             let reason = if category == Category::Profiler { Reason::OfTheProfiler } else { Reason::DeviceAnnotation };
             self.skipped.note(reason, event, offset);
@@ -233,8 +233,10 @@ impl Collector {
     fn copy(&mut self, event: &Event<'_>, span: Span) -> Half {
         let row = self.timeline.copies.len();
         let args = &event.args;
-        let name = event.name.map_or(&b""[..], |name| name.raw);
-        let kind = copy_kind(name).or_else(|| copy_kind(args.kind?.text()?.raw)).unwrap_or_default();
+        let mut scratch = String::new();
+        let name = event.name.map_or(&b""[..], |name| plain(name, &mut scratch));
+        let mut scratch = String::new();
+        let kind = copy_kind(name).or_else(|| copy_kind(plain(args.kind?.text()?, &mut scratch))).unwrap_or_default();
         let (source, destination) = memory_kinds(name);
         let bytes = args.bytes.and_then(Value::number);
         self.unsized_copies += u64::from(bytes.is_none());
@@ -268,7 +270,8 @@ impl Collector {
         memsets.correlation.push(correlation);
         memsets.bytes.push(bytes.unwrap_or(0));
         memsets.value.push(0);
-        memsets.memory.push(memory_kinds(event.name.map_or(&b""[..], |name| name.raw)).1);
+        let mut scratch = String::new();
+        memsets.memory.push(memory_kinds(event.name.map_or(&b""[..], |name| plain(name, &mut scratch))).1);
         Half::Memset(row as u32)
     }
 
@@ -290,7 +293,9 @@ impl Collector {
         let row = self.timeline.syncs.len() as u32;
         let stream = self.track(event);
         let args = &event.args;
-        let kind = args.sync_kind.and_then(Value::text).or(event.name).map_or(&b""[..], |text| text.raw);
+        let mut scratch = String::new();
+        let kind = args.sync_kind.and_then(Value::text).or(event.name);
+        let kind = kind.map_or(&b""[..], |text| plain(text, &mut scratch));
         let syncs = &mut self.timeline.syncs;
         syncs.start_ns.push(span.start_ns);
         syncs.end_ns.push(span.end_or_start());
@@ -329,7 +334,7 @@ impl Collector {
     fn range(&mut self, event: &Event<'_>, kind: RangeKind, span: Span) -> Half {
         let thread = self.thread(event);
         let name = self.intern(event.name);
-        let known = event.category.is_none_or(|cat| matches!(category(cat.raw), Category::Range(_)));
+        let known = matches!(event.kind, Category::Range(_));
         let domain = self.intern(event.category.filter(|_| !known));
         // Whether a begin is ever ended shows at the end of the file.
         let end_ns = if span.begin { Some(span.start_ns) } else { span.end_ns };
@@ -351,7 +356,8 @@ impl Collector {
     }
 
     fn instant(&mut self, event: &Event<'_>, offset: u64) {
-        let is_memory = event.name.is_some_and(|name| name.raw == b"[memory]");
+        let mut scratch = String::new();
+        let is_memory = event.name.is_some_and(|name| plain(name, &mut scratch) == b"[memory]");
         // The profiler marks the begin and end of its window for all processes.
         if event.scope == b'g' || (event.pid.is_none() && !is_memory) {
             self.skipped.note(Reason::OfTheProfiler, event, offset);
@@ -364,7 +370,7 @@ impl Collector {
         if !is_memory {
             let thread = self.thread(event);
             let name = self.intern(event.name);
-            let known = event.category.is_none_or(|cat| category(cat.raw) == Category::Instant);
+            let known = event.kind == Category::Instant;
             let domain = self.intern(event.category.filter(|_| !known));
             let marks = &mut self.timeline.marks;
             marks.time_ns.push(time_ns);
@@ -394,7 +400,8 @@ impl Collector {
 
     fn metadata(&mut self, event: &Event<'_>) {
         let Some(Value::String(text)) = event.args.name else { return };
-        let is_thread = match event.name.map(|name| name.raw) {
+        let mut scratch = String::new();
+        let is_thread = match event.name.map(|name| plain(name, &mut scratch)) {
             Some(b"process_name") => false,
             Some(b"thread_name") => true,
             _ => return,
@@ -466,7 +473,11 @@ fn triple(value: Value<'_>) -> Option<[u32; 3]> {
     let Value::Nested(raw) = value else { return None };
     let inner = raw.strip_prefix(b"[")?.strip_suffix(b"]")?;
     let mut parts = inner.split(|byte| *byte == b',');
-    let mut next = || Value::Number(parts.next()?.trim_ascii()).number();
+    let mut next = || {
+        let part = parts.next()?.trim_ascii();
+        let quoted = part.strip_prefix(b"\"").and_then(|part| part.strip_suffix(b"\""));
+        Value::Number(quoted.unwrap_or(part)).number()
+    };
     Some([next()?, next()?, next()?])
 }
 

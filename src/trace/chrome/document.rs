@@ -18,8 +18,15 @@ pub(super) fn scan(
     take: &mut impl FnMut(&Event<'_>, u64),
 ) -> Result<Properties, ReadError> {
     let Opened { text, done, total, compressed } = input.open()?;
-    let mut document =
-        Document { input, options, window: Window::with_capacity(text, input.capacity), done: &done, total, compressed, events: 0 };
+    let mut document = Document {
+        input,
+        options,
+        window: Window::with_capacity(text, input.capacity),
+        done: &done,
+        total,
+        compressed,
+        events: 0,
+    };
     document.read(take)
 }
 
@@ -48,7 +55,7 @@ impl Document<'_> {
         if self.window.bytes().starts_with(b"\xef\xbb\xbf") {
             self.window.consume(3);
         }
-        let first = match self.one("", |cursor| cursor.peek()) {
+        let first = match self.one("", next_byte) {
             Ok(first) => first,
             Err(error) if error.kind == ReadErrorKind::Malformed => {
                 return Err(self.error(ReadErrorKind::NotATrace, String::from("the file is empty")));
@@ -72,7 +79,7 @@ impl Document<'_> {
             return Err(self.error(ReadErrorKind::NotATrace, String::from("it is JSON without `traceEvents`")));
         }
         if !about.unclosed {
-            match self.one("", |cursor| cursor.peek()) {
+            match self.one("", next_byte) {
                 Err(error) if error.kind == ReadErrorKind::Malformed => {}
                 Err(error) => return Err(error),
                 Ok(_) => {
@@ -259,6 +266,11 @@ impl Document<'_> {
         self.error(ReadErrorKind::Malformed, detail)
             .hint("the writer was stopped or the disk was full; record the trace again, or copy it again")
     }
+}
+
+/// The byte after white space, which stays.
+fn next_byte(cursor: &mut Cursor<'_>) -> Scan<u8> {
+    cursor.peek()
 }
 
 /// One step through the array: an element, a comma, or the closing bracket (true).

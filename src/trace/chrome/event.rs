@@ -1,5 +1,6 @@
 //! One element of `traceEvents`: what of it the reader looks at, borrowed from the text.
 
+use super::category::{Category, category};
 use super::scan::{Cursor, Scan, Stop, Text, Value, unescape};
 
 /// A trace event. Where a key is repeated the last one counts.
@@ -9,6 +10,8 @@ pub(super) struct Event<'a> {
     pub(super) phase: u8,
     /// First letter of the scope `s` of an instant; 0 if there is none.
     pub(super) scope: u8,
+    /// What `cat` stands for.
+    pub(super) kind: Category,
     pub(super) category: Option<Text<'a>>,
     pub(super) name: Option<Text<'a>>,
     pub(super) pid: Option<Value<'a>>,
@@ -67,7 +70,10 @@ pub(super) fn event<'a>(cursor: &mut Cursor<'a>) -> Scan<Event<'a>> {
                 let text = cursor.value()?.text();
                 event.scope = text.map_or(0, |text| phase(text));
             }
-            b"cat" => event.category = cursor.value()?.text(),
+            b"cat" => {
+                event.category = cursor.value()?.text();
+                event.kind = event.category.map_or(Category::Other, |text| category(plain(text, &mut scratch)));
+            }
             b"name" => event.name = cursor.value()?.text(),
             b"pid" => event.pid = Some(cursor.value()?),
             b"tid" => event.tid = Some(cursor.value()?),
@@ -92,9 +98,9 @@ pub(super) fn event<'a>(cursor: &mut Cursor<'a>) -> Scan<Event<'a>> {
     }
 }
 
-/// The bytes of a key; written into `scratch` only where it has escapes.
+/// The bytes of a key or word; written into `scratch` only where it has escapes.
 #[inline]
-fn plain<'a>(key: Text<'a>, scratch: &'a mut String) -> &'a [u8] {
+pub(super) fn plain<'a>(key: Text<'a>, scratch: &'a mut String) -> &'a [u8] {
     if key.escaped { unescape(key, scratch).as_bytes() } else { key.raw }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn finish(path: &Path, file: u16, mut collector: Collector, about: Pr
     let origin = origin(&timeline);
     shift(&mut timeline, origin);
     timeline.finish();
+    note_duplicates(&timeline, &mut diagnostics);
     for process in &mut timeline.processes {
         process.file = file;
         process.rank = about.rank;
@@ -147,20 +148,22 @@ fn place(collector: &mut Collector, file: u16, about: &Properties) {
             (timeline.devices.len() - 1) as u32
         });
     }
-    for (row, ordinal) in collector.allocation_devices.iter().enumerate() {
-        if *ordinal == NO_ROW {
-            continue;
-        }
-        let known = timeline.devices.iter().position(|device| device.ordinal == *ordinal);
-        let device = known.unwrap_or_else(|| {
+    let mut by_ordinal: FxHashMap<u32, u32> = FxHashMap::default();
+    for (row, device) in (0_u32..).zip(&timeline.devices) {
+        by_ordinal.entry(device.ordinal).or_insert(row);
+    }
+    for (row, ordinal) in collector.allocation_devices.iter().enumerate().filter(|(_, ordinal)| **ordinal != NO_ROW) {
+        timeline.allocations.device[row] = *by_ordinal.entry(*ordinal).or_insert_with(|| {
             timeline.devices.push(device(*ordinal, file, about));
-            timeline.devices.len() - 1
+            (timeline.devices.len() - 1) as u32
         });
-        timeline.allocations.device[row] = device as u32;
+    }
+    let mut ordinal_of: FxHashMap<Id, u32> = FxHashMap::default();
+    for track in &collector.lanes.track_list {
+        ordinal_of.entry(track.pid).or_insert(track.ordinal);
     }
     for (gpu, pid) in timeline.metric_samples.gpu.iter_mut().zip(&collector.sample_pids) {
-        let device = device_of.iter().find(|((device_pid, _), _)| device_pid == pid);
-        *gpu = device.and_then(|((_, ordinal), _)| u16::try_from(*ordinal).ok()).unwrap_or(u16::MAX);
+        *gpu = ordinal_of.get(pid).and_then(|ordinal| u16::try_from(*ordinal).ok()).unwrap_or(u16::MAX);
     }
     owners::assign(collector, |track| device_of[&(track.pid, track.ordinal)]);
 }
@@ -168,7 +171,7 @@ fn place(collector: &mut Collector, file: u16, about: &Properties) {
 /// A device as the properties of the file describe it.
 fn device(ordinal: u32, file: u16, about: &Properties) -> Device {
     let known = about.devices.iter().find(|device| device.ordinal == ordinal).cloned();
-    Device { file, ordinal, ..known.unwrap_or_default() }
+    Device { ordinal, file, ..known.unwrap_or_default() }
 }
 
 /// Points kernels at the operator their external id names.
@@ -247,6 +250,25 @@ fn shift(timeline: &mut Timeline, origin: i64) {
         for time in column.iter_mut().filter(|time| **time != NO_TIME) {
             *time = time.saturating_sub(origin);
         }
+    }
+}
+
+/// Tools that join traces can put a file in twice. The rows stay: with times in whole microseconds two kernels may well look alike.
+fn note_duplicates(timeline: &Timeline, diagnostics: &mut Vec<Diagnostic>) {
+    let kernels = &timeline.kernels;
+    let same = |a: usize, b: usize| {
+        kernels.start_ns[a] == kernels.start_ns[b]
+            && kernels.end_ns[a] == kernels.end_ns[b]
+            && kernels.stream[a] == kernels.stream[b]
+            && kernels.name[a] == kernels.name[b]
+            && kernels.correlation[a] == kernels.correlation[b]
+            && kernels.duration_ns(a) > 0
+    };
+    let count = (1..kernels.len()).filter(|row| same(row - 1, *row)).count() as u64;
+    if count > 0 {
+        let text =
+            "a kernel is there twice with the same name, stream, correlation id, begin and end, and counts twice";
+        diagnostics.push(Diagnostic { count, ..Diagnostic::new("duplicate_kernels", Severity::Warn, text) });
     }
 }
 

@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::category::{Category, category};
+use super::category::Category;
 use super::collect::Collector;
 use super::event::Event;
 use super::lanes::Id;
@@ -29,9 +29,7 @@ pub(super) struct Flows {
 impl Flows {
     /// Takes an event if it is the begin or end of an arrow between host and device.
     pub(super) fn event(&mut self, event: &Event<'_>, strings: &mut StringTable) {
-        if !matches!(event.phase, b's' | b'f')
-            || event.category.is_none_or(|cat| category(cat.raw) != Category::Flow || cat.raw == b"fwdbwd")
-        {
+        if !matches!(event.phase, b's' | b'f') || event.kind != Category::Flow {
             return;
         }
         let Some(Value::Number(ts)) = event.ts else { return };

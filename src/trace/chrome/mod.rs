@@ -66,16 +66,15 @@ impl<'a> Input<'a> {
     fn open(&self) -> Result<Opened<'a>, ReadError> {
         let io_error =
             |error: io::Error| ReadError::new(self.path, ReadErrorKind::Io, format!("it cannot be read: {error}"));
-        let (mut raw, total): (Box<dyn Read + 'a>, u64) = match self.bytes {
-            Some(bytes) => (Box::new(bytes), bytes.len() as u64),
-            None => {
-                let file = File::open(self.path).map_err(io_error)?;
-                let about = file.metadata().map_err(io_error)?;
-                if about.is_dir() {
-                    return Err(io_error(io::ErrorKind::IsADirectory.into()));
-                }
-                (Box::new(file), about.len())
+        let (mut raw, total): (Box<dyn Read + 'a>, u64) = if let Some(bytes) = self.bytes {
+            (Box::new(bytes), bytes.len() as u64)
+        } else {
+            let file = File::open(self.path).map_err(io_error)?;
+            let about = file.metadata().map_err(io_error)?;
+            if about.is_dir() {
+                return Err(io_error(io::ErrorKind::IsADirectory.into()));
             }
+            (Box::new(file), about.len())
         };
         let mut head = Vec::with_capacity(4);
         raw.by_ref().take(4).read_to_end(&mut head).map_err(io_error)?;

@@ -156,9 +156,9 @@ impl Calls {
         if self.only.is_some() {
             return self.only;
         }
-        let first = self.by_correlation.partition_point(|(id, ..)| *id < correlation);
-        let same = self.by_correlation[first..].iter().take_while(|(id, ..)| *id == correlation);
-        let before = same.clone().take_while(|(_, start, _)| *start <= start_ns).last();
-        before.or_else(|| same.clone().next()).map(|(.., process)| *process)
+        let after = self.by_correlation.partition_point(|(id, start, _)| (*id, *start) <= (correlation, start_ns));
+        let is_same = |(id, ..): &&(u32, i64, u32)| *id == correlation;
+        let before = after.checked_sub(1).and_then(|row| self.by_correlation.get(row)).filter(is_same);
+        before.or_else(|| self.by_correlation.get(after).filter(is_same)).map(|(.., process)| *process)
     }
 }

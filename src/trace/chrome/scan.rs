@@ -49,8 +49,7 @@ impl<'a> Value<'a> {
     /// A whole number, written as one or as a string of one.
     pub(super) fn integer(self) -> Option<i128> {
         match self {
-            Value::Number(raw) => integer(raw),
-            Value::String(Text { raw, escaped: false }) => integer(raw),
+            Value::Number(raw) | Value::String(Text { raw, escaped: false }) => integer(raw),
             _ => None,
         }
     }

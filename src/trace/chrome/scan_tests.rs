@@ -44,9 +44,13 @@ fn microseconds_keep_every_nanosecond() {
 
 #[test]
 fn whole_numbers_are_whole_however_written() {
-    for (text, expected) in
-        [("7", Some(7)), ("7.0", Some(7)), ("70e-1", Some(7)), ("7.5", None), ("18446744073709551615", Some(u64::MAX.into()))]
-    {
+    for (text, expected) in [
+        ("7", Some(7)),
+        ("7.0", Some(7)),
+        ("70e-1", Some(7)),
+        ("7.5", None),
+        ("18446744073709551615", Some(u64::MAX.into())),
+    ] {
         assert_eq!(integer(text.as_bytes()), expected, "{text}");
     }
 }

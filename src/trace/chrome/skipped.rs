@@ -1,6 +1,6 @@
 //! Counts the events that became no row, by reason, with the first of each.
 
-use super::category::{Category, category};
+use super::category::Category;
 use super::event::Event;
 use super::scan::unescape;
 use crate::diagnostics::{Diagnostic, Severity};
@@ -59,12 +59,15 @@ impl Skipped {
     pub(super) fn note(&mut self, reason: Reason, event: &Event<'_>, offset: u64) {
         let Some(index) = REASONS.iter().position(|(known, ..)| *known == reason) else { return };
         let (count, matters, first) = &mut self.counts[index];
-        *matters |= event.category.is_some_and(|cat| {
-            matches!(
-                category(cat.raw),
-                Category::Kernel | Category::Copy | Category::Memset | Category::Api(_) | Category::Range(_)
-            )
-        });
+        *matters |= matches!(
+            event.kind,
+            Category::Kernel
+                | Category::Copy
+                | Category::Memset
+                | Category::Graph
+                | Category::Api(_)
+                | Category::Range(_)
+        );
         if *count == 0 {
             let mut scratch = String::new();
             let name = event.name.map_or("", |name| unescape(name, &mut scratch));

@@ -140,6 +140,8 @@ impl<'a> Strings<'a> {
             }
         };
         let interned = text.map(|text| timeline.strings.intern(&text));
+        // nsys breaks ties in its reports by its own ids.
+        timeline.string_ids.extend(interned.map(|interned| (interned, id)));
         self.known.insert(id, interned);
         Ok(interned)
     }

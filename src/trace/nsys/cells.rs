@@ -1,5 +1,6 @@
 //! Values of one row, checked: what SQLite stores is typed by row and not by column, so every cell may be anything.
 
+use crate::trace::activity::MemoryKind;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
@@ -72,22 +73,31 @@ impl Skips {
     }
 }
 
-/// One row; column 0 is the rowid, the others follow the `COLUMNS` of its table.
+/// No table has more columns that are read.
+pub(super) const MOST_COLUMNS: usize = 32;
+
+/// One row: the columns that were asked for, NULL where the table lacks one.
 #[derive(Clone, Copy)]
-pub(super) struct Cells<'a>(pub(super) &'a Row<'a>);
+pub(super) struct Cells<'a>(pub(super) &'a [ValueRef<'a>]);
+
+/// The values of a row of a statement whose first column is the row id, and the row id (0 in a table without).
+pub(super) fn values_of<'a>(row: &'a Row<'_>, columns: usize) -> (i64, [ValueRef<'a>; MOST_COLUMNS]) {
+    let mut values = [ValueRef::Null; MOST_COLUMNS];
+    for (column, value) in values.iter_mut().enumerate().take(columns) {
+        // The columns are those of our own SELECT, so each is there.
+        *value = row.get_ref(column + 1).unwrap_or(ValueRef::Null);
+    }
+    let rowid = match row.get_ref(0) {
+        Ok(ValueRef::Integer(rowid)) => rowid,
+        _ => 0,
+    };
+    (rowid, values)
+}
 
 impl<'a> Cells<'a> {
     /// The raw value.
     pub(super) fn value(self, column: usize) -> ValueRef<'a> {
-        // The columns are those of our own SELECT; a position beyond it cannot be asked for.
-        self.0.get_ref(column + 1).unwrap_or(ValueRef::Null)
-    }
-    /// The rowid, 0 in a table without.
-    pub(super) fn rowid(self) -> i64 {
-        match self.0.get_ref(0) {
-            Ok(ValueRef::Integer(rowid)) => rowid,
-            _ => 0,
-        }
+        self.0[column]
     }
     /// An integer; NULL is `None`, anything else is an error.
     pub(super) fn int(self, column: usize) -> Result<Option<i64>, Reason> {
@@ -108,6 +118,11 @@ impl<'a> Cells<'a> {
     /// A small number, 0 for NULL and for what does not fit.
     pub(super) fn u8_lenient(self, column: usize) -> u8 {
         self.int(column).ok().flatten().and_then(|value| u8::try_from(value).ok()).unwrap_or(0)
+    }
+    /// A kind of memory; unknown where it is NULL, absent or no number.
+    pub(super) fn memory_kind(self, column: usize) -> MemoryKind {
+        let number = self.int(column).ok().flatten().and_then(|value| u8::try_from(value).ok());
+        number.map_or(MemoryKind::UNKNOWN, MemoryKind::from_nsys)
     }
     /// A time in ns.
     pub(super) fn time(self, column: usize) -> Result<i64, Reason> {

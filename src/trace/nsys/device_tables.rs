@@ -245,8 +245,8 @@ impl Chunk for CopyChunk {
         self.correlation.push(correlation);
         self.bytes.push(bytes);
         self.kind.push(CopyKind(cells.u8_lenient(8)));
-        self.source.push(MemoryKind(cells.u8_lenient(9)));
-        self.destination.push(MemoryKind(cells.u8_lenient(10)));
+        self.source.push(cells.memory_kind(9));
+        self.destination.push(cells.memory_kind(10));
         self.node.push(node);
         Ok(())
     }
@@ -303,7 +303,7 @@ impl Chunk for MemsetChunk {
         self.bytes.push(bytes);
         // The low 32 bits, whatever sign the exporter gave them.
         self.value.push(cells.int(8).ok().flatten().unwrap_or(0) as u32);
-        self.memory.push(MemoryKind(cells.u8_lenient(9)));
+        self.memory.push(cells.memory_kind(9));
         self.node.push(node);
         Ok(())
     }

@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use rustc_hash::FxHashMap;
 
 use super::assembly::{Assembly, pid_of};
-use super::cells::{Cells, integer};
+use super::cells::{Cells, integer, values_of};
 use super::local::Name;
 use super::open::sqlite_error;
 use super::schema::{Column, Schema};
@@ -37,7 +37,8 @@ fn each_row(
             break;
         }
         left -= 1;
-        each(Cells(row));
+        let (_, values) = values_of(row, columns.len());
+        each(Cells(&values));
     }
     Ok(true)
 }

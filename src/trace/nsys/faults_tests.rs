@@ -50,6 +50,7 @@ fn look_alikes_are_named() {
             "nvprof",
         ),
         ("CREATE TABLE rocpd_api (id INTEGER); CREATE TABLE rocpd_string (id INTEGER)", "rocprof"),
+        ("CREATE TABLE STRING_IDS (id INTEGER, value TEXT)", "msprof"),
         ("CREATE TABLE t (a); DROP TABLE t", "without tables"),
         ("CREATE TABLE recipes (flour, eggs)", "not an export of nsys"),
     ] {

@@ -101,7 +101,7 @@ mod event {
     pub(super) const MARK: i64 = 34;
     pub(super) const PUSH_POP: i64 = 59;
     pub(super) const START_END: i64 = 60;
-    pub(super) const IMPORTED_MARK: i64 = 69;
+    pub(super) const IMPORTED_MARK: i64 = 65;
     pub(super) const IMPORTED_PUSH_POP: i64 = 70;
     pub(super) const IMPORTED_START_END: i64 = 71;
     pub(super) const DOMAIN: i64 = 75;

@@ -6,6 +6,8 @@
 
 mod assembly;
 mod cells;
+#[cfg(test)]
+mod content_tests;
 mod device_tables;
 mod export;
 mod facts;
@@ -16,6 +18,9 @@ mod fixture;
 mod host_tables;
 mod local;
 mod open;
+mod pages;
+#[cfg(test)]
+mod pages_tests;
 mod remains;
 mod scan;
 mod schema;
@@ -41,7 +46,11 @@ use scan::Plan;
 use schema::Schema;
 
 use super::import::{Import, ReadError, ReadErrorKind, ReadOptions};
+use super::timeline::Timeline;
 use crate::diagnostics::Severity;
+
+/// The newest export schema that real files were tested of.
+const NEWEST_SCHEMA: (u32, u32) = (3, 25);
 
 /// Reads an export of nsys, or a report (`.nsys-rep`) where `nsys` is installed to export it.
 ///
@@ -62,8 +71,11 @@ pub fn read(path: &Path, options: &ReadOptions<'_>) -> Result<Import, ReadError>
 /// Reads the database at `path`; `named` is the file the user gave.
 fn read_sqlite(path: &Path, named: &Path, options: &ReadOptions<'_>) -> Result<Import, ReadError> {
     let database = Database::find(path)?;
+    // Declared before the connection and so closed after it: closing the file earlier would release its locks.
+    let pages;
     let connection = database.connect()?;
     let schema = Schema::load(path, &connection)?;
+    pages = database.pages();
     check_origin(path, &connection, &schema)?;
     let facts = DeviceFacts::load(path, &connection, &schema)?;
     let mut assembly = Assembly::new(path, options.file, &connection, &schema, facts)?;
@@ -88,7 +100,7 @@ fn read_sqlite(path: &Path, named: &Path, options: &ReadOptions<'_>) -> Result<I
     plan.add::<GraphNodeChunk>(&mut assembly, &connection, &schema, length)?;
     plan.add::<AllocationChunk>(&mut assembly, &connection, &schema, length)?;
     plan.add::<MetricChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.run(&mut assembly, &connection, &database, options)?;
+    plan.run(&mut assembly, &connection, &database, pages.as_ref(), options)?;
 
     facts::names(&mut assembly, &connection, &schema)?;
     source.tables = plan.kinds;
@@ -110,9 +122,43 @@ fn read_sqlite(path: &Path, named: &Path, options: &ReadOptions<'_>) -> Result<I
             assembly.diagnostics.note("table_missing", Severity::Info, format!("there is no table `{table}`: {means}"));
         }
     }
+    if let Some(schema) = &source.schema
+        && major_minor(schema).is_some_and(|version| version > NEWEST_SCHEMA)
+    {
+        let (major, minor) = NEWEST_SCHEMA;
+        assembly.diagnostics.note(
+            "schema_newer",
+            Severity::Info,
+            format!("the export has schema {schema}; the newest perfprof was tested with is {major}.{minor}"),
+        );
+    }
+    if let Some(text) = clocks_apart(&assembly.timeline) {
+        assembly.diagnostics.note("clocks_apart", Severity::Warn, text);
+    }
     let (mut timeline, diagnostics) = assembly.finish();
     timeline.sources.push(source);
     Ok(Import { timeline, diagnostics })
+}
+
+/// Says so if ranges and CUDA calls lie so far apart that they cannot be on one clock, which is seen in real files.
+fn clocks_apart(timeline: &Timeline) -> Option<String> {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let span = |starts: &[i64], ends: &[i64]| Some((*starts.iter().min()?, *ends.iter().max()?));
+    let calls = span(&timeline.api.start_ns, &timeline.api.end_ns)?;
+    let ranges = span(&timeline.ranges.start_ns, &timeline.ranges.end_ns)?;
+    let apart = (ranges.0 - calls.1).max(calls.0 - ranges.1);
+    (apart > HOUR_NS).then(|| {
+        format!(
+            "NVTX ranges ({} to {} ns) and CUDA calls ({} to {} ns) are hours apart: their clocks differ, so no range contains a call",
+            ranges.0, ranges.1, calls.0, calls.1
+        )
+    })
+}
+
+/// The first two numbers of a version.
+fn major_minor(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.trim().split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
 /// An error if a database is not an export of nsys, that says what it is.
@@ -132,6 +178,12 @@ fn check_origin(path: &Path, connection: &rusqlite::Connection, schema: &Schema)
     }
     if schema.has("StringTable") {
         return other("is a profile of nvprof, which NVIDIA replaced by nsys", "profile again with `nsys profile`");
+    }
+    if schema.has("STRING_IDS") {
+        return other("is a database of msprof (Ascend)", "perfprof reads exports of nsys");
+    }
+    if path.file_name().is_some_and(|name| name.to_string_lossy().to_ascii_lowercase().contains("dlprof")) {
+        return other("is a database of DLProf, which is made from a profile", "give the export of nsys itself");
     }
     other(
         "is a SQLite database, but not an export of nsys: it has no table `StringIds`",

@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
+use super::pages::Pages;
 use crate::trace::import::{ReadError, ReadErrorKind};
 
 /// How long another program may hold a lock before it counts as busy.
@@ -166,7 +167,7 @@ pub(super) struct Database {
     /// Bytes.
     pub(super) length: u64,
     /// Holds a copy for as long as it is read.
-    _copy: Option<TempDir>,
+    copy: Option<TempDir>,
 }
 
 impl Database {
@@ -202,7 +203,7 @@ impl Database {
         };
         let file = std::path::absolute(file).map_err(|cause| io_error(path, &cause))?;
         let uri = format!("file:{}?{parameters}", percent_encoded(&file));
-        Ok(Self { path: path.to_owned(), uri, length: stamp.length, stamp, _copy: copy })
+        Ok(Self { path: path.to_owned(), uri, length: stamp.length, stamp, copy })
     }
     /// A new connection.
     pub(super) fn connect(&self) -> Result<Connection, ReadError> {
@@ -234,8 +235,12 @@ impl Database {
     }
     fn flags(&self) -> OpenFlags {
         let access =
-            if self._copy.is_some() { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+            if self.copy.is_some() { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
         OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX | access
+    }
+    /// The file as pages, where everything is in the file itself. To be opened once a connection has a read transaction.
+    pub(super) fn pages(&self) -> Option<Pages> {
+        (self.stamp.wal == 0 && self.copy.is_none()).then(|| Pages::open(&self.path)).flatten()
     }
     /// An error if the file changed since it was looked at.
     pub(super) fn check_unchanged(&self) -> Result<(), ReadError> {
@@ -309,6 +314,7 @@ pub(super) fn percent_encoded(path: &Path) -> String {
 }
 
 /// An error of SQLite while `what` was read; `row` is the last row that was.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 pub(super) fn sqlite_error(path: &Path, what: &str, row: Option<i64>, error: rusqlite::Error) -> ReadError {
     let after = row.map(|row| format!(" after row {row}")).unwrap_or_default();
     let code = error.sqlite_error_code();

@@ -34,12 +34,11 @@ impl Pieces {
         for piece in text.chunks(PIECE).filter(|piece| piece.len() >= SHORTEST) {
             let Some(key) = prefix(piece) else { continue };
             let same = self.by_prefix.entry(key).or_default();
-            match same.iter().find(|known| *self.pieces[**known].0 == *piece) {
-                Some(known) => self.pieces[*known].1 |= private,
-                None => {
-                    same.push(self.pieces.len());
-                    self.pieces.push((piece.into(), private));
-                }
+            if let Some(known) = same.iter().find(|known| *self.pieces[**known].0 == *piece) {
+                self.pieces[*known].1 |= private;
+            } else {
+                same.push(self.pieces.len());
+                self.pieces.push((piece.into(), private));
             }
         }
     }

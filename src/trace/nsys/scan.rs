@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use super::assembly::Assembly;
-use super::cells::{Cells, Reason, Skips};
+use super::cells::{Cells, MOST_COLUMNS, Reason, Skips, values_of};
 use super::open::{Database, sqlite_error};
+use super::pages::{Halt, Pages, Shape};
 use super::schema::{Column, Schema, Table, quote};
 use crate::diagnostics::Severity;
 use crate::trace::import::{Progress, ReadError, ReadErrorKind, ReadOptions};
@@ -76,6 +78,7 @@ pub(super) struct Plan {
 struct Control<'a> {
     path: &'a Path,
     options: &'a ReadOptions<'a>,
+    pages: Option<&'a Pages>,
     stop: AtomicBool,
     done: AtomicU64,
     total: u64,
@@ -103,11 +106,12 @@ impl Plan {
     ) -> Result<bool, ReadError> {
         let path = assembly.path;
         let Some(table) = schema.table(path, connection, C::TABLE)? else { return Ok(false) };
-        if let Some(missing) = C::COLUMNS[..C::REQUIRED].iter().find(|names| !table.has(names)) {
+        let missing = C::COLUMNS.iter().take(C::REQUIRED).find(|names| !table.has(names));
+        if let Some([missing, ..]) = missing {
             assembly.diagnostics.note(
                 "column_missing",
                 Severity::DataLoss,
-                format!("`{}` has no column `{}`, so the table is left out", table.name, missing[0]),
+                format!("`{}` has no column `{}`, so the table is left out", table.name, missing),
             );
             return Ok(false);
         }
@@ -120,8 +124,8 @@ impl Plan {
         };
         let Some((first, last)) = row_range(path, connection, &table, rowid)? else { return Ok(true) };
         let span = last.saturating_sub(first).saturating_add(1).max(1);
-        // A row takes more than 8 bytes, whatever the ids say.
-        let rows = (span as u64).min(length / 8);
+        // A row takes more bytes than that, whatever the ids say.
+        let rows = (span as u64).min(length / 24);
         self.rows += rows;
         let stretch = STRETCH.max(span / MOST_STRETCHES + 1);
         let sql = format!("{sql} WHERE {rowid} BETWEEN ?1 AND ?2");
@@ -148,11 +152,12 @@ impl Plan {
         assembly: &mut Assembly<'_>,
         connection: &Connection,
         database: &Database,
+        pages: Option<&Pages>,
         options: &ReadOptions<'_>,
     ) -> Result<(), ReadError> {
         let path = assembly.path;
         let control =
-            Control { path, options, stop: AtomicBool::new(false), done: AtomicU64::new(0), total: self.rows };
+            Control { path, options, pages, stop: AtomicBool::new(false), done: AtomicU64::new(0), total: self.rows };
         control.look(0)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = cores.min(MOST_THREADS).min(self.jobs.len());
@@ -262,7 +267,62 @@ fn scan<C: Chunk>(
     sql: &str,
     range: Option<(i64, i64)>,
 ) -> Result<(C, Skips), ReadError> {
-    let (mut chunk, mut skips) = (C::default(), Skips::default());
+    const { assert!(C::COLUMNS.len() <= MOST_COLUMNS) };
+    if let (Some(pages), Some(shape), Some(range)) = (control.pages, table.shape(C::COLUMNS), range) {
+        match scan_pages(pages, &shape, control, range) {
+            Ok(scanned) => return Ok(scanned),
+            Err(Halt::Error(error)) => return Err(*error),
+            Err(Halt::Unusual) => {}
+        }
+    }
+    scan_statement(path, connection, control, table, sql, range)
+}
+
+/// Rows that are decoded, one after the other.
+#[derive(Default)]
+struct Decoder<C> {
+    chunk: C,
+    skips: Skips,
+    since_look: u64,
+}
+
+impl<C: Chunk> Decoder<C> {
+    fn row(&mut self, control: &Control<'_>, rowid: i64, values: &[ValueRef<'_>]) -> Result<(), ReadError> {
+        if let Err(reason) = self.chunk.push(Cells(values)) {
+            self.skips.note(reason, rowid);
+        }
+        self.since_look += 1;
+        if self.since_look == ROWS_BETWEEN_LOOKS {
+            control.look(std::mem::take(&mut self.since_look))?;
+        }
+        Ok(())
+    }
+    fn end(self, control: &Control<'_>) -> Result<(C, Skips), ReadError> {
+        control.look(self.since_look)?;
+        Ok((self.chunk, self.skips))
+    }
+}
+
+fn scan_pages<C: Chunk>(
+    pages: &Pages,
+    shape: &Shape,
+    control: &Control<'_>,
+    (from, to): (i64, i64),
+) -> Result<(C, Skips), Halt> {
+    let mut decoder = Decoder::<C>::default();
+    pages.scan(shape, from, to, &mut |rowid, values| decoder.row(control, rowid, values))?;
+    decoder.end(control).map_err(|error| Halt::Error(Box::new(error)))
+}
+
+fn scan_statement<C: Chunk>(
+    path: &Path,
+    connection: &Connection,
+    control: &Control<'_>,
+    table: &Table,
+    sql: &str,
+    range: Option<(i64, i64)>,
+) -> Result<(C, Skips), ReadError> {
+    let mut decoder = Decoder::<C>::default();
     let mut last = None;
     let fail = |last, error| sqlite_error(path, &format!("`{}`", table.name), last, error);
     let mut statement = connection.prepare_cached(sql).map_err(|error| fail(last, error))?;
@@ -271,10 +331,8 @@ fn scan<C: Chunk>(
         None => statement.query([]),
     }
     .map_err(|error| fail(last, error))?;
-    let mut since_look = 0;
     while let Some(row) = rows.next().map_err(|error| fail(last, error))? {
-        let cells = Cells(row);
-        let rowid = cells.rowid();
+        let (rowid, values) = values_of(row, C::COLUMNS.len());
         // A damaged tree of pages can lead to the same rows twice.
         if range.is_some() && last.is_some_and(|last| rowid <= last) {
             return Err(ReadError::new(
@@ -285,15 +343,7 @@ fn scan<C: Chunk>(
             .hint("copy the file again, or export the report again with `nsys export --type sqlite`"));
         }
         last = Some(rowid);
-        if let Err(reason) = chunk.push(cells) {
-            skips.note(reason, rowid);
-        }
-        since_look += 1;
-        if since_look == ROWS_BETWEEN_LOOKS {
-            control.look(since_look)?;
-            since_look = 0;
-        }
+        decoder.row(control, rowid, &values)?;
     }
-    control.look(since_look)?;
-    Ok((chunk, skips))
+    decoder.end(control)
 }

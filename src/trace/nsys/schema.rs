@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::open::sqlite_error;
+use super::pages::Shape;
 use crate::trace::import::{ReadError, ReadErrorKind};
 
 /// A table of the file.
@@ -16,6 +17,8 @@ pub(super) struct Table {
     columns: Vec<String>,
     /// Whether its rows have ids.
     pub(super) has_rowid: bool,
+    /// Its root page, where a record is what the columns say: no column stands for the row id or has a default.
+    plain_root: Option<u32>,
 }
 
 /// Every table of the file, by its name in the file.
@@ -30,6 +33,7 @@ struct Object {
     name: String,
     table: String,
     sql: String,
+    root: u32,
 }
 
 /// A column to be read: the first of these names that the table has.
@@ -39,7 +43,8 @@ impl Schema {
     /// Reads the schema.
     pub(super) fn load(path: &Path, connection: &Connection) -> Result<Self, ReadError> {
         let fail = |error| sqlite_error(path, "the schema", None, error);
-        let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema").map_err(fail)?;
+        let mut statement =
+            connection.prepare("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_schema").map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
         let mut objects = Vec::new();
         while let Some(row) = rows.next().map_err(fail)? {
@@ -47,7 +52,13 @@ impl Schema {
                 Ok(rusqlite::types::ValueRef::Text(text)) => String::from_utf8_lossy(text).into_owned(),
                 _ => String::new(),
             };
-            objects.push(Object { kind: text(0), name: text(1), table: text(2), sql: text(3) });
+            objects.push(Object {
+                kind: text(0),
+                name: text(1),
+                table: text(2),
+                sql: text(3),
+                root: row.get(4).unwrap_or(0),
+            });
         }
         Ok(Self { objects })
     }
@@ -120,9 +131,13 @@ impl Schema {
             }
             columns.push(row.get::<_, String>(0).map_err(fail)?);
         }
+        // nsys explains its columns in comments.
+        let code: String = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
         // Everything behind the last parenthesis is table options; nothing else can hold these words there.
-        let options = sql.rsplit(')').next().unwrap_or_default();
-        Ok(Table { name: object.name.clone(), columns, has_rowid: !options.contains("WITHOUT") })
+        let options = code.rsplit(')').next().unwrap_or_default();
+        let has_rowid = !options.contains("WITHOUT");
+        let plain = has_rowid && !code.contains("DEFAULT") && !code.contains("PRIMARY") && object.root > 1;
+        Ok(Table { name: object.name.clone(), columns, has_rowid, plain_root: plain.then_some(object.root) })
     }
     /// Columns of the table `name` that hold ids of `StringIds` as its own definition says, be it in a comment.
     pub(super) fn string_columns(&self, name: &str) -> Vec<&str> {
@@ -177,6 +192,19 @@ impl Table {
     pub(super) fn rowid(&self) -> Option<&'static str> {
         // A column of that name hides the row id.
         ["rowid", "_rowid_", "oid"].into_iter().find(|name| self.has_rowid && !self.has(&[name]))
+    }
+    /// Where `columns` lie in the pages of the file, if they can be read from there.
+    pub(super) fn shape(&self, columns: &[Column]) -> Option<Shape> {
+        let mut places: Vec<(usize, usize)> = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(answer, names)| {
+                let name = self.column(names)?;
+                Some((self.columns.iter().position(|column| column == name)?, answer))
+            })
+            .collect();
+        places.sort_unstable();
+        Some(Shape { root: self.plain_root?, columns: places })
     }
     /// `SELECT` of the row id (NULL where there is none) and `columns` (NULL for those it lacks), in the order the rows are stored.
     ///

@@ -227,7 +227,7 @@ impl Cleaner<'_> {
                 }
             }
         }
-        Ok(union(parts))
+        Ok(union(&parts))
     }
     /// `SELECT` of every id of `StringIds` that a table refers to.
     fn referenced_strings(&self) -> Result<String, ReadError> {
@@ -249,10 +249,10 @@ impl Cleaner<'_> {
                 }
             }
         }
-        Ok(union(parts))
+        Ok(union(&parts))
     }
 }
 
-fn union(parts: Vec<String>) -> String {
+fn union(parts: &[String]) -> String {
     if parts.is_empty() { "SELECT -1 WHERE 0".to_owned() } else { parts.join(" UNION ") }
 }

@@ -52,7 +52,7 @@ pub(super) const RULES: &[Rule] = &[
         "attention.merge",
         AttentionCombine,
         Base,
-        r"MergeState|^merge_state|merge_attn_states|^variable_length_merge_states|AttentionSumKernel|paged_attention_v2_reduce|paged_attention_ll4mi_reduce|^reduce_segments$|^_fwd_kernel_stage2$|_merge_splitk|sparse_mla_decode.*_merge",
+        r"MergeState|^merge_state|merge_attn_states|_correct_attn_cp_out|^variable_length_merge_states|AttentionSumKernel|paged_attention_v2_reduce|paged_attention_ll4mi_reduce|^reduce_segments$|^_fwd_kernel_stage2$|_merge_splitk|sparse_mla_decode.*_merge",
     ),
     // Kernels whose names say which phase they are made for.
     rule("trtllm_gen.decode", AttentionDecode, Base, r"^fmhaSm1\d\d[a-z]?Kernel_.*ForGen$"),
@@ -109,5 +109,5 @@ pub(super) const RULES: &[Rule] = &[
         r"^(_attn_fwd|_fwd_kernel|_bwd_kernel_dq|_bwd_kernel_dk_dv|kernel_unified_attention(_2d)?|_fused_attention_kernel|attention_kernel_ws)$",
     ),
     rule("amd.fmha", Attention, Template, r"FmhaFwdKernel|FmhaBwd|^aiter::fmha_fwd|^aiter::mla_"),
-    rule("attention.sparse", Attention, Base, r"(?i)^_?sparse_(attn|attention)_"),
+    rule("attention.sparse", Attention, Base, r"(?i)^_?sparse_(attn|attention)_|^attention_[a-z0-9]"),
 ];

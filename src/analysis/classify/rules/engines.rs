@@ -8,17 +8,26 @@ use crate::analysis::classify::class::KernelClass::{
 };
 
 /// Routing data of expert products carries the word `metadata`, which elsewhere means a plan of attention.
-pub(super) const ROUTING_METADATA: &[Rule] = &[
-    rule("moe.triton_kernels_metadata", MoeRouting, Base, r"^_(bitmatrix|ragged_tensor)_metadata_"),
-];
+pub(super) const ROUTING_METADATA: &[Rule] =
+    &[rule("moe.triton_kernels_metadata", MoeRouting, Base, r"^_(bitmatrix|ragged_tensor)_metadata_")];
 
 pub(super) const COMMUNICATION: &[Rule] = &[
     rule("nccl", Communication, Base, r"^(nccl(Dev|SymDev)?Kernel|rccl|msccl)"),
-    rule("custom_all_reduce", Communication, Base, r"cross_device_reduce|^quickreduce|^allreduce_prototype|(^|_)ar_(one|two)shot"),
+    rule(
+        "custom_all_reduce",
+        Communication,
+        Base,
+        r"cross_device_reduce|^quickreduce|^allreduce_prototype|(^|_)ar_(one|two)shot",
+    ),
     rule("all_reduce", Communication, Base, r"(?i)all_?reduce|^ggml_cuda_ar_|lamport|^userbuffers_"),
     rule("all_gather", Communication, Base, r"(?i)all_?gather|reduce_?scatter|all_?to_?all|(^|_)a2a(_|$)|^moeA2A"),
     rule("deep_ep", Communication, Function, r"^(deep_ep|hybrid_ep)::"),
-    rule("nvshmem", Communication, Base, r"^nvshmem|^barrier_(on_stream|all)|RdmaBarrier|UlyssesPcieBarrier|multimem_|^barrier_triton"),
+    rule(
+        "nvshmem",
+        Communication,
+        Base,
+        r"^nvshmem|^barrier_(on_stream|all)|RdmaBarrier|UlyssesPcieBarrier|multimem_|^barrier_triton",
+    ),
     rule("driver.copy", Memcpy, Base, r"^(__amd_rocclr_copy|memcpy32_post|memcpy_triton_kernel$)"),
     rule("driver.fill", Memset, Base, r"^(__amd_rocclr_fill|memset(8|16|32|64)?(_post|_aligned1D)?$)"),
 ];
@@ -38,7 +47,7 @@ pub(super) const MIXTURE_OF_EXPERTS: &[Rule] = &[
         "moe.cutlass3_grouped",
         MoeGemm,
         Template,
-        r"^cutlass::device_kernel<.*(GroupProblemShape|PtrArray|ArrayTma|ArrayTmaGmma)",
+        r"^cutlass::device_kernel<.*(GroupProblemShape|MoEProblemShape|PtrArray|ArrayTma|ArrayTmaGmma)",
     ),
     rule("moe.marlin", MoeGemm, Function, r"^marlin_moe|moe_wna16|^MarlinMoE"),
     rule("moe.deep_gemm", MoeGemm, Template, r"^deep_gemm::.*GemmType\)[12]"),
@@ -47,9 +56,14 @@ pub(super) const MIXTURE_OF_EXPERTS: &[Rule] = &[
         "moe.gguf",
         MoeGemm,
         Base,
-        r"^(moe_gemm|indexed_moe_forward|mul_mat_vec_q_moe|mul_mat_f_ids|moe_grouped_gemm|moe_gemv|mxfp4_moe|fp8_moe_gemm)",
+        r"^(moe_gemm|indexed_moe_forward|mul_mat_vec_q_moe|mul_mat_f_ids|moe_grouped_gemm|exl3_moe_kernel|moe_gemv|mxfp4_moe|fp8_moe_gemm)",
     ),
-    rule("moe.gemm_words", MoeGemm, Base, r"(?i)(moe|expert|grouped).*_?(gemm|gemv|matmul)(_|$|Kernel)|(gemm|gemv|matmul)_(moe|expert|grouped)|w4a16_moe|^_stage[12]_.*(gemm|gemv)"),
+    rule(
+        "moe.gemm_words",
+        MoeGemm,
+        Base,
+        r"(?i)(moe|expert|grouped).*_?(gemm|gemv|matmul)(_|$|Kernel)|(gemm|gemv|matmul)_(moe|expert|grouped)|w4a16_moe|^_stage[12]_.*(gemm|gemv)",
+    ),
     // Routing and data movement around them.
     rule(
         "moe.topk_gating",
@@ -80,7 +94,7 @@ pub(super) const MIXTURE_OF_EXPERTS: &[Rule] = &[
         "moe.sglang_ep",
         MoeRouting,
         Base,
-        r"^(post_reorder|pre_reorder|compute_seg_indptr|deepgemm_compute_src2dst|compute_src2dst|fill_gateup_input|compute_masked_m)",
+        r"^_?sort_chunks_by|^_(un)?permute_kernel$|^ep_(scatter|gather)_|^(post_reorder|pre_reorder|compute_seg_indptr|deepgemm_compute_src2dst|compute_src2dst|fill_gateup_input|compute_masked_m)",
     ),
     rule(
         "moe.sum",
@@ -88,7 +102,7 @@ pub(super) const MIXTURE_OF_EXPERTS: &[Rule] = &[
         Base,
         r"^_?moe_(sum|weighted_red|reduc|router|route|dispatch|permute|unpermute)|_moe_(sum|route|sorting)",
     ),
-    rule("moe.router", MoeRouting, Base, r"^_?router_(triton_)?(kernel|topk)|(^|_)routing(_|$)"),
+    rule("moe.router", MoeRouting, Base, r"^_?router_(triton_)?(kernel|topk)|(^|_)routing(_|$)|MoeRouting"),
 ];
 
 pub(super) const RECURRENT: &[Rule] = &[
@@ -99,7 +113,7 @@ pub(super) const RECURRENT: &[Rule] = &[
         "linear_attention",
         Ssm,
         Base,
-        r"(?i)gated_delta|delta_rule|gated_linear_attn|^rwkv_|^_?gdn_|^fused_gdn|^chunk_fwd_kernel_|recompute_w_u|merge_16x16_to_\d+x\d+_inverse|^fused_recurrent_|lightning_attn|^kernel_flashkda|(^|_)kda(_|$)",
+        r"(?i)gated_delta|delta_rule|gated_linear_attn|^gdr_|^rwkv_|^_?gdn_|^fused_gdn|^chunk_fwd_kernel_|recompute_w_u|merge_16x16_to_\d+x\d+_inverse|^fused_recurrent_|lightning_attn|^kernel_flashkda|(^|_)kda(_|$)",
     ),
 ];
 
@@ -122,7 +136,12 @@ pub(super) const SAMPLING: &[Rule] = &[
 ];
 
 pub(super) const LAYERS: &[Rule] = &[
-    rule("trtllm.activation", Activation, Function, r"^moe::dev::activation::|(^|::)(do|doGated|moe)?[aA]ctivation(DeepSeek)?Kernel$"),
+    rule(
+        "trtllm.activation",
+        Activation,
+        Function,
+        r"^moe::dev::activation::|(^|::)(do|doGated|moe)?[aA]ctivation(DeepSeek)?Kernel$",
+    ),
     rule("act_and_mul", Activation, Base, r"act_and_mul|^_?act_mul"),
     rule("cute_dsl.norm", Norm, Base, r"^kernel_cutlass_.*norm"),
     rule("cute_dsl.quantize", Quantize, Base, r"^kernel_cutlass_.*quantize"),
@@ -146,6 +165,11 @@ pub(super) const LAYERS: &[Rule] = &[
         Base,
         r"(?i)scaled_(fp8|int8|fp4)_quant|_token_(group_)?quant|per_group_scaled_quant|^segmented_max_reduction$|^cvt_fp16_to_fp4|^scale_1x128|^scale_128x128",
     ),
-    rule("quantize.words", Quantize, Base, r"(?i)quantiz|(^|_)quant(_|$)|_to_(fp8|e4m3|e5m2|fp4|nvfp4|mxfp[48])(_|$)|quant_fp8|QuantKernel|^kQuantize"),
+    rule(
+        "quantize.words",
+        Quantize,
+        Base,
+        r"(?i)quantiz|(^|_)quant(_|$)|_to_(fp8|e4m3|e5m2|fp4|nvfp4|mxfp[48])(_|$)|quant_fp8|QuantKernel|^kQuantize",
+    ),
     rule("hadamard", Fft, Base, r"(?i)hadamard|^fwht"),
 ];

@@ -48,7 +48,12 @@ pub(super) const CANDLE: &[Rule] = &[
     rule("mistralrs.afq_gemm", Gemm, Base, r"^(afq_qmm|fp8_matmul|mxfp4_matmul|fp8_gemm)"),
     rule("mistralrs.gemv", Gemv, Base, r"^(afq_qmv|mxfp4_vecmat|gemv_kernel_batched)"),
     rule("mistralrs.cast", Cast, Base, r"^(fp8_to_dtype|dtype_to_fp8)_kernel"),
-    rule("mistralrs.elementwise", Elementwise, Base, r"^(bitwise_(and|or|xor|not)_|(left|right)shift_kernel|apply_causal_mask)"),
+    rule(
+        "mistralrs.elementwise",
+        Elementwise,
+        Base,
+        r"^(bitwise_(and|or|xor|not)_|(left|right)shift_kernel|apply_causal_mask)",
+    ),
     rule("mistralrs.repack", Copy, Base, r"^(shuffle|make_sequential)_\dbit_kernel|^(un)?pack_\d+bit|_repack_kernel$"),
 ];
 

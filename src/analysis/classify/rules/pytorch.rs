@@ -3,8 +3,8 @@
 use super::Part::{Base, Function, Template};
 use super::{Rule, rule};
 use crate::analysis::classify::class::KernelClass::{
-    Activation, Attention, Cast, Copy, Elementwise, Fill, Gather, Gemm, Loss, Norm, Pooling, Random, Reduction, Sampling, Scan,
-    Scatter, Softmax, Sort,
+    Activation, Attention, Cast, Copy, Elementwise, Fill, Gather, Gemm, Loss, Norm, Pooling, Random, Reduction,
+    Sampling, Scan, Scatter, Softmax, Sort,
 };
 
 pub(super) const RULES: &[Rule] = &[
@@ -75,7 +75,7 @@ pub(super) const RULES: &[Rule] = &[
         "pytorch.elementwise",
         Elementwise,
         Function,
-        r"^at::native::(vectorized_|unrolled_|legacy_)?elementwise_kernel(_manual_unroll|_with_index)?$",
+        r"^at::native::(vectorized_(templated_)?|unrolled_|legacy_)?elementwise_kernel(_manual_unroll|_with_index)?$",
     ),
 ];
 

@@ -77,18 +77,15 @@ pub(super) fn write(
                 out.name("process_name", layout.thread(thread), "profiler")?;
             }
         }
-        let track = match stack.place(start_ns, end_ns, true) {
-            Some(track) => track,
-            None => {
-                let own = layout.thread(thread);
-                let track = if stack.len() == 0 {
-                    own
-                } else {
-                    layout.extra(own, &thread_label(timeline, thread, stack.len()), out)?
-                };
-                stack.add(track, end_ns);
-                track
-            }
+        let track = if let Some(track) = stack.place(start_ns, end_ns, true) {
+            track
+        } else {
+            let own = layout.thread(thread);
+            let is_first = stack.len() == 0;
+            let label = || thread_label(timeline, thread, stack.len());
+            let track = if is_first { own } else { layout.extra(own, &label(), out)? };
+            stack.add(track, end_ns);
+            track
         };
         match table {
             0 => range(timeline, row, track, out)?,
@@ -184,13 +181,12 @@ fn live_spans(timeline: &Timeline, layout: &mut Layout, out: &mut Out<'_>, optio
         if !options.wants(start_ns, end_ns) {
             continue;
         }
-        let track = match stack.place(start_ns, end_ns, true) {
-            Some(track) => track,
-            None => {
-                let track = if stack.len() == 0 { own } else { layout.extra(own, &timeline.device, out)? };
-                stack.add(track, end_ns);
-                track
-            }
+        let track = if let Some(track) = stack.place(start_ns, end_ns, true) {
+            track
+        } else {
+            let track = if stack.len() == 0 { own } else { layout.extra(own, &timeline.device, out)? };
+            stack.add(track, end_ns);
+            track
         };
         let category = match spans.kind[row] {
             SpanKind::Phase => "phase",

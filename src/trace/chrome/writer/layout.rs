@@ -7,32 +7,32 @@ use crate::trace::places::{Device, NO_ROW};
 use crate::trace::timeline::Timeline;
 
 /// Processes whose id is 0, too large or not their own are numbered from here.
-const FIRST_PROCESS: u64 = 1_000_000_000;
+const FIRST_PROCESS: i64 = 1_000_000_000;
 /// GPUs are numbered from here, so that no process has their id.
-const FIRST_DEVICE: u64 = 2_000_000_000;
-/// The process for what no process is named for.
-const NOBODY: u64 = 2_100_000_000;
+const FIRST_DEVICE: i64 = 2_000_000_000;
+/// The process of what has none; Kineto writes the same.
+const NOBODY: i64 = -1;
 /// Threads without a usable id, and further tracks, are numbered from here.
 const FIRST_EXTRA: u64 = 1_000_000_000;
 /// Ids above are not shown as they are by the viewer.
-const LARGEST_ID: u64 = FIRST_PROCESS - 1;
+const LARGEST_ID: i64 = FIRST_PROCESS - 1;
 
 /// Tracks of threads, streams and GPUs.
 pub(super) struct Layout {
     pub(super) threads: Vec<Track>,
     pub(super) streams: Vec<Track>,
-    pub(super) devices: Vec<u64>,
-    processes: Vec<u64>,
+    pub(super) devices: Vec<i64>,
+    processes: Vec<i64>,
     next_extra: u64,
 }
 
 impl Layout {
     pub(super) fn new(timeline: &Timeline) -> Self {
         let mut taken = rustc_hash::FxHashSet::default();
-        let processes: Vec<u64> = (0_u64..)
+        let processes: Vec<i64> = (0_i64..)
             .zip(&timeline.processes)
             .map(|(row, process)| {
-                let pid = u64::from(process.pid);
+                let pid = i64::from(process.pid);
                 let usable = pid != 0 && pid <= LARGEST_ID && taken.insert(pid);
                 if usable { pid } else { FIRST_PROCESS + row }
             })
@@ -44,12 +44,12 @@ impl Layout {
             .iter()
             .map(|thread| {
                 let pid = processes[thread.process as usize];
-                let usable = thread.tid != 0 && thread.tid <= LARGEST_ID && taken.insert((pid, thread.tid));
+                let usable = thread.tid != 0 && thread.tid <= LARGEST_ID as u64 && taken.insert((pid, thread.tid));
                 let tid = if usable { thread.tid } else { fresh(&mut next_extra) };
                 Track { pid, tid }
             })
             .collect();
-        let devices: Vec<u64> = (0..timeline.devices.len() as u64).map(|row| FIRST_DEVICE + row).collect();
+        let devices: Vec<i64> = (0..timeline.devices.len() as i64).map(|row| FIRST_DEVICE + row).collect();
         let streams = (1_u64..)
             .zip(&timeline.streams)
             .map(|(tid, stream)| Track { pid: devices[stream.device as usize], tid })
@@ -87,7 +87,7 @@ impl Layout {
             let track = Track { pid: *pid, tid: 0 };
             let product = device.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
             out.name("process_name", track, &format!("GPU {}{product}", device.ordinal))?;
-            out.sort_index("process_sort_index", track, FIRST_DEVICE + row as u64)?;
+            out.sort_index("process_sort_index", track, FIRST_DEVICE as u64 + row as u64)?;
         }
         for (stream, track) in timeline.streams.iter().zip(&self.streams) {
             // CUPTI has no stream for what concerns a whole context.
@@ -129,6 +129,9 @@ pub(super) fn properties(device: &Device) -> serde_json::Value {
     keys.into()
 }
 
+/// A thread or stream has no more tracks than this. On the last one spans may cross, and the viewer may drop some of them.
+const MOST_TRACKS: usize = 256;
+
 /// The tracks of one thread or stream: its own and those below.
 #[derive(Debug, Default)]
 pub(super) struct Stack {
@@ -150,7 +153,7 @@ impl Stack {
                 return Some(*track);
             }
         }
-        None
+        if self.tracks.len() < MOST_TRACKS { None } else { self.tracks.last().copied() }
     }
     /// Adds a track on which the span goes.
     pub(super) fn add(&mut self, track: Track, end_ns: i64) {

@@ -8,7 +8,7 @@ const FLUSH_AT: usize = 1 << 16;
 /// Where an event goes: process and thread of the export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Track {
-    pub(super) pid: u64,
+    pub(super) pid: i64,
     pub(super) tid: u64,
 }
 
