@@ -13,7 +13,8 @@ use perfprof::analysis::flame::FlameNode;
 use perfprof::analysis::idle::{CauseIdle, DeviceIdle, GapBin, HostParts, IdleCause, LongGap, PhaseIdle};
 use perfprof::analysis::intervals::{Interval, Spread};
 use perfprof::analysis::kernel_summary::{
-    ClassTotal, Coverage as ClassCoverage, KernelSummary, KernelSummaryRow, SummaryRemainder, UnclassifiedName,
+    Activity, ClassTotal, Coverage as ClassCoverage, KernelSummary, KernelSummaryRow, SummaryRemainder,
+    UnclassifiedName,
 };
 use perfprof::analysis::launch::{
     CallCost, DeviceLaunch, LaunchAnalysis, LaunchVerdict, PhaseLaunches, QueueDepth, ThreadLaunches,
@@ -240,6 +241,8 @@ fn kernels() -> KernelSummary {
     let mut rows: Vec<KernelSummaryRow> = KERNELS
         .iter()
         .map(|(name, class, _, duration)| KernelSummaryRow {
+            activity: Activity::Kernel,
+            rule: None,
             class: *class,
             name: name.split('(').next().unwrap_or(name).trim_start_matches("void ").to_owned(),
             full_name: (*name).to_owned(),
@@ -264,7 +267,7 @@ fn kernels() -> KernelSummary {
         })
         .collect();
     let mut copy = rows[3].clone();
-    copy.class = KernelClass::Memcpy;
+    (copy.activity, copy.class) = (Activity::Copy, KernelClass::Memcpy);
     (copy.name, copy.full_name) = ("Device-to-Host".to_owned(), "Device-to-Host".to_owned());
     (copy.calls, copy.total_ns, copy.std_ns) = (1, 3_000, None);
     (copy.mean_ns, copy.p50_ns, copy.p95_ns, copy.p99_ns) = (3e3, 3e3, 3e3, 3e3);
@@ -274,6 +277,7 @@ fn kernels() -> KernelSummary {
     let classes = rows
         .iter()
         .map(|row| ClassTotal {
+            activity: row.activity,
             class: row.class,
             phase: row.phase.clone(),
             names: 1,
@@ -286,6 +290,7 @@ fn kernels() -> KernelSummary {
     KernelSummary {
         rows,
         remainder: SummaryRemainder::default(),
+        whole_graphs: SummaryRemainder::default(),
         classes,
         coverage: ClassCoverage {
             kernels: 48,
@@ -513,6 +518,7 @@ fn overlap() -> OverlapAnalysis {
             exposed_copy_ns: 3_000,
             idle_ns: 1_492_000,
             busy_ns: 903_000,
+            work_ns: 903_000,
             summed_ns: 903_000,
             streams_active: vec![
                 StreamsActive { streams: 0, time_ns: 1_492_000 },

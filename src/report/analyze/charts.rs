@@ -58,13 +58,10 @@ fn class_row(kernels: &KernelSummary, phase: Option<&str>) -> Row {
 fn shade(rows: &mut [Row]) {
     let mut seen: Vec<(String, Vec<String>)> = Vec::new();
     for part in rows.iter_mut().flat_map(|row| &mut row.parts) {
-        let at = match seen.iter().position(|(color, _)| *color == part.color) {
-            Some(at) => at,
-            None => {
-                seen.push((part.color.clone(), Vec::new()));
-                seen.len() - 1
-            }
-        };
+        let at = seen.iter().position(|(color, _)| *color == part.color).unwrap_or_else(|| {
+            seen.push((part.color.clone(), Vec::new()));
+            seen.len() - 1
+        });
         let names = &mut seen[at].1;
         let place = names.iter().position(|name| *name == part.name).unwrap_or_else(|| {
             names.push(part.name.clone());

@@ -242,18 +242,15 @@ pub(super) fn class_totals(summary: &KernelSummary, phase: Option<&str>) -> Vec<
         if phase.is_some() && total.phase.as_deref() != phase {
             continue;
         }
-        match sums.iter_mut().find(|sum| sum.0 == total.class) {
-            Some(sum) => {
-                // The same name may run in two phases: names of several rows do not add up.
-                sum.1 = None;
-                sum.2 += total.calls;
-                sum.3 = sum.3.saturating_add(total.total_ns);
-                sum.4 = sum.4.zip(total.share).map(|(a, b)| a + b);
-            }
-            None => {
-                let share = if phase.is_some() { total.share_of_phase } else { total.share };
-                sums.push((total.class, Some(total.names), total.calls, total.total_ns, share));
-            }
+        let share = if phase.is_some() { total.share_of_phase } else { total.share };
+        if let Some(sum) = sums.iter_mut().find(|sum| sum.0 == total.class && sum.4.is_some() == share.is_some()) {
+            // Kernels that copy have a share, copies by the engine have none: they stay apart. The same name may run in two phases: names of several rows do not add up.
+            sum.1 = None;
+            sum.2 = sum.2.saturating_add(total.calls);
+            sum.3 = sum.3.saturating_add(total.total_ns);
+            sum.4 = sum.4.zip(share).map(|(a, b)| a + b);
+        } else {
+            sums.push((total.class, Some(total.names), total.calls, total.total_ns, share));
         }
     }
     sums.sort_by(|a, b| b.3.cmp(&a.3).then_with(|| a.0.cmp(&b.0)));

@@ -44,11 +44,10 @@ pub(in crate::report) fn bar_color(class: &str) -> &'static str {
     match class {
         "idle" => "i13",
         "launch_call" => "k4",
-        "sync_call" => "k1",
-        "copy_call" => "k5",
         "memory_call" => "k9",
         "cuda_graph" | "decode" => "k0",
-        "prefill" => "k1",
+        "sync_call" | "prefill" => "k1",
+        "copy_call" => "k5",
         "step" | "training_step" => "k2",
         other => cause_color(other).unwrap_or_else(|| kernel_color(other)),
     }
