@@ -3,8 +3,8 @@
 use perfprof::analysis::api_kind::ApiKind;
 use perfprof::analysis::classify::{Classified, KernelClass};
 use perfprof::analysis::coverage::{
-    ClockSkew, Coverage, GraphCoverage, GraphState, LaunchCoverage, Oddities, OverheadTotal, ProcessCoverage, RangeCoverage, ToolNote,
-    Trust, Verdict,
+    ClockSkew, Coverage, GraphCoverage, GraphState, LaunchCoverage, Oddities, OverheadTotal, ProcessCoverage,
+    RangeCoverage, ToolNote, Trust, Verdict,
 };
 use perfprof::analysis::critical_path::{CriticalPath, PathClass, PathKernel, PathKind, PathShare, WhatIf};
 use perfprof::analysis::excerpt::{ExcerptOptions, GapLane, Span, TimelineView, timeline_view};
@@ -105,7 +105,16 @@ fn spread(count: u64, each: u64) -> Spread {
 }
 
 fn step_spread(n: u64, p50: f64) -> StepSpread {
-    StepSpread { n, mean: p50, std: Some(p50 / 10.0), min: p50 * 0.9, p50, p95: p50 * 1.2, p99: p50 * 1.3, max: p50 * 1.4 }
+    StepSpread {
+        n,
+        mean: p50,
+        std: Some(p50 / 10.0),
+        min: p50 * 0.9,
+        p50,
+        p95: p50 * 1.2,
+        p99: p50 * 1.3,
+        max: p50 * 1.4,
+    }
 }
 
 /// The stretch of the sample, cut from a timeline as any other.
@@ -121,7 +130,13 @@ fn view(names: &dyn Fn(&str) -> String) -> TimelineView {
         builder.range(thread, &names("decode step"), begin - 20_000, Some(begin + 160_000));
         for (name, _, at, duration) in KERNELS {
             correlation += 1;
-            builder.call(thread, &names("cudaLaunchKernel_v7000"), begin + at - 12_000, begin + at - 5_000, correlation);
+            builder.call(
+                thread,
+                &names("cudaLaunchKernel_v7000"),
+                begin + at - 12_000,
+                begin + at - 5_000,
+                correlation,
+            );
             builder.kernel(stream, &names(name), begin + at, begin + at + duration, correlation);
         }
     }
@@ -192,7 +207,13 @@ fn coverage() -> Coverage {
             capture_calls: 0,
             launches_in_capture: 0,
         },
-        clock: ClockSkew { kernels: 48, before_call: 0, share: Some(0.0), worst_ns: None, queue_times_reliable: Some(true) },
+        clock: ClockSkew {
+            kernels: 48,
+            before_call: 0,
+            share: Some(0.0),
+            worst_ns: None,
+            queue_times_reliable: Some(true),
+        },
         ranges: RangeCoverage { nvtx: 12, user: 12, ..RangeCoverage::default() },
         oddities: Oddities::default(),
         processes: vec![ProcessCoverage {
@@ -394,7 +415,12 @@ fn idle() -> DeviceIdle {
         ],
         below_1us_ns: 0,
         below_1us_gaps: 0,
-        host_parts: HostParts { outside_api_ns: 1_080_000, launch_call_ns: 329_000, after_call_ns: 83_000, ..HostParts::default() },
+        host_parts: HostParts {
+            outside_api_ns: 1_080_000,
+            launch_call_ns: 329_000,
+            after_call_ns: 83_000,
+            ..HostParts::default()
+        },
         launch_latency_ns: 5_000,
         operations: 49,
         unlinked_operations: 0,
@@ -465,7 +491,10 @@ fn launch() -> LaunchAnalysis {
                 tklqt_ns: 576_000,
             }],
             verdict: LaunchVerdict::LaunchBound,
-            evidence: vec!["62.3 % of the window is idle for the host".to_owned(), "nothing waits 90.0 % of the time".to_owned()],
+            evidence: vec![
+                "62.3 % of the window is idle for the host".to_owned(),
+                "nothing waits 90.0 % of the time".to_owned(),
+            ],
             speedup_bound: Some(2.652),
         }],
     }
@@ -528,7 +557,8 @@ fn transfers() -> TransferAnalysis {
 }
 
 fn critical_path() -> CriticalPath {
-    let share = |kind, time_ns: u64, pieces| PathShare { kind, time_ns, share: Some(time_ns as f64 / 2_407_000.0), pieces };
+    let share =
+        |kind, time_ns: u64, pieces| PathShare { kind, time_ns, share: Some(time_ns as f64 / 2_407_000.0), pieces };
     CriticalPath {
         window: Interval::new(-12_000, 2_395_000),
         length_ns: 2_407_000,
@@ -685,8 +715,7 @@ pub(crate) fn poisoned(bad: &dyn Fn(&str) -> String) -> TraceSample {
         poison_all(&mut finding.evidence);
     }
     sample.diagnostics = vec![Diagnostic::new(&bad("code"), Severity::Error, bad("first"))];
-    sample.assumptions =
-        vec![AssumptionSection { title: bad("title"), lines: vec![(bad("name"), bad("text"))] }];
+    sample.assumptions = vec![AssumptionSection { title: bad("title"), lines: vec![(bad("name"), bad("text"))] }];
     sample.invalid = vec![bad("reason")];
     sample.view = view(bad);
     poison(&mut sample.view.chosen);

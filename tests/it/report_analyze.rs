@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use perfprof::analysis::coverage::Verdict;
 use perfprof::report::analyze::{
-    TraceReport, analyze_console, analyze_html, analyze_md, analyze_operators_csv, analyze_operators_md, gaps_csv, kernels_csv,
-    steps_csv,
+    TraceReport, analyze_console, analyze_html, analyze_md, analyze_operators_csv, analyze_operators_md, gaps_csv,
+    kernels_csv, steps_csv,
 };
 use serde_json::{Value, json};
 
@@ -226,7 +226,8 @@ const DRAWN: &str = "(() => {
     }
     return drawn;
 })()";
-const WINDOW: &str = "(() => { const f = document.querySelector('[data-timeline]').dataset; return [Number(f.from), Number(f.to)]; })()";
+const WINDOW: &str =
+    "(() => { const f = document.querySelector('[data-timeline]').dataset; return [Number(f.from), Number(f.to)]; })()";
 const FRAME: &str = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))";
 
 fn window(browser: &mut Browser) -> [f64; 2] {
@@ -237,7 +238,10 @@ fn window(browser: &mut Browser) -> [f64; 2] {
 
 fn key(browser: &mut Browser, key: &str) {
     for kind in ["keyDown", "keyUp"] {
-        browser.call("Input.dispatchKeyEvent", &json!({"type": kind, "key": key, "text": if key.len() == 1 { key } else { "" }}));
+        browser.call(
+            "Input.dispatchKeyEvent",
+            &json!({"type": kind, "key": key, "text": if key.len() == 1 { key } else { "" }}),
+        );
     }
 }
 
@@ -271,7 +275,11 @@ fn the_report_opens_quietly_and_draws_its_charts_in_every_theme() {
     let light = browser.evaluate("document.querySelector('[data-timeline] canvas').toDataURL()");
     browser.media("screen", "dark");
     browser.evaluate(FRAME);
-    assert_ne!(light, browser.evaluate("document.querySelector('[data-timeline] canvas').toDataURL()"), "the canvas follows the theme");
+    assert_ne!(
+        light,
+        browser.evaluate("document.querySelector('[data-timeline] canvas').toDataURL()"),
+        "the canvas follows the theme"
+    );
     assert!(browser.screenshot("analyze-dark.png") > 50_000);
     browser.media("print", "light");
     assert!(browser.screenshot("analyze-print.png") > 50_000);
@@ -288,7 +296,8 @@ fn the_timeline_draws_zooms_moves_selects_and_searches() {
     let whole = window(&mut browser);
     assert_eq!(whole, [0.0, 2_430_000.0]);
 
-    browser.evaluate("document.querySelector('[data-timeline]').scrollIntoView({behavior: 'instant', block: 'center'})");
+    browser
+        .evaluate("document.querySelector('[data-timeline]').scrollIntoView({behavior: 'instant', block: 'center'})");
     browser.evaluate("new Promise((done) => setTimeout(done, 400))");
     let place = browser.evaluate(
         "(() => { const box = document.querySelector('[data-timeline] canvas').getBoundingClientRect(); return [box.left, box.top, box.width]; })()",
@@ -336,9 +345,14 @@ fn the_timeline_draws_zooms_moves_selects_and_searches() {
     // Lanes of 22 units with 8 between them, below 34.
     let bar = [x(30_000.0 + 20_000.0, whole), number(1) + 34.0 + 2.0 * 30.0 + 11.0];
     mouse(&mut browser, "mouseMoved", bar);
-    let tip = browser.evaluate("document.querySelector('.tip.lines').hidden ? '' : document.querySelector('.tip.lines').textContent");
+    let tip = browser.evaluate(
+        "document.querySelector('.tip.lines').hidden ? '' : document.querySelector('.tip.lines').textContent",
+    );
     let tip = tip.as_str().unwrap();
-    assert!(tip.contains("void gemvNSP_kernel<float, 128>(float const*)") && tip.contains("40 µs · gemv · GPU 0 stream 7"), "{tip}");
+    assert!(
+        tip.contains("void gemvNSP_kernel<float, 128>(float const*)") && tip.contains("40 µs · gemv · GPU 0 stream 7"),
+        "{tip}"
+    );
     assert!(tip.contains("launched by cudaLaunchKernel_v7000, 12 µs before it began"), "{tip}");
     mouse(&mut browser, "mousePressed", bar);
     mouse(&mut browser, "mouseReleased", bar);
@@ -346,10 +360,17 @@ fn the_timeline_draws_zooms_moves_selects_and_searches() {
     assert!(chosen.as_str().unwrap().starts_with("Selected: void gemvNSP_kernel"), "{chosen}");
 
     // Search: 12 kernels of 20 µs; Enter goes to the first.
-    let seek = |text: &str| format!("(() => {{ const box = document.querySelector('[data-timeline] input'); box.value = '{text}'; box.dispatchEvent(new Event('input')); }})()");
+    let seek = |text: &str| {
+        format!(
+            "(() => {{ const box = document.querySelector('[data-timeline] input'); box.value = '{text}'; box.dispatchEvent(new Event('input')); }})()"
+        )
+    };
     browser.evaluate(&seek("FLASH_fwd"));
     let found = browser.evaluate("document.querySelector('[data-timeline] output').textContent");
-    assert!(found.as_str().unwrap().starts_with("12 of ") && found.as_str().unwrap().contains("240 µs summed"), "{found}");
+    assert!(
+        found.as_str().unwrap().starts_with("12 of ") && found.as_str().unwrap().contains("240 µs summed"),
+        "{found}"
+    );
     browser.evaluate("document.querySelector('[data-timeline] input').focus({preventScroll: true})");
     key(&mut browser, "Enter");
     let chosen = browser.evaluate("document.querySelector('[data-selected]').textContent");
@@ -365,7 +386,9 @@ fn a_click_on_a_frame_gives_it_the_whole_width() {
     let mut browser = Browser::start(&binary);
     browser.open(&path);
     let width = |browser: &mut Browser, name: &str| {
-        let script = format!("Number([...document.querySelectorAll('.frame')].find((frame) => frame.dataset.name.startsWith('{name}')).querySelector('rect').getAttribute('width'))");
+        let script = format!(
+            "Number([...document.querySelectorAll('.frame')].find((frame) => frame.dataset.name.startsWith('{name}')).querySelector('rect').getAttribute('width'))"
+        );
         browser.evaluate(&script).as_f64().unwrap()
     };
     let before = width(&mut browser, "flash_fwd");
@@ -374,7 +397,8 @@ fn a_click_on_a_frame_gives_it_the_whole_width() {
     browser.evaluate(click);
     assert_eq!(width(&mut browser, "flash_fwd"), 1112.0);
     assert_eq!(width(&mut browser, "GPU time"), 1112.0, "callers stay");
-    let shown = "[...document.querySelectorAll('.frame')].filter((frame) => getComputedStyle(frame).display !== 'none').length";
+    let shown =
+        "[...document.querySelectorAll('.frame')].filter((frame) => getComputedStyle(frame).display !== 'none').length";
     assert_eq!(browser.evaluate(shown), 4);
     browser.evaluate("document.querySelector('[data-flame] [data-reset]').click()");
     assert!((width(&mut browser, "flash_fwd") - before).abs() < 0.1);

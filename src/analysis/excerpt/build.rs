@@ -417,7 +417,7 @@ fn shorten_stretch(view: &mut TimelineView, lanes: &mut [(Lane, Vec<Bar>)], limi
         view.end_ns = cut.max(view.start_ns.saturating_add(1));
         let kept: usize = lanes.iter().map(|(_, bars)| bars.len()).sum();
         view.left_out.push(format!(
-            "{} of {all} bars: the stretch ends after {} of {} µs, so that what is shown is whole.",
+            "{} of {all} bars are not drawn: the stretch ends after {} of {} µs, so that what is shown is whole.",
             all - kept,
             micros(view.end_ns.saturating_sub(view.start_ns)),
             micros(asked)

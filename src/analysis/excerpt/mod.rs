@@ -106,3 +106,6 @@ impl TimelineView {
         self.lanes.iter().map(Lane::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

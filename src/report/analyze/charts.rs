@@ -146,7 +146,7 @@ pub(super) fn steps(steps: &Steps, origin_ns: i64) -> Chart {
         .zip(&marked)
         .enumerate()
         .map(|(at, (step, straggler))| StepPoint {
-            number: at as u64 + 1,
+            number: at as u64,
             phase: steps.phases.get(usize::from(step.phase)).map_or("not known", |phase| phase.name.as_str()),
             start_ns: step.start_ns.saturating_sub(origin_ns) as f64,
             duration_ns: step.end_ns.saturating_sub(step.start_ns) as f64,

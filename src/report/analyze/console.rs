@@ -49,7 +49,8 @@ pub fn analyze_console(report: &TraceReport<'_>, color: bool, width: usize) -> S
         let shown: Vec<_> = totals.iter().filter(|total| total.4.is_some()).take(CLASSES).collect();
         if !shown.is_empty() {
             page.line("", plain);
-            page.line("  kernel time by class (sum)", bold);
+            let of = if super::verdict::kernel_shares(report) { "" } else { ", share of the kernels seen" };
+            page.line(&format!("  kernel time by class (sum){of}"), bold);
         }
         for (class, _, calls, ns, share) in shown {
             page.line(

@@ -82,7 +82,7 @@ fn occupancy(kernel: &NcuKernelSummary) -> Cell {
 
 /// What the tool advises.
 pub(super) fn rules(summary: &NcuSummary) -> Table {
-    let mut table = Table::new(&["Kernel", "Rule", "#Launches", "#Estimated speed-up", "What it says"]);
+    let mut table = Table::new(&["Kernel", "Rule", "#Fired", "#Estimated speed-up", "What it says"]);
     let rules = summary.kernels.iter().flat_map(|kernel| kernel.rules.iter().map(move |rule| (kernel, rule)));
     for (kernel, rule) in rules.take(RULES) {
         let mut speedup = per_cent(rule.speedup_percent);

@@ -113,6 +113,11 @@ fn time(report: &TraceReport<'_>) -> Section {
     part.reading(
         "Kernel time by operator class. Times are sums of durations: work that overlaps on several streams counts as often as it runs.",
     );
+    if !super::verdict::kernel_shares(report) {
+        part.missing(
+            "Shares here are of the kernels that are in the trace, not of all GPU time: see the warnings on top.",
+        );
+    }
     part.chart(charts::classes(kernels));
     part.push("All phases", tables::classes(kernels, None), true, false);
     let phases = tables::class_phases(kernels);

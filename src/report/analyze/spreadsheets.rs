@@ -100,14 +100,14 @@ pub fn gaps_csv(report: &TraceReport<'_>) -> Result<String, ReportError> {
     write("gaps.csv", &header, rows)
 }
 
-/// `steps.csv`: every step. Times are on the clock of the trace.
+/// `steps.csv`: every step, counted from 0. Times are on the clock of the trace.
 pub fn steps_csv(report: &TraceReport<'_>) -> Result<String, ReportError> {
     let header =
         ["step", "phase", "start_ns", "end_ns", "duration_ns", "kernels", "launches", "busy_union_ns", "gpu_sum_ns"];
     let rows = report.steps.into_iter().flat_map(|steps| {
         steps.table.iter().enumerate().map(|(at, step)| {
             vec![
-                (at + 1).to_string(),
+                at.to_string(),
                 text(steps.phases.get(usize::from(step.phase)).map(|phase| &phase.name)),
                 step.start_ns.to_string(),
                 step.end_ns.to_string(),

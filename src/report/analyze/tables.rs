@@ -161,7 +161,7 @@ pub(super) fn stragglers(steps: &Steps, origin_ns: i64) -> Table {
     let mut table = Table::new(&["#Step", "Phase", "#Begins at", "#Duration", "#× median"]);
     for straggler in &steps.stragglers {
         table.push(vec![
-            Cell::count(straggler.step + 1),
+            Cell::count(straggler.step),
             Cell::text(&straggler.phase),
             time(straggler.start_ns.saturating_sub(origin_ns) as f64),
             time(straggler.duration_ns as f64),
@@ -365,11 +365,11 @@ pub(super) fn ranges(totals: &[RangeTotal], limit: usize) -> Table {
     let mut table = Table::new(&[
         "Range",
         "#Ranges",
-        "#GPU time inside (sum)",
-        "#directly (sum)",
-        "#From first to last work (sum)",
+        "#GPU time (sum)",
+        "#direct (sum)",
+        "#First to last (sum)",
         "#On the host (sum)",
-        "#Device operations",
+        "#Operations",
     ]);
     for total in totals.iter().take(limit) {
         table.push(vec![

@@ -7,6 +7,7 @@ use super::model::TraceReport;
 use super::tables::class_totals;
 use super::waits::device;
 use super::{counters, words};
+use crate::analysis::classify::KernelClass;
 use crate::analysis::coverage;
 use crate::analysis::idle::IdleCause;
 use crate::analysis::launch::LaunchVerdict;
@@ -98,7 +99,7 @@ pub(super) fn counters_only(report: &TraceReport<'_>) -> bool {
 }
 
 /// Whether shares of classes in all GPU time may be stated.
-fn kernel_shares(report: &TraceReport<'_>) -> bool {
+pub(super) fn kernel_shares(report: &TraceReport<'_>) -> bool {
     report.coverage.is_none_or(|coverage| coverage.trust.kernel_shares)
 }
 
@@ -106,7 +107,11 @@ fn kernel_shares(report: &TraceReport<'_>) -> bool {
 fn top_class(report: &TraceReport<'_>) -> Option<(String, f64)> {
     let totals = class_totals(report.kernels?, None);
     let (class, _, _, _, share) = totals.into_iter().find(|total| total.4.is_some())?;
-    Some((class.name().replace('_', " "), share.filter(|share| share.is_finite())?))
+    let name = match class {
+        KernelClass::Unclassified => "work of no known class".to_owned(),
+        known => known.name().replace('_', " "),
+    };
+    Some((name, share.filter(|share| share.is_finite())?))
 }
 
 /// Without the full stop it may end with.
@@ -151,18 +156,17 @@ pub(super) fn verdict(report: &TraceReport<'_>) -> Verdict {
     let busy = whole.share(whole.busy_ns);
     let is = if whole.devices == 1 { "is" } else { "are" };
     let waits = waits_sentence(&whole, is);
+    let own = if whole.devices == 1 { "its own work limits it" } else { "their own work limits them" };
     let works = match &class {
         Some((class, share)) => format!(
-            "{} {is} busy {} of the time, so its own work limits it: {class} takes {} of the kernel time.",
+            "{} {is} busy {} of the time, so {own}: {class} takes {} of the kernel time.",
             whole.gpus(),
             percent(busy),
             percent(*share)
         ),
-        None => format!(
-            "{} {is} busy {} of the time; which operators take it cannot be told.",
-            whole.gpus(),
-            percent(busy)
-        ),
+        None => {
+            format!("{} {is} busy {} of the time; which operators take it cannot be told.", whole.gpus(), percent(busy))
+        }
     };
     let mut lines = Vec::new();
     let sentence = match waits {

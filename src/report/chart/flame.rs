@@ -70,7 +70,7 @@ pub(in crate::report) fn flame(root: Option<&FlameNode>) -> Chart {
     }
     if narrow > 0 {
         chart.note = Some(format!(
-            "{narrow} frames of {} in all ({} of the whole) are too narrow or too deep to draw.",
+            "{narrow} frames of {} in all ({} of the whole) are too narrow or too deep to draw, with what is in them.",
             duration(narrow_ns as f64),
             percent(narrow_ns as f64 / whole)
         ));
@@ -144,7 +144,7 @@ mod tests {
         assert!(!chart.svg.unwrap().contains("tiny"));
         assert_eq!(
             chart.note.unwrap(),
-            "10 frames of 10 ns in all (< 0.01 % of the whole) are too narrow or too deep to draw."
+            "10 frames of 10 ns in all (< 0.01 % of the whole) are too narrow or too deep to draw, with what is in them."
         );
     }
 

@@ -43,7 +43,7 @@ pub(in crate::report) fn histogram(mut chart: Chart, bins: &[Bin], what: &str, n
     let highest = bins.iter().flat_map(|bin| share(bin)).fold(0.0_f64, f64::max).max(0.01) * 100.0;
     let mut svg = Svg::new(WIDTH, HEIGHT);
     let y = Scale::linear([0.0, highest], [BOTTOM, TOP]);
-    for tick in y.ticks(4) {
+    for tick in y.ticks(5) {
         svg.line([LEFT, y.at(tick), RIGHT, y.at(tick)], "grid", None);
         svg.text([LEFT - 8.0, y.at(tick) + 4.0], Anchor::End, "tick", &format!("{} %", tick_label(tick)));
     }

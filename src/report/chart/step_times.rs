@@ -18,7 +18,7 @@ const COLORS: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k6"];
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::report) struct Point<'a> {
-    /// Its place among all steps, from 1.
+    /// Its place among all steps, from 0.
     pub number: u64,
     /// Phase.
     pub phase: &'a str,
