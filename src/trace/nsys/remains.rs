@@ -24,7 +24,7 @@ const PART: u64 = 1 << 24;
 /// Pieces of removed texts.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
-    pieces: Vec<(Box<[u8]>, bool)>,
+    all: Vec<(Box<[u8]>, bool)>,
     by_prefix: FxHashMap<u64, Vec<usize>>,
     /// By byte, whether a piece begins with it: most positions need no look-up.
     begins: Vec<bool>,
@@ -42,17 +42,17 @@ impl Pieces {
             self.begins.resize(256, false);
             self.begins[usize::from(piece[0])] = true;
             let same = self.by_prefix.entry(key).or_default();
-            if let Some(known) = same.iter().find(|known| *self.pieces[**known].0 == *piece) {
-                self.pieces[*known].1 |= private;
+            if let Some(known) = same.iter().find(|known| *self.all[**known].0 == *piece) {
+                self.all[*known].1 |= private;
             } else {
-                same.push(self.pieces.len());
-                self.pieces.push((piece.into(), private));
+                same.push(self.all.len());
+                self.all.push((piece.into(), private));
             }
         }
     }
     /// Which pieces are in the file at `path`.
     pub(super) fn find_in_file(&self, path: &Path) -> std::io::Result<Vec<usize>> {
-        let mut held = vec![false; self.pieces.len()];
+        let mut held = vec![false; self.all.len()];
         let mut file = File::open(path)?;
         let mut bytes = Vec::new();
         loop {
@@ -74,7 +74,7 @@ impl Pieces {
                 && let Some(same) = self.by_prefix.get(&key)
             {
                 for index in same {
-                    held[*index] |= bytes[at..].starts_with(&self.pieces[*index].0);
+                    held[*index] |= bytes[at..].starts_with(&self.all[*index].0);
                 }
             }
         }
@@ -93,9 +93,9 @@ pub(super) fn unexplained(
     }
     let mut wanted = Pieces::default();
     for index in found {
-        wanted.add(&pieces.pieces[*index].0, pieces.pieces[*index].1);
+        wanted.add(&pieces.all[*index].0, pieces.all[*index].1);
     }
-    let mut held = vec![false; wanted.pieces.len()];
+    let mut held = vec![false; wanted.all.len()];
     let schema = Schema::load(path, connection)?;
     for sql in schema.texts() {
         wanted.find(sql.as_bytes(), &mut held);
@@ -116,6 +116,6 @@ pub(super) fn unexplained(
         }
     }
     let left = held.iter().filter(|held| !**held).count() as u64;
-    let explained = wanted.pieces.iter().zip(&held).filter(|((_, private), held)| *private && **held).count() as u64;
+    let explained = wanted.all.iter().zip(&held).filter(|((_, private), held)| *private && **held).count() as u64;
     Ok((left, explained))
 }
