@@ -29,5 +29,6 @@ mod tokenizer;
 mod trace_chrome;
 mod trace_ncu;
 mod trace_nsys;
+mod trace_ranges;
 mod trace_parquet;
 mod trace_writer;
