@@ -19,8 +19,8 @@
 //! nothing taken away the simulation gives the trace back, to the nanosecond.
 //!
 //! **Limits.** It is a lower bound of the new length: kernels do not slow each other down, caches and clocks stay as they are, and the host does
-//! not get slower. Threads wait for each other in ways a trace does not show (locks, queues): a thread's first call stays where it was, and
-//! a thread that polls (`EventQuery` in a loop) keeps polling as long. Operations without a usable launch call keep their distance to the
+//! not get slower. Threads wait for each other in ways a trace does not show (locks, queues): a thread's first call is taken to follow from
+//! the thread of its process whose last call ended latest before, if there is one, and is left where it was otherwise; a thread that polls (`EventQuery` in a loop) keeps polling as long. Operations without a usable launch call keep their distance to the
 //! operation before them on the stream. All of that is counted, not hidden.
 
 use rustc_hash::FxHashMap;
@@ -255,6 +255,9 @@ impl<'t> Schedule<'t> {
                     let others = threads.iter().enumerate().filter(|(other, _)| *other != slot);
                     let other = others.filter_map(|(_, cursor)| begins(cursor)).min().unwrap_or(i64::MAX);
                     let limit = op.map_or(other, |(start, _)| start.min(other)).min(self.window.end_ns);
+                    if threads[slot].state.busy_until_ns == i64::MIN {
+                        threads[slot].state.shifts = self.parent_shifts(&threads, slot);
+                    }
                     let cursor = &mut threads[slot];
                     loop {
                         self.call(cursor, &mut run, lane_of_name);
@@ -279,6 +282,44 @@ impl<'t> Schedule<'t> {
         }
     }
 
+    /// Where the first call of a thread hangs on: the thread of the process whose last call ended latest before it.
+    fn parent_shifts(&self, threads: &[Cursor], slot: usize) -> Shifts {
+        let api = &self.timeline.api;
+        let process = |cursor: &Cursor| self.timeline.threads[api.thread[cursor.end - 1] as usize].process;
+        let (own, begin) = (process(&threads[slot]), api.start_ns[threads[slot].next]);
+        let seen = |cursor: &&Cursor| {
+            let until = cursor.state.busy_until_ns;
+            until > i64::MIN && until <= begin && process(cursor) == own
+        };
+        let parent = threads.iter().filter(seen).max_by_key(|cursor| cursor.state.busy_until_ns);
+        parent.map_or([0; LANES], |cursor| cursor.state.shifts)
+    }
+
+    /// The last call of the thread that `parent_shifts` takes, for the thread whose first call in the window is `first`.
+    pub(crate) fn parent_call(&self, first: usize) -> Option<usize> {
+        let api = &self.timeline.api;
+        let begin = api.start_ns[first];
+        let process = |row: usize| self.timeline.threads[api.thread[row] as usize].process;
+        let mut best: Option<(i64, usize)> = None;
+        let mut from = 0;
+        while from < api.len() {
+            let thread = api.thread[from];
+            let upto = from + api.thread[from..].partition_point(|other| *other <= thread);
+            let before = from + api.start_ns[from..upto].partition_point(|start| *start < begin);
+            if thread != api.thread[first] && process(from) == process(first) && before > from {
+                // Calls nest a few levels deep at most.
+                let ends = (from.max(before.saturating_sub(4))..before).map(|row| api.end_ns[row]);
+                let until = ends.max().unwrap_or(i64::MAX);
+                let inside = api.start_ns[before - 1] >= self.window.start_ns;
+                if inside && until <= begin && best.is_none_or(|(other, _)| until > other) {
+                    best = Some((until, before - 1));
+                }
+            }
+            from = upto;
+        }
+        best.map(|(_, row)| row)
+    }
+
     /// One call: the work it launches, and what it waits for.
     fn call(&self, cursor: &mut Cursor, run: &mut Run, lane_of_name: &[Option<u8>]) {
         let t = self.timeline;
@@ -298,14 +339,14 @@ impl<'t> Schedule<'t> {
         if !t.api.class[row].is_call() {
             return;
         }
+        let nested = start < cursor.state.busy_until_ns;
+        cursor.state.busy_until_ns = cursor.state.busy_until_ns.max(end);
         let kind = self.calls.kind(row);
         match kind {
             ApiKind::EventRecord => self.record(row, run),
             ApiKind::StreamWaitEvent => self.stream_wait(row, run),
             _ => {}
         }
-        let nested = start < cursor.state.busy_until_ns;
-        cursor.state.busy_until_ns = cursor.state.busy_until_ns.max(end);
         if !nested && self.calls.waits(row) {
             let awaited = own.or_else(|| self.awaited(row, kind, run));
             if let Some(done) = awaited.filter(|done| done.interval.end_ns <= end.saturating_add(CLOCK_TOLERANCE_NS)) {

@@ -23,4 +23,5 @@ mod stock;
 mod tokenizer;
 mod trace_ncu;
 mod trace_nsys;
+mod trace_waits;
 mod trace_writer;
