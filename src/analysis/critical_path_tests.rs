@@ -185,7 +185,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn the_simulation_says_what_the_program_would_have_taken(mut program in steps()) {
         // The window begins with the first launch.

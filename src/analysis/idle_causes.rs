@@ -166,7 +166,9 @@ impl<'t> Rules<'t> {
                 stream_waits.entry(syncs.stream[row]).or_default().push(when);
             }
         }
-        stream_waits.values_mut().for_each(|times| times.sort_unstable());
+        for times in stream_waits.values_mut() {
+            times.sort_unstable();
+        }
         let (mut profiler, mut loading) = (Records::default(), Records::default());
         let overheads = &timeline.overheads;
         for row in 0..overheads.len() {
@@ -337,7 +339,9 @@ impl<'t> Rules<'t> {
             for op in t.ops_by_start() {
                 ends[t.op_device(op)].push(t.op_end_ns(op));
             }
-            ends.iter_mut().for_each(|list| list.sort_unstable());
+            for list in &mut ends {
+                list.sort_unstable();
+            }
             ends
         });
         let device = t.op_device(gap.next);

@@ -1,6 +1,6 @@
 //! Idle time, launches, overlap, transfers and the critical path of real and generated exports, against SQL on the same file.
 
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
