@@ -31,4 +31,5 @@ mod trace_ncu;
 mod trace_nsys;
 mod trace_ranges;
 mod trace_parquet;
+mod trace_waits;
 mod trace_writer;
