@@ -346,7 +346,7 @@ pub fn steps(timeline: &Timeline, projection: &Projection, patterns: &PhasePatte
         let found = Found { of: StepColumns::outside(timeline), ..Found::default() };
         return Ok(tally::sum_up(
             timeline,
-            found,
+            &found,
             PhaseName::Outside,
             Workload::Unknown,
             StepSource::None,
@@ -373,11 +373,19 @@ fn training(timeline: &Timeline, projection: &Projection, ranges: &RangeSteps, m
     if found.steps.is_empty() {
         evidence.push("no range marks the steps of training".to_owned());
         let source = StepSource::None;
-        return tally::sum_up(timeline, found, PhaseName::Training, Workload::Training, source, None, evidence);
+        return tally::sum_up(timeline, &found, PhaseName::Training, Workload::Training, source, None, evidence);
     }
     evidence.push(format!("{} ranges mark steps, {}", found.steps.len(), ranges.examples(timeline, false)));
     let confidence = Some(found.regularity);
-    tally::sum_up(timeline, found, PhaseName::Outside, Workload::Training, StepSource::StepRanges, confidence, evidence)
+    tally::sum_up(
+        timeline,
+        &found,
+        PhaseName::Outside,
+        Workload::Training,
+        StepSource::StepRanges,
+        confidence,
+        evidence,
+    )
 }
 
 /// Ranges that name phases or steps must hold at least this share of the GPU time.
@@ -407,7 +415,7 @@ fn inference(
             refine(timeline, &mut found, &mut evidence);
         }
         let (source, workload) = (StepSource::PhaseRanges, Workload::Inference);
-        return tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence);
+        return tally::sum_up(timeline, &found, PhaseName::Outside, workload, source, Some(confidence), evidence);
     }
     evidence.push(match found.steps.len() {
         0 => "no range with device work names a phase".to_owned(),
@@ -434,24 +442,12 @@ fn inference(
             found = Found { of: StepColumns::outside(timeline), ..Found::default() };
         }
         if found.steps.is_empty() {
-            match single {
-                Some(one) => {
-                    evidence.push(format!("one range marks a step, {}", ranges.examples(timeline, false)));
-                    (found, source) = (one, StepSource::StepRanges);
-                }
-                None => {
-                    let workload = if names.is_language_model() { Workload::Inference } else { Workload::Unknown };
-                    return tally::sum_up(
-                        timeline,
-                        found,
-                        PhaseName::Outside,
-                        workload,
-                        StepSource::None,
-                        None,
-                        evidence,
-                    );
-                }
-            }
+            let Some(one) = single else {
+                let (workload, source) = (Workload::Unknown, StepSource::None);
+                return tally::sum_up(timeline, &found, PhaseName::Outside, workload, source, None, evidence);
+            };
+            evidence.push(format!("one range marks a step, {}", ranges.examples(timeline, false)));
+            (found, source) = (one, StepSource::StepRanges);
         }
     }
     let features = tally::features(timeline, &found, names);
@@ -473,13 +469,13 @@ fn inference(
                 step.phase = Some(phase);
             }
             let workload = Workload::Inference;
-            tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence)
+            tally::sum_up(timeline, &found, PhaseName::Outside, workload, source, Some(confidence), evidence)
         }
         judged => {
             if judged.is_some() {
                 evidence.push(format!("confidence in phases would be {confidence:.2}: too little to state any"));
             }
-            tally::sum_up(timeline, found, PhaseName::Outside, Workload::Unknown, source, Some(regularity), evidence)
+            tally::sum_up(timeline, &found, PhaseName::Outside, Workload::Unknown, source, Some(regularity), evidence)
         }
     }
 }
