@@ -11,6 +11,7 @@ use perfprof::analysis::intervals::Phases;
 use perfprof::analysis::launch::{LaunchVerdict, launch};
 use perfprof::analysis::overlap::overlap;
 use perfprof::analysis::transfers::transfers;
+use perfprof::trace::chrome;
 use perfprof::trace::import::ReadOptions;
 use perfprof::trace::nsys;
 use perfprof::trace::timeline::Timeline;
@@ -215,4 +216,36 @@ fn a_generated_decode_with_short_kernels_is_launch_bound_as_known() {
     let analysis = launch(&t, &devices, Phases::default());
     assert_eq!(analysis.devices[0].verdict, LaunchVerdict::LaunchBound, "{:?}", analysis.devices[0].evidence);
     eprintln!("{:?} {:?}", device.idle_by_cause, analysis.devices[0]);
+}
+
+#[test]
+fn in_captures_of_the_torch_profiler_parts_add_up_and_a_replay_is_one_launch() {
+    let Ok(entries) = std::fs::read_dir(shared().join("traces/kineto")) else {
+        eprintln!("skipped: no traces in `{}`", shared().display());
+        return;
+    };
+    for file in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let Ok(import) = chrome::read(&file, &ReadOptions::default()) else { continue };
+        let t = import.timeline;
+        let devices = idle(&t, &IdleOptions::default());
+        for device in devices.iter().filter(|device| device.operations > 0) {
+            as_sql_says(device);
+            let causes: Vec<_> = device
+                .idle_by_cause
+                .iter()
+                .map(|row| (row.cause.name(), row.spread.count, row.spread.total_ns))
+                .collect();
+            eprintln!("{}: {} of {} ns busy, {causes:?}", file.display(), device.busy_ns, device.window_ns);
+        }
+        if let Some(path) = critical_path(&t, KernelClasses { names: &[], of_kernel_name: &[] }, 5) {
+            assert_eq!(path.by_kind.iter().map(|row| row.time_ns).sum::<u64>(), path.length_ns, "{}", file.display());
+            eprintln!("{:?}", path.by_kind.iter().map(|row| (row.kind, row.share)).collect::<Vec<_>>());
+        }
+        if file.ends_with("vllm_decode_graph_replay.json.gz") {
+            // Each replay is one launch of hundreds of kernels.
+            let analysis = launch(&t, &devices, Phases::default());
+            let device = analysis.devices.iter().max_by_key(|device| device.kernels).unwrap();
+            assert!(device.launches * 10 < device.kernels, "{} {}", device.launches, device.kernels);
+        }
+    }
 }
