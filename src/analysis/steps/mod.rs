@@ -13,9 +13,10 @@
 //! 4. Repetition on the stream with the most work of each process: symbols (kernels, graphs, copies by size) that come again at the same
 //!    distance; of these preferably one that an LLM does once a token (sampling, a copy to the host, a graph launch). The cut is where the device
 //!    idles longest. Confidence: the share of the stream's operations in steps that have the ordinary length, times that of the phases.
-//! 5. Prefill or decode of unnamed steps, only if kernel names tell of a language model: a few steps with at least 3 times the GPU time of the many others
-//!    are prefill; else kernel names that say decode or prefill; else graph replays with sampling. Each adds to a confidence that begins at
-//!    0.5; below 0.5 after all factors the phase stays `step`.
+//! 5. Prefill or decode of unnamed steps, only if something in them happens once a token and kernel names tell of a language model: a few steps with
+//!    at least 3 times the GPU time of at least twice as many others are prefill (confidence from 0.6, more with a larger ratio, short steps that
+//!    are alike, larger grids, names that agree; less with names that disagree); else kernel names that say decode or prefill, or graph replays
+//!    (confidence from 0.5). Below 0.5 after all factors the phase stays `step`.
 //!
 //! A step lasts from its first device operation to the first of the next step, if the gap between them is at most three times the median gap,
 //! else to its own last operation. Steps from ranges last as long as the range on the host where device work ends within it (the host waits
