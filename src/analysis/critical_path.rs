@@ -235,8 +235,11 @@ fn push_what_if(rows: &mut Vec<WhatIf>, classes: KernelClasses<'_>, kernel_ns: &
 enum At {
     /// Inside or at the end of an operation.
     Op(OpRef),
-    /// On the thread of an API call, just before that call.
-    Host(usize),
+    /// On the thread of API call `on`, behind the calls before row `upto`.
+    Host {
+        on: usize,
+        upto: usize,
+    },
     Done,
 }
 
@@ -285,7 +288,7 @@ impl<'a> Walk<'a> {
         loop {
             at = match at {
                 At::Op(op) => self.op(op),
-                At::Host(call) => self.host(call),
+                At::Host { on, upto } => self.host(on, upto),
                 At::Done => break,
             };
         }
@@ -316,19 +319,22 @@ impl<'a> Walk<'a> {
             Bound::Host => match self.timeline.op_call(op) {
                 Some(call) => {
                     self.back_to(self.timeline.api.start_ns[call], PathKind::LaunchLatency);
-                    At::Host(call)
+                    At::Host { on: call, upto: call }
                 }
                 None => At::Done,
             },
         }
     }
 
-    fn host(&mut self, call: usize) -> At {
+    /// Back along the thread of call `on` from row `upto` (not included) to a wait for work, or to the thread's begin and the thread it came from.
+    fn host(&mut self, on: usize, upto: usize) -> At {
         let api = &self.timeline.api;
-        for row in (0..call).rev() {
-            if api.thread[row] != api.thread[call] || api.start_ns[row] < self.schedule.window.start_ns {
+        let mut first = on;
+        for row in (0..upto).rev() {
+            if api.thread[row] != api.thread[on] || api.start_ns[row] < self.schedule.window.start_ns {
                 break;
             }
+            first = row;
             if !api.class[row].is_call() || api.start_ns[row] >= self.time_ns {
                 continue;
             }
@@ -341,7 +347,11 @@ impl<'a> Walk<'a> {
             }
             self.back_to(api.start_ns[row], PathKind::HostApi);
         }
-        At::Done
+        match self.schedule.parent_call(first) {
+            // The parent's last call is part of the way.
+            Some(parent) => At::Host { on: parent, upto: parent + 1 },
+            None => At::Done,
+        }
     }
 }
 

@@ -185,7 +185,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn the_simulation_says_what_the_program_would_have_taken(mut program in steps()) {
         // The window begins with the first launch.
@@ -319,4 +319,19 @@ fn a_trace_without_work_has_no_path_and_one_without_links_is_named() {
     b.kernel(stream, "b", i64::MAX - 5, i64::MAX, 0);
     let t = b.finish();
     assert!(critical_path(&t, KernelClasses { names: &[], of_kernel_name: &[] }, 5).is_none());
+}
+
+#[test]
+fn a_thread_that_starts_late_leads_back_to_the_one_that_worked_before() {
+    let mut b = TimelineBuilder::new();
+    let p = b.process(1);
+    let (loader, worker, device) = (b.thread(p, 1), b.thread(p, 2), b.device(0));
+    let streams = [b.stream(p, device, 1), b.stream(p, device, 2)];
+    b.call(loader, "cudaMemcpy_v3020", 0, 100 * US, 1);
+    b.copy(streams[0], CopyKind::HOST_TO_DEVICE, 5 * US, 98 * US, 1, 4);
+    b.call(worker, "cudaLaunchKernel_v7000", 150 * US, 152 * US, 2);
+    b.kernel(streams[1], "gemm", 155 * US, 200 * US, 2);
+    let path = analyse(&b.finish()).unwrap();
+    assert_eq!((kind(&path, PathKind::Unexplained), kind(&path, PathKind::Copy)), (0, 93_000));
+    assert_eq!((kind(&path, PathKind::HostOther), kind(&path, PathKind::SyncReturn)), (50_000, 2_000));
 }

@@ -405,7 +405,8 @@ fn device_idle(
         operations += u64::from(start < inside.end_ns && end > inside.start_ns || inside.contains(start));
         match frontier {
             None => {
-                collector.add(Interval::new(inside.start_ns, start), IdleCause::BeforeWork, &none, Edge::Before(*op))
+                let before = Interval::new(inside.start_ns, start);
+                collector.add(before, IdleCause::BeforeWork, &none, Edge::Before(*op));
             }
             Some((idle_from, previous)) if start > idle_from => {
                 let whole = Interval::new(idle_from, start);

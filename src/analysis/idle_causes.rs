@@ -14,8 +14,8 @@
 //!       it would not be there without the profiler. Records of other threads do not count: they run beside.
 //!    2. Records of module loading on `T` cover at least half of it: `module_load`. Lazy loading hides inside the launch call.
 //!    3. Calls of `T` that overlap `[g0, c0)` and wait for the device, allocate, load modules or build graphs, `B` being the full time of the
-//!       calls of one such kind, also before `g0`. The kind is the cause if **without it the launch had been in time**, `B >= c0 - g0`, or if it
-//!       fills at least half of `[g0, c0)`; of several kinds the one with the largest `B`: `host_sync`, `allocation`, `module_load`,
+//!       calls of one such kind, also before `g0`. The kind is the cause if **without it the work had begun in time**, `B >= g1 - g0`, or if it
+//!       fills at least half of the gap; of several kinds the one with the largest `B`: `host_sync`, `allocation`, `module_load`,
 //!       `graph_setup`.
 //!       This is what tells a pipeline bubble (a long wait, then a few microseconds until the next launch: without the wait the host had
 //!       been ahead) from a slow host (a short wait, then a long computation: the wait is not what made it late) without a threshold.
@@ -166,7 +166,9 @@ impl<'t> Rules<'t> {
                 stream_waits.entry(syncs.stream[row]).or_default().push(when);
             }
         }
-        stream_waits.values_mut().for_each(|times| times.sort_unstable());
+        for times in stream_waits.values_mut() {
+            times.sort_unstable();
+        }
         let (mut profiler, mut loading) = (Records::default(), Records::default());
         let overheads = &timeline.overheads;
         for row in 0..overheads.len() {
@@ -300,7 +302,8 @@ impl<'t> Rules<'t> {
         }
         let mut worst: Option<usize> = None;
         for (blocker, (sum, within, culprit, _)) in blocked.iter().enumerate() {
-            let decides = culprit.is_some() && delay > 0 && (*sum >= delay || *within >= delay.div_ceil(2));
+            let length = gap.interval.len_ns();
+            let decides = culprit.is_some() && (*sum >= length || *within >= length.div_ceil(2));
             if decides && worst.is_none_or(|other| *sum > blocked[other].0) {
                 worst = Some(blocker);
             }
@@ -336,7 +339,9 @@ impl<'t> Rules<'t> {
             for op in t.ops_by_start() {
                 ends[t.op_device(op)].push(t.op_end_ns(op));
             }
-            ends.iter_mut().for_each(|list| list.sort_unstable());
+            for list in &mut ends {
+                list.sort_unstable();
+            }
             ends
         });
         let device = t.op_device(gap.next);

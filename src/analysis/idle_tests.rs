@@ -146,6 +146,15 @@ fn allocating_and_releasing_memory_in_between_is_told() {
 }
 
 #[test]
+fn a_short_allocation_before_a_long_copy_call_is_not_what_kept_the_device_waiting() {
+    let mut s = Scene::new();
+    s.launch((0, 5), (6, 10));
+    s.call("cuMemAllocAsync", 9, 13);
+    s.copy_on(0, "cuMemcpyHtoDAsync_v2", (14, 400), (300, 395));
+    assert_eq!(s.only_cause(290), IdleCause::HostLaunch);
+}
+
+#[test]
 fn loading_code_is_told_as_a_call_or_hidden_in_the_launch() {
     let mut s = Scene::new();
     s.launch((0, 5), (6, 10));

@@ -323,7 +323,7 @@ fn balance(
     let most = work_ns.iter().map(|(_, time)| *time).max().unwrap_or(0);
     let equal = 1.0 / devices.len() as f64;
     let late = ranks.iter().max_by_key(|rank| rank.last).filter(|rank| {
-        collectives >= STRAGGLER_COLLECTIVES && rank.last as f64 >= (equal + 1.0) / 2.0 * collectives as f64
+        collectives >= STRAGGLER_COLLECTIVES && rank.last as f64 >= f64::midpoint(equal, 1.0) * collectives as f64
     });
     Balance {
         busy_ns: devices.iter().map(|device| (device.device, device.busy_ns)).collect(),

@@ -14,19 +14,22 @@
 //! critical path; its pieces follow each other without a hole, so that they add up to the window.
 //!
 //! **The simulation** moves every event as early as its edges allow. The edge that bound an event keeps the delay seen in the trace; another
-//! edge needs at most the usual launch latency (median from the begin of the call, over the operations that the host bound) or 1 us of turnaround
-//! on the stream. The host keeps its own timing: between and inside its calls it takes as long as before, and only its waits shrink. With
+//! edge needs at most the launch latency (tenth percentile from the begin of the call, over operations whose stream was free) or 1 us of
+//! turnaround on the stream. The host keeps its own timing: between and inside its calls it takes as long as before, and only its waits shrink. With
 //! nothing taken away the simulation gives the trace back, to the nanosecond.
 //!
 //! **Limits.** It is a lower bound of the new length: kernels do not slow each other down, caches and clocks stay as they are, and the host does
-//! not get slower. Threads wait for each other in ways a trace does not show (locks, queues): a thread's first call stays where it was, and
-//! a thread that polls (`EventQuery` in a loop) keeps polling as long. Operations without a usable launch call keep their distance to the
+//! not get slower. Threads wait for each other in ways a trace does not show (locks, queues): a thread's first call is taken to follow from
+//! the thread of its process whose last call ended latest before, if there is one, and is left where it was otherwise; a thread that polls (`EventQuery` in a loop) keeps polling as long. Operations without a usable launch call keep their distance to the
 //! operation before them on the stream. All of that is counted, not hidden.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
 use super::api_kind::{ApiKind, Calls};
-use super::intervals::{Interval, length_ns, op_interval, quantile_ns};
+use super::intervals::{Interval, length_ns, op_interval};
 use crate::trace::activity::{OpKind, OpRef};
 use crate::trace::places::NO_ROW;
 use crate::trace::timeline::Timeline;
@@ -40,7 +43,7 @@ type Shifts = [u64; LANES];
 const TURNAROUND_NS: u64 = 1_000;
 /// A wait may return this much before the work it waited for ends: the clocks of host and device are not that close.
 const CLOCK_TOLERANCE_NS: i64 = 5_000;
-const LATENCY_DEFAULT_NS: u64 = 5_000;
+const LATENCY_DEFAULT: Latency = Latency { usual_ns: 5_000, least_ns: 3_000 };
 const LATENCY_SAMPLES: usize = 1 << 16;
 
 /// What an operation waited for last.
@@ -70,7 +73,16 @@ pub(crate) struct Schedule<'t> {
     /// (API row, row of `events`), by API row.
     record_of_call: Vec<(u32, u32)>,
     streams_of_process: Vec<Vec<u32>>,
-    latency_ns: u64,
+    latency: Latency,
+}
+
+/// Time from the begin of a launch call to the begin of the work, where nothing else was in its way, ns.
+#[derive(Debug, Clone, Copy)]
+struct Latency {
+    /// Median.
+    usual_ns: u64,
+    /// Tenth percentile: what a launch needs at least, but for outliers.
+    least_ns: u64,
 }
 
 /// What one pass found.
@@ -177,9 +189,9 @@ impl<'t> Schedule<'t> {
             sync_of_call,
             record_of_call: records_of_calls(timeline, calls),
             streams_of_process,
-            latency_ns: LATENCY_DEFAULT_NS,
+            latency: LATENCY_DEFAULT,
         };
-        schedule.latency_ns = schedule.usual_latency();
+        schedule.latency = schedule.latency();
         Some(schedule)
     }
 
@@ -195,8 +207,8 @@ impl<'t> Schedule<'t> {
         before + op.row()
     }
 
-    /// Median time from the begin of a launch call to the begin of the work, where the stream was free when the call returned.
-    fn usual_latency(&self) -> u64 {
+    /// From the launches whose stream was free when the call returned.
+    fn latency(&self) -> Latency {
         let t = self.timeline;
         let mut free_at = vec![i64::MIN; t.streams.len()];
         let mut samples = Vec::new();
@@ -214,7 +226,11 @@ impl<'t> Schedule<'t> {
             }
             *free = (*free).max(t.op_end_ns(*op));
         }
-        quantile_ns(&mut samples, 0.5).map_or(LATENCY_DEFAULT_NS, |median| median as u64)
+        if samples.is_empty() {
+            return LATENCY_DEFAULT;
+        }
+        samples.sort_unstable();
+        Latency { usual_ns: samples[samples.len() / 2], least_ns: samples[samples.len() / 10] }
     }
 
     /// Goes through all events once. `lane_of_name` says in which variant, if any, the kernels of each name take no time. With `keep`, what
@@ -244,24 +260,33 @@ impl<'t> Schedule<'t> {
             from = upto;
         }
         let mut unlinked = self.unlinked.iter().copied().peekable();
+        // The next call of each thread, earliest first.
+        let begins = |cursor: &Cursor| (cursor.next < cursor.end).then(|| api.start_ns[cursor.next]);
+        let with_calls = threads.iter().enumerate();
+        let mut next: BinaryHeap<Reverse<(i64, usize)>> =
+            with_calls.filter_map(|(slot, cursor)| Some(Reverse((begins(cursor)?, slot)))).collect();
         loop {
-            let begins = |cursor: &Cursor| (cursor.next < cursor.end).then(|| api.start_ns[cursor.next]);
-            let next = threads.iter().enumerate().filter_map(|(slot, cursor)| Some((begins(cursor)?, slot))).min();
             let op = unlinked.peek().map(|op| (t.op_start_ns(*op), *op));
-            match (next, op) {
-                (Some((when, _)), _) if when >= self.window.end_ns && op.is_none() => break,
+            match (next.peek().map(|Reverse(row)| *row), op) {
+                (Some((when, _)), None) if when > self.window.end_ns => break,
                 (Some((when, slot)), op) if op.is_none_or(|(start, _)| when <= start) => {
+                    next.pop();
+                    if threads[slot].state.busy_until_ns == i64::MIN {
+                        threads[slot].state.shifts = self.parent_shifts(&threads, slot);
+                    }
                     // Stay on a thread as long as no other has an earlier call.
-                    let others = threads.iter().enumerate().filter(|(other, _)| *other != slot);
-                    let other = others.filter_map(|(_, cursor)| begins(cursor)).min().unwrap_or(i64::MAX);
+                    let other = next.peek().map_or(i64::MAX, |Reverse((when, _))| *when);
                     let limit = op.map_or(other, |(start, _)| start.min(other)).min(self.window.end_ns);
                     let cursor = &mut threads[slot];
                     loop {
                         self.call(cursor, &mut run, lane_of_name);
                         cursor.next += 1;
-                        if cursor.next >= cursor.end || api.start_ns[cursor.next] > limit {
+                        if begins(cursor).is_none_or(|start| start > limit) {
                             break;
                         }
+                    }
+                    if let Some(start) = begins(cursor) {
+                        next.push(Reverse((start, slot)));
                     }
                 }
                 (_, Some((_, op))) => {
@@ -277,6 +302,44 @@ impl<'t> Schedule<'t> {
             bounds: run.bounds,
             waits: run.waits,
         }
+    }
+
+    /// Where the first call of a thread hangs on: the thread of the process whose last call ended latest before it.
+    fn parent_shifts(&self, threads: &[Cursor], slot: usize) -> Shifts {
+        let api = &self.timeline.api;
+        let process = |cursor: &Cursor| self.timeline.threads[api.thread[cursor.end - 1] as usize].process;
+        let (own, begin) = (process(&threads[slot]), api.start_ns[threads[slot].next]);
+        let seen = |cursor: &&Cursor| {
+            let until = cursor.state.busy_until_ns;
+            until > i64::MIN && until <= begin && process(cursor) == own
+        };
+        let parent = threads.iter().filter(seen).max_by_key(|cursor| cursor.state.busy_until_ns);
+        parent.map_or([0; LANES], |cursor| cursor.state.shifts)
+    }
+
+    /// The last call of the thread that `parent_shifts` takes, for the thread whose first call in the window is `first`.
+    pub(crate) fn parent_call(&self, first: usize) -> Option<usize> {
+        let api = &self.timeline.api;
+        let begin = api.start_ns[first];
+        let process = |row: usize| self.timeline.threads[api.thread[row] as usize].process;
+        let mut best: Option<(i64, usize)> = None;
+        let mut from = 0;
+        while from < api.len() {
+            let thread = api.thread[from];
+            let upto = from + api.thread[from..].partition_point(|other| *other <= thread);
+            let before = from + api.start_ns[from..upto].partition_point(|start| *start < begin);
+            if thread != api.thread[first] && process(from) == process(first) && before > from {
+                // Calls nest a few levels deep at most.
+                let ends = (from.max(before.saturating_sub(4))..before).map(|row| api.end_ns[row]);
+                let until = ends.max().unwrap_or(i64::MAX);
+                let inside = api.start_ns[before - 1] >= self.window.start_ns;
+                if inside && until <= begin && best.is_none_or(|(other, _)| until > other) {
+                    best = Some((until, before - 1));
+                }
+            }
+            from = upto;
+        }
+        best.map(|(_, row)| row)
     }
 
     /// One call: the work it launches, and what it waits for.
@@ -298,14 +361,14 @@ impl<'t> Schedule<'t> {
         if !t.api.class[row].is_call() {
             return;
         }
+        let nested = start < cursor.state.busy_until_ns;
+        cursor.state.busy_until_ns = cursor.state.busy_until_ns.max(end);
         let kind = self.calls.kind(row);
         match kind {
             ApiKind::EventRecord => self.record(row, run),
             ApiKind::StreamWaitEvent => self.stream_wait(row, run),
             _ => {}
         }
-        let nested = start < cursor.state.busy_until_ns;
-        cursor.state.busy_until_ns = cursor.state.busy_until_ns.max(end);
         if !nested && self.calls.waits(row) {
             let awaited = own.or_else(|| self.awaited(row, kind, run));
             if let Some(done) = awaited.filter(|done| done.interval.end_ns <= end.saturating_add(CLOCK_TOLERANCE_NS)) {
@@ -382,9 +445,11 @@ impl<'t> Schedule<'t> {
         let process = t.streams[stream as usize].process;
         if let Some(done) = run.recorded.get(&(process, t.syncs.event[sync])) {
             let pending = run.pending.entry(stream).or_insert(*done);
-            if done.interval.end_ns > pending.interval.end_ns {
-                *pending = *done;
-            }
+            // It waits for all of them: each may become the last one.
+            let (mut last, other) =
+                if done.interval.end_ns > pending.interval.end_ns { (*done, *pending) } else { (*pending, *done) };
+            least(&mut last.end, &other.end, length_ns(other.interval.end_ns, last.interval.end_ns));
+            *pending = last;
         }
     }
 
@@ -416,7 +481,8 @@ impl<'t> Schedule<'t> {
         });
         // An operation that begins no later than launches usually take, and later than the stream usually takes, waited for its launch.
         let by_launch = |when: i64| {
-            launched.is_some_and(|(call, _)| length_ns(t.api.start_ns[call], interval.start_ns) <= self.latency_ns)
+            launched
+                .is_some_and(|(call, _)| length_ns(t.api.start_ns[call], interval.start_ns) <= self.latency.usual_ns)
                 && length_ns(when, interval.start_ns) > TURNAROUND_NS
         };
         let bound = match (latest, submitted) {
@@ -428,7 +494,7 @@ impl<'t> Schedule<'t> {
         let mut start = [u64::MAX; LANES];
         if let Some((call, host)) = launched {
             let seen = length_ns(t.api.start_ns[call], interval.start_ns);
-            let needed = if bound == Bound::Host { seen } else { seen.min(self.latency_ns) };
+            let needed = if bound == Bound::Host { seen } else { seen.min(self.latency.least_ns) };
             least(&mut start, host, seen - needed);
         }
         for done in edges.into_iter().flatten() {

@@ -29,7 +29,7 @@ fn order<K: Ord>(rows: usize, key: impl Fn(usize) -> K) -> Option<Vec<u32>> {
     }
     let mut order: Vec<u32> = (0..rows as u32).collect();
     // Stable: rows that compare equal keep the order of the file.
-    order.sort_by(|a, b| key(*a as usize).cmp(&key(*b as usize)));
+    order.sort_by_key(|row| key(*row as usize));
     Some(order)
 }
 

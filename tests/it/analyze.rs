@@ -110,6 +110,7 @@ fn a_trace_becomes_a_run_directory_whose_parts_add_up() {
     let answer = sandbox.run(&["analyze", &file, "--json"]).exits(0);
     let metrics = answer.json();
     idle_adds_up(&metrics);
+    fits_the_schema(&metrics);
     assert_eq!(metrics["coverage"]["kernels"], timeline.kernels.len());
     assert_eq!(metrics["coverage"]["linked_kernels"], timeline.kernels.len());
     let phases: Vec<(&str, u64)> = metrics["phases"]
@@ -150,6 +151,19 @@ fn a_trace_becomes_a_run_directory_whose_parts_add_up() {
     sandbox.run(&["runs", "verify", &directory.display().to_string()]).exits(0);
     let text = sandbox.run(&["analyze", &file]).exits(0).stdout;
     assert!(text.contains("report.html") && text.contains("GPU busy"), "{text}");
+}
+
+/// The published schema holds for what was written.
+#[track_caller]
+fn fits_the_schema(metrics: &Value) {
+    let schema: Value = serde_json::from_str(include_str!("../../docs/schema/metrics.analyze.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut metrics = metrics.clone();
+    // What `--json` adds to the file.
+    metrics.as_object_mut().unwrap().remove("run_dir");
+    let errors: Vec<String> =
+        validator.iter_errors(&metrics).take(5).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
 }
 
 #[test]
@@ -210,6 +224,7 @@ fn every_real_file_is_analysed_and_its_parts_add_up() {
         assert!(matches!(answer.code, Some(0 | 3)), "{}: {answer:?}", file.display());
         let metrics = answer.json();
         idle_adds_up(&metrics);
+        fits_the_schema(&metrics);
         assert_eq!(answer.code == Some(0), metrics["validity"]["status"] == "VALID", "{}", file.display());
         for device in metrics["devices"].as_array().unwrap() {
             assert!(device["busy_ns"].as_i64().unwrap() <= device["window_ns"].as_i64().unwrap());

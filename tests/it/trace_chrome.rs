@@ -176,7 +176,8 @@ fn real_traces_are_read_as_serde_json_reads_them() {
 #[test]
 fn begins_are_exact_to_the_nanosecond_where_floating_point_is_not() {
     let mut checked = 0;
-    let pattern = r#""cat": "kernel",\s*"name": "(?:[^"\\]|\\.)*",\s*"pid": \d+,\s*"tid": \d+,\s*"ts": (\d+)\.(\d{1,3})\b"#;
+    let pattern =
+        r#""cat": "kernel",\s*"name": "(?:[^"\\]|\\.)*",\s*"pid": \d+,\s*"tid": \d+,\s*"ts": (\d+)\.(\d{1,3})\b"#;
     let kernel = regex::Regex::new(pattern).unwrap();
     let base = regex::Regex::new(r#""baseTimeNanoseconds": (\d+)"#).unwrap();
     for path in real_traces() {
@@ -871,4 +872,49 @@ fn merging_real_traces_keeps_the_sums_of_each() {
     let t = merge(parts).timeline;
     assert_eq!(kernel_lines(&t), expected);
     assert_eq!(counts(&t), sums);
+}
+
+#[test]
+fn reading_tells_how_far_it_is_and_stops_when_asked() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let kernel = r#"{"ph":"X","cat":"kernel","name":"k","pid":0,"tid":7,"ts":1,"dur":2}"#;
+    let text = format!("[{}]", vec![kernel; 100_000].join(","));
+    let (last, calls) = (AtomicU64::new(0), AtomicU64::new(0));
+    let progress = |progress: perfprof::trace::import::Progress| {
+        assert_eq!(progress.total, text.len() as u64);
+        assert!(last.swap(progress.done, Ordering::Relaxed) <= progress.done && progress.done <= progress.total);
+        calls.fetch_add(1, Ordering::Relaxed);
+    };
+    let options = ReadOptions { file: 3, progress: &progress, ..ReadOptions::default() };
+    let import = read_bytes(Path::new("t.json"), text.as_bytes(), &options).unwrap();
+    assert_eq!((import.timeline.devices[0].file, import.timeline.processes[0].file), (3, 3));
+    assert_eq!(last.into_inner(), text.len() as u64);
+    assert!(calls.into_inner() >= 3);
+    let options = ReadOptions { cancelled: &|| true, ..ReadOptions::default() };
+    let error = read_bytes(Path::new("t.json"), text.as_bytes(), &options).unwrap_err();
+    assert_eq!(error.kind, ReadErrorKind::Interrupted);
+}
+
+#[test]
+fn an_export_of_a_window_holds_what_touches_it() {
+    use perfprof::trace::builder::TimelineBuilder;
+    let mut b = TimelineBuilder::new();
+    let process = b.process(1);
+    let (thread, device) = (b.thread(process, 1), b.device(0));
+    let stream = b.stream(process, device, 7);
+    for at in 0..10 {
+        b.call(thread, "cudaLaunchKernel", at * 100, at * 100 + 10, at as u32 + 1);
+        b.kernel(stream, &format!("k{at}"), at * 100 + 20, at * 100 + 90, at as u32 + 1);
+    }
+    let mut text = Vec::new();
+    writer::write(&b.finish(), &mut text, &WriteOptions { window_ns: Some((350, 520)) }).unwrap();
+    let document: Value = serde_json::from_slice(&text).unwrap();
+    let named = |category: &str| -> Vec<String> {
+        let all = document["traceEvents"].as_array().unwrap().iter();
+        all.filter(|e| e["cat"] == category).map(|e| e["name"].to_string()).collect()
+    };
+    assert_eq!(named("kernel"), ["\"k3\"", "\"k4\""]);
+    assert_eq!(named("cuda_runtime").len(), 2);
+    // The call of k3 lies before the window, so that only k4 has an arrow.
+    assert_eq!(named("ac2g").len(), 2);
 }

@@ -67,13 +67,16 @@ struct BuiltIn {
     sets: [(Part, Vec<usize>, ByteSet); 3],
 }
 
+/// Memory the lazily built automaton of a set may take: with the usual 2 MiB it is thrown away and built anew for every other name.
+const DFA_BYTES: usize = 32 << 20;
+
 static BUILT_IN: LazyLock<BuiltIn> = LazyLock::new(|| {
     let rules = rules::all();
     let sets = [Part::Base, Part::Function, Part::Template].map(|part| {
         let rows: Vec<usize> = (0..rules.len()).filter(|row| rules[*row].part == part).collect();
         let patterns = rows.iter().map(|row| rules[*row].pattern);
         // Names of kernels are ASCII; without Unicode classes the sets compile several times faster.
-        let set = RegexSetBuilder::new(patterns).unicode(false).build();
+        let set = RegexSetBuilder::new(patterns).unicode(false).dfa_size_limit(DFA_BYTES).build();
         (part, rows, set.expect("the built-in patterns are regular expressions: a test compiles them"))
     });
     BuiltIn { rules, sets }

@@ -124,7 +124,7 @@ static LIBRARIES: LazyLock<Table<&'static str>> = LazyLock::new(|| {
         ("eigen", r"^Eigen::"),
         (
             "llama.cpp",
-            r"^(mul_mat_(q|f|vec_q|vec_f|vec)<|k_(bin_bcast|get_rows|set_rows|argsort)|quantize_mmq|flash_attn_(ext|tile|stream_k|combine|vec)|rms_norm_f32|rope_(neox|norm|multi|vision)|soft_max_f32|unary_(gated_)?op_kernel|cpy_scalar|convert_unary|topk_moe_cuda|mm_ids_helper)",
+            r"^(mul_mat_(q|f|vec_q|vec_f|vec)<|mul_mat_q_stream_k|k_(bin_bcast|get_rows|set_rows|argsort)|quantize_mmq|flash_attn_(ext|tile|stream_k|combine|vec)|rms_norm_f32|rope_(neox|norm|multi|vision)|soft_max_f32|unary_(gated_)?op_kernel|cpy_scalar|convert_unary|topk_moe_cuda|mm_ids_helper)",
         ),
         (
             "candle",

@@ -34,10 +34,10 @@ fn graphs(timeline: &Timeline, counts: &GraphCounts, compute_sum_ns: u64) -> Gra
     let mut reasons = Vec::new();
     match mode {
         Some(GraphMode::Graph) => {
-            reasons.push("the tool was told to trace graphs as a whole (--cuda-graph-trace=graph)".to_owned())
+            reasons.push("the tool was told to trace graphs as a whole (--cuda-graph-trace=graph)".to_owned());
         }
         Some(GraphMode::Node) => {
-            reasons.push("the tool was told to trace graphs node by node (--cuda-graph-trace=node)".to_owned())
+            reasons.push("the tool was told to trace graphs node by node (--cuda-graph-trace=node)".to_owned());
         }
         _ => {}
     }

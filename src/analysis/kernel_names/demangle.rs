@@ -22,14 +22,14 @@ pub fn demangle(name: &str) -> Cow<'_, str> {
     let parse = ParseOptions::default().recursion_limit(MAX_RECURSION);
     let options = DemangleOptions::new().recursion_limit(MAX_RECURSION);
     let symbol = Symbol::new_with_options(bare.as_bytes(), &parse).ok();
-    if let Some(text) = symbol.and_then(|symbol| bounded(&symbol, &options)) {
+    if let Some(text) = symbol.and_then(|symbol| bounded(&symbol, options)) {
         return text.into();
     }
     nested_name(bare).map_or_else(|| name.into(), Cow::Owned)
 }
 
 /// The demangled text, if it stays within bounds.
-fn bounded(symbol: &Symbol<&[u8]>, options: &DemangleOptions) -> Option<String> {
+fn bounded(symbol: &Symbol<&[u8]>, options: DemangleOptions) -> Option<String> {
     struct Bounded(String);
     impl std::fmt::Write for Bounded {
         fn write_str(&mut self, text: &str) -> std::fmt::Result {
@@ -41,7 +41,7 @@ fn bounded(symbol: &Symbol<&[u8]>, options: &DemangleOptions) -> Option<String> 
         }
     }
     let mut out = Bounded(String::new());
-    symbol.structured_demangle(&mut out, options).ok()?;
+    symbol.structured_demangle(&mut out, &options).ok()?;
     Some(out.0)
 }
 
@@ -56,9 +56,9 @@ fn nested_name(mangled: &str) -> Option<String> {
         }
         // GCC and clang name the anonymous namespace so.
         if identifier.starts_with("_GLOBAL__N") {
-            out.push_str("(anonymous namespace)")
+            out.push_str("(anonymous namespace)");
         } else {
-            out.push_str(identifier)
+            out.push_str(identifier);
         }
         rest = after;
         if nested.is_none() {

@@ -97,7 +97,7 @@ struct Node {
     name: String,
     /// What stands before the name and its last `::`, for names that say nothing alone.
     scope: String,
-    arguments: Vec<Node>,
+    arguments: Vec<Self>,
 }
 
 /// A name for tables: what tells kernels apart, without parameter lists, namespaces and noise. At most [`MAX_SHORT_CHARS`] characters;
@@ -163,6 +163,10 @@ fn parse(text: &str, depth: usize) -> Node {
                 if let Some(member) =
                     rest.strip_prefix("::").filter(|member| member.starts_with(|next: char| next.is_ascii_alphabetic()))
                 {
+                    // Of a call operator the functor is the name.
+                    if member.starts_with("operator") {
+                        return node;
+                    }
                     let mut member = parse(member, depth + 1);
                     if member.arguments.is_empty() {
                         member.arguments = node.arguments;
@@ -435,6 +439,10 @@ mod tests {
             (
                 "void at::native::vectorized_elementwise_kernel<(int)4, void at::native::<unnamed>::pow_tensor_scalar_kernel_impl<float, float>(at::TensorIteratorBase &, T2)::[lambda(float) (instance 1)], std::array<char *, (unsigned long)2>>(int, T2, T3)",
                 "vectorized_elementwise_kernel<4, pow_tensor_scalar_kernel_impl<f32, f32>>",
+            ),
+            (
+                "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::func_wrapper_t<float, at::native::sum_functor<float, float, float>::operator()(at::TensorIterator&)::{lambda(float, float)#1}>, unsigned int, float, 4> >(int)",
+                "reduce_kernel<512, 1, sum_functor<f32, f32, f32>>",
             ),
             ("nvjet_tst_192x192_64x4_2x1_v_bz_coopB_bias_TNN", "nvjet_tst_192x192_64x4_2x1_v_bz_coopB_bias_TNN"),
             ("cast_bf16_f32", "cast_bf16_f32"),

@@ -304,9 +304,9 @@ impl Projection {
                 };
                 let ns = timeline.op_end_ns(op).saturating_sub(timeline.op_start_ns(op));
                 if computes {
-                    self.kernels.count(how, ns)
+                    self.kernels.count(how, ns);
                 } else {
-                    self.copies.count(how, ns)
+                    self.copies.count(how, ns);
                 }
                 if range == NO_ROW {
                     continue;

@@ -129,7 +129,7 @@ impl RangeSteps {
                 found.of.set(op, walk.step(projection, *range, target as u32));
             }
         }
-        self.order(timeline, projection, &mut found, walk.ranges_in_order, phases);
+        self.order(timeline, projection, &mut found, &walk.ranges_in_order, phases);
         fill_unlinked(timeline, &mut found.of);
         if !phases {
             fill_by_time(timeline, &mut found);
@@ -197,7 +197,7 @@ impl RangeSteps {
     }
 
     /// Numbers the steps in order of begin.
-    fn order(&self, timeline: &Timeline, projection: &Projection, found: &mut Found, rows: Vec<u32>, phases: bool) {
+    fn order(&self, timeline: &Timeline, projection: &Projection, found: &mut Found, rows: &[u32], phases: bool) {
         let ranges = &timeline.ranges;
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         order.sort_by_key(|step| (ranges.start_ns[rows[*step as usize] as usize], rows[*step as usize]));

@@ -13,9 +13,10 @@
 //! 4. Repetition on the stream with the most work of each process: symbols (kernels, graphs, copies by size) that come again at the same
 //!    distance; of these preferably one that an LLM does once a token (sampling, a copy to the host, a graph launch). The cut is where the device
 //!    idles longest. Confidence: the share of the stream's operations in steps that have the ordinary length, times that of the phases.
-//! 5. Prefill or decode of unnamed steps, only if kernel names tell of a language model: a few steps with at least 3 times the GPU time of the many others
-//!    are prefill; else kernel names that say decode or prefill; else graph replays with sampling. Each adds to a confidence that begins at
-//!    0.5; below 0.5 after all factors the phase stays `step`.
+//! 5. Prefill or decode of unnamed steps, only if something in them happens once a token and kernel names tell of a language model: a few steps with
+//!    at least 3 times the GPU time of at least twice as many others are prefill (confidence from 0.6, more with a larger ratio, short steps that
+//!    are alike, larger grids, names that agree; less with names that disagree); else kernel names that say decode or prefill, or graph replays
+//!    (confidence from 0.5). Below 0.5 after all factors the phase stays `step`.
 //!
 //! A step lasts from its first device operation to the first of the next step, if the gap between them is at most three times the median gap,
 //! else to its own last operation. Steps from ranges last as long as the range on the host where device work ends within it (the host waits
@@ -346,7 +347,7 @@ pub fn steps(timeline: &Timeline, projection: &Projection, patterns: &PhasePatte
         let found = Found { of: StepColumns::outside(timeline), ..Found::default() };
         return Ok(tally::sum_up(
             timeline,
-            found,
+            &found,
             PhaseName::Outside,
             Workload::Unknown,
             StepSource::None,
@@ -373,11 +374,19 @@ fn training(timeline: &Timeline, projection: &Projection, ranges: &RangeSteps, m
     if found.steps.is_empty() {
         evidence.push("no range marks the steps of training".to_owned());
         let source = StepSource::None;
-        return tally::sum_up(timeline, found, PhaseName::Training, Workload::Training, source, None, evidence);
+        return tally::sum_up(timeline, &found, PhaseName::Training, Workload::Training, source, None, evidence);
     }
     evidence.push(format!("{} ranges mark steps, {}", found.steps.len(), ranges.examples(timeline, false)));
     let confidence = Some(found.regularity);
-    tally::sum_up(timeline, found, PhaseName::Outside, Workload::Training, StepSource::StepRanges, confidence, evidence)
+    tally::sum_up(
+        timeline,
+        &found,
+        PhaseName::Outside,
+        Workload::Training,
+        StepSource::StepRanges,
+        confidence,
+        evidence,
+    )
 }
 
 /// Ranges that name phases or steps must hold at least this share of the GPU time.
@@ -407,7 +416,7 @@ fn inference(
             refine(timeline, &mut found, &mut evidence);
         }
         let (source, workload) = (StepSource::PhaseRanges, Workload::Inference);
-        return tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence);
+        return tally::sum_up(timeline, &found, PhaseName::Outside, workload, source, Some(confidence), evidence);
     }
     evidence.push(match found.steps.len() {
         0 => "no range with device work names a phase".to_owned(),
@@ -434,24 +443,12 @@ fn inference(
             found = Found { of: StepColumns::outside(timeline), ..Found::default() };
         }
         if found.steps.is_empty() {
-            match single {
-                Some(one) => {
-                    evidence.push(format!("one range marks a step, {}", ranges.examples(timeline, false)));
-                    (found, source) = (one, StepSource::StepRanges);
-                }
-                None => {
-                    let workload = if names.is_language_model() { Workload::Inference } else { Workload::Unknown };
-                    return tally::sum_up(
-                        timeline,
-                        found,
-                        PhaseName::Outside,
-                        workload,
-                        StepSource::None,
-                        None,
-                        evidence,
-                    );
-                }
-            }
+            let Some(one) = single else {
+                let (workload, source) = (Workload::Unknown, StepSource::None);
+                return tally::sum_up(timeline, &found, PhaseName::Outside, workload, source, None, evidence);
+            };
+            evidence.push(format!("one range marks a step, {}", ranges.examples(timeline, false)));
+            (found, source) = (one, StepSource::StepRanges);
         }
     }
     let features = tally::features(timeline, &found, names);
@@ -473,13 +470,13 @@ fn inference(
                 step.phase = Some(phase);
             }
             let workload = Workload::Inference;
-            tally::sum_up(timeline, found, PhaseName::Outside, workload, source, Some(confidence), evidence)
+            tally::sum_up(timeline, &found, PhaseName::Outside, workload, source, Some(confidence), evidence)
         }
         judged => {
             if judged.is_some() {
                 evidence.push(format!("confidence in phases would be {confidence:.2}: too little to state any"));
             }
-            tally::sum_up(timeline, found, PhaseName::Outside, Workload::Unknown, source, Some(regularity), evidence)
+            tally::sum_up(timeline, &found, PhaseName::Outside, Workload::Unknown, source, Some(regularity), evidence)
         }
     }
 }

@@ -113,7 +113,7 @@ impl PhaseIds {
 /// Sums up steps and phases. `otherwise` is the phase of what lies in no step; a step whose phase is open is a `step`.
 pub(super) fn sum_up(
     timeline: &Timeline,
-    found: Found,
+    found: &Found,
     otherwise: PhaseName,
     workload: Workload,
     source: StepSource,
@@ -148,8 +148,8 @@ pub(super) fn sum_up(
             }
         }
     }
-    let (mut sums, mut phases) = add_up(timeline, &found, &columns, &ids.names);
-    columns.steps = step_rows(&found, &mut sums, &phase_of_step, &mut evidence);
+    let (mut sums, mut phases) = add_up(timeline, found, &columns, &ids.names);
+    columns.steps = step_rows(found, &mut sums, &phase_of_step, &mut evidence);
     let steps = &columns.steps;
     let mut drift = Vec::new();
     let mut stragglers = Vec::new();
@@ -362,7 +362,7 @@ fn trend(phase: &str, durations: &[f64]) -> Option<Drift> {
     let spread = 1.959_964 * (count * (count - 1.0) * (2.0 * count + 5.0) / 18.0).sqrt();
     let pairs = slopes.len() as f64;
     let low = ((pairs - spread) / 2.0).floor().max(0.0) as usize;
-    let high = (((pairs + spread) / 2.0).ceil() as usize).min(slopes.len() - 1);
+    let high = (f64::midpoint(pairs, spread).ceil() as usize).min(slopes.len() - 1);
     let centre = median(durations)?;
     (centre > 0.0).then(|| Drift {
         phase: phase.to_owned(),

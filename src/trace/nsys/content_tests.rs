@@ -183,3 +183,24 @@ fn ranges_on_another_clock_are_said() {
     assert_eq!((counted(&far, "clocks_apart"), far.timeline.ranges.len()), (1, 1));
     assert_eq!(counted(&Fixture::small("").import(), "clocks_apart"), 0);
 }
+
+#[test]
+fn other_encodings_and_keys_are_read_as_well() {
+    let plain = Fixture::small("").import().timeline;
+    for sql in [
+        format!("PRAGMA encoding = 'UTF-16be'; {}", super::fixture::SMALL),
+        super::fixture::SMALL.replace("KERNEL (start INTEGER NOT NULL", "KERNEL (start INTEGER PRIMARY KEY"),
+        super::fixture::SMALL.replace("StringIds (id INTEGER NOT NULL PRIMARY KEY", "StringIds (id INTEGER"),
+        super::fixture::SMALL
+            .replace("copyKind INTEGER NOT NULL)", "copyKind INTEGER NOT NULL, PRIMARY KEY (start)) WITHOUT ROWID"),
+        super::fixture::SMALL.replace("returnValue INTEGER NOT NULL", "returnValue INTEGER DEFAULT 0"),
+        format!("{}; CREATE INDEX i ON CUPTI_ACTIVITY_KIND_KERNEL (start DESC)", super::fixture::SMALL),
+    ] {
+        assert_ne!(sql, super::fixture::SMALL);
+        let t = Fixture::of(&sql).import().timeline;
+        assert_eq!((&t.kernels.start_ns, &t.kernels.call), (&plain.kernels.start_ns, &plain.kernels.call));
+        assert_eq!((&t.copies.start_ns, &t.copies.bytes), (&plain.copies.start_ns, &plain.copies.bytes));
+        assert_eq!(t.text(t.ranges.name[0]), "step");
+        assert_eq!(t.text(t.kernel_names[0].demangled), "void gemm<float>(float*)");
+    }
+}

@@ -1,5 +1,7 @@
 //! Looks for pieces of removed texts in the bytes of a file.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -16,12 +18,16 @@ const PIECE: usize = 32;
 const PREFIX: usize = 8;
 /// Texts shorter than this are not looked for.
 const SHORTEST: usize = 12;
+/// Bytes of a file looked at in one go.
+const PART: u64 = 1 << 24;
 
 /// Pieces of removed texts.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
-    pieces: Vec<(Box<[u8]>, bool)>,
+    all: Vec<(Box<[u8]>, bool)>,
     by_prefix: FxHashMap<u64, Vec<usize>>,
+    /// By byte, whether a piece begins with it: most positions need no look-up.
+    begins: Vec<bool>,
 }
 
 fn prefix(bytes: &[u8]) -> Option<u64> {
@@ -33,36 +39,45 @@ impl Pieces {
     pub(super) fn add(&mut self, text: &[u8], private: bool) {
         for piece in text.chunks(PIECE).filter(|piece| piece.len() >= SHORTEST) {
             let Some(key) = prefix(piece) else { continue };
+            self.begins.resize(256, false);
+            self.begins[usize::from(piece[0])] = true;
             let same = self.by_prefix.entry(key).or_default();
-            if let Some(known) = same.iter().find(|known| *self.pieces[**known].0 == *piece) {
-                self.pieces[*known].1 |= private;
+            if let Some(known) = same.iter().find(|known| *self.all[**known].0 == *piece) {
+                self.all[*known].1 |= private;
             } else {
-                same.push(self.pieces.len());
-                self.pieces.push((piece.into(), private));
+                same.push(self.all.len());
+                self.all.push((piece.into(), private));
             }
         }
     }
-    /// Which pieces are in `bytes`.
-    pub(super) fn find(&self, bytes: &[u8]) -> Vec<usize> {
-        let mut found = vec![false; self.pieces.len()];
-        if !self.pieces.is_empty() {
-            // Two bytes tell most positions apart before anything is hashed.
-            let mut begins = vec![false; 1 << 16];
-            for (piece, _) in &self.pieces {
-                begins[usize::from(piece[0]) << 8 | usize::from(piece[1])] = true;
+    /// Which pieces are in the file at `path`.
+    pub(super) fn find_in_file(&self, path: &Path) -> std::io::Result<Vec<usize>> {
+        let mut held = vec![false; self.all.len()];
+        let mut file = File::open(path)?;
+        let mut bytes = Vec::new();
+        loop {
+            // A piece may begin in one part and end in the next.
+            let kept = bytes.len().min(PIECE - 1);
+            bytes.drain(..bytes.len() - kept);
+            if (&mut file).take(PART).read_to_end(&mut bytes)? == 0 {
+                break;
             }
-            for (at, pair) in bytes.windows(2).enumerate() {
-                if begins[usize::from(pair[0]) << 8 | usize::from(pair[1])]
-                    && let Some(key) = prefix(&bytes[at..])
-                    && let Some(same) = self.by_prefix.get(&key)
-                {
-                    for index in same {
-                        found[*index] |= bytes[at..].starts_with(&self.pieces[*index].0);
-                    }
+            self.find(&bytes, &mut held);
+        }
+        Ok((0..held.len()).filter(|index| held[*index]).collect())
+    }
+    /// Marks the pieces that are in `bytes`.
+    fn find(&self, bytes: &[u8], held: &mut [bool]) {
+        for at in 0..bytes.len() {
+            if self.begins.get(usize::from(bytes[at])) == Some(&true)
+                && let Some(key) = prefix(&bytes[at..])
+                && let Some(same) = self.by_prefix.get(&key)
+            {
+                for index in same {
+                    held[*index] |= bytes[at..].starts_with(&self.all[*index].0);
                 }
             }
         }
-        (0..found.len()).filter(|index| found[*index]).collect()
     }
 }
 
@@ -78,12 +93,12 @@ pub(super) fn unexplained(
     }
     let mut wanted = Pieces::default();
     for index in found {
-        wanted.add(&pieces.pieces[*index].0, pieces.pieces[*index].1);
+        wanted.add(&pieces.all[*index].0, pieces.all[*index].1);
     }
-    let mut held = vec![false; wanted.pieces.len()];
+    let mut held = vec![false; wanted.all.len()];
     let schema = Schema::load(path, connection)?;
     for sql in schema.texts() {
-        wanted.find(sql.as_bytes()).into_iter().for_each(|index| held[index] = true);
+        wanted.find(sql.as_bytes(), &mut held);
     }
     for name in schema.tables() {
         let fail = |error| sqlite_error(path, &format!("`{name}` of a copy of it"), None, error);
@@ -95,27 +110,12 @@ pub(super) fn unexplained(
                 if let Ok(ValueRef::Text(text) | ValueRef::Blob(text)) = row.get_ref(column)
                     && text.len() >= SHORTEST
                 {
-                    wanted.find_in_text(text, &mut held);
+                    wanted.find(text, &mut held);
                 }
             }
         }
     }
     let left = held.iter().filter(|held| !**held).count() as u64;
-    let explained = wanted.pieces.iter().zip(&held).filter(|((_, private), held)| *private && **held).count() as u64;
+    let explained = wanted.all.iter().zip(&held).filter(|((_, private), held)| *private && **held).count() as u64;
     Ok((left, explained))
-}
-
-impl Pieces {
-    /// As [`Self::find`], for many short texts.
-    fn find_in_text(&self, text: &[u8], held: &mut [bool]) {
-        for at in 0..text.len() {
-            if let Some(key) = prefix(&text[at..])
-                && let Some(same) = self.by_prefix.get(&key)
-            {
-                for index in same {
-                    held[*index] |= text[at..].starts_with(&self.pieces[*index].0);
-                }
-            }
-        }
-    }
 }

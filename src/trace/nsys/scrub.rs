@@ -97,9 +97,15 @@ pub fn scrub(source: &Path, target: &Path) -> Result<ScrubReport, ReadError> {
     let absolute = std::path::absolute(&copy).map_err(|cause| write(&cause))?;
     database.copy_into(&absolute)?;
     let report = clean(source, &absolute)?;
-    // A link fails where a rename would overwrite.
+    // A link fails where a rename would overwrite; file systems without links get a name first and the file then.
     std::fs::hard_link(&copy, target)
-        .or_else(|_| File::create_new(target).and_then(|_| std::fs::rename(&copy, target)))
+        .or_else(|_| {
+            File::create_new(target)?;
+            std::fs::rename(&copy, target).inspect_err(|_| {
+                // Ours, and empty.
+                let _ = std::fs::remove_file(target);
+            })
+        })
         .map_err(|cause| write(&cause))?;
     Ok(report)
 }
@@ -130,10 +136,9 @@ fn clean(source: &Path, path: &Path) -> Result<ScrubReport, ReadError> {
     cleaner.blank("StringIds", "value", &format!("length(value) > 0 AND id NOT IN ({referenced})"), false)?;
     connection.execute_batch("VACUUM").map_err(fail)?;
     let Cleaner { mut report, pieces, .. } = cleaner;
-    let bytes = std::fs::read(path).map_err(|cause| io_error(path, &cause))?;
-    report.bytes = bytes.len() as u64;
-    let found = pieces.find(&bytes);
-    drop(bytes);
+    let read = |cause| io_error(path, &cause);
+    report.bytes = std::fs::metadata(path).map_err(read)?.len();
+    let found = pieces.find_in_file(path).map_err(read)?;
     let (left, explained) = unexplained(source, &connection, &pieces, &found)?;
     if left > 0 {
         return Err(ReadError::new(

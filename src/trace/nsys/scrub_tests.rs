@@ -96,3 +96,17 @@ fn nothing_is_overwritten_and_a_failed_copy_leaves_nothing() {
         2
     );
 }
+
+#[test]
+fn a_piece_is_found_wherever_it_lies_in_a_large_file() {
+    let mut pieces = super::remains::Pieces::default();
+    pieces.add(TOKEN.as_bytes(), true);
+    pieces.add(b"not in the file at all", true);
+    let mut bytes = vec![b'h'; (1 << 24) + 1000];
+    // It begins in the first part that is looked at and ends in the second.
+    let at = (1 << 24) - 7;
+    bytes[at..at + TOKEN.len()].copy_from_slice(TOKEN.as_bytes());
+    let fixture = Fixture::bytes("large", &bytes);
+    // The token is one piece of 32 bytes and one of the rest.
+    assert_eq!(pieces.find_in_file(&fixture.path).unwrap(), [0, 1]);
+}
