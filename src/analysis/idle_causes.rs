@@ -420,7 +420,7 @@ impl<'t> Rules<'t> {
 }
 
 /// Whether a record of overhead is the profiler's own, the loading of code, or neither (a full command buffer is the program's doing).
-fn overhead_cause(name: &str) -> Option<IdleCause> {
+pub(crate) fn overhead_cause(name: &str) -> Option<IdleCause> {
     let lower = name.to_ascii_lowercase();
     if lower.contains("command buffer full") {
         None

@@ -2,6 +2,8 @@
 
 use super::{Finding, Results, percent, time};
 use crate::analysis::coverage::{GraphState, Verdict};
+use crate::analysis::idle::IdleCause;
+use crate::analysis::idle_causes::overhead_cause;
 use crate::diagnostics::Severity;
 
 /// Below this share of launches with a kernel, work was lost.
@@ -62,29 +64,37 @@ pub(super) fn findings(results: &Results<'_>, found: &mut Vec<Finding>) {
                 .to_owned(),
         });
     }
-    let device_window: u64 = results.idle.iter().map(|idle| idle.window_ns).sum();
-    if let Some(overhead) = coverage.overhead_union_ns
-        && device_window > 0
-        && overhead as f64 / device_window as f64 > 0.02
-    {
-        let names: Vec<String> = coverage
-            .overhead
+    profiler(results, found);
+}
+
+/// Overhead that is the profiler's own: a full command buffer and the loading of code are the program's doing, whoever records them.
+fn profiler(results: &Results<'_>, found: &mut Vec<Finding>) {
+    let window: u64 = results.idle.iter().map(|idle| idle.window_ns).sum();
+    let own: Vec<_> = results
+        .coverage
+        .overhead
+        .iter()
+        .filter(|row| overhead_cause(&row.name) == Some(IdleCause::ProfilerOverhead))
+        .collect();
+    let sum: u64 = own.iter().map(|row| row.sum_ns).sum();
+    if window == 0 || (sum as f64) < 0.02 * window as f64 {
+        return;
+    }
+    found.push(Finding {
+        code: "profiler_overhead".to_owned(),
+        title: format!(
+            "The profiler's own records add up to {} of host time ({} of the window): the program is faster without it.",
+            time(sum as f64),
+            percent(sum as f64, window as f64)
+        ),
+        severity: Severity::Warn,
+        evidence: own
             .iter()
             .take(3)
             .map(|row| format!("{}: {} in {} records", row.name, time(row.sum_ns as f64), row.count))
-            .collect();
-        found.push(Finding {
-            code: "profiler_overhead".to_owned(),
-            title: format!(
-                "The profiler itself took {} of host time ({} of the window): the program is faster without it.",
-                time(overhead as f64),
-                percent(overhead as f64, device_window as f64)
-            ),
-            severity: Severity::Warn,
-            evidence: names,
-            gain_low_ns: None,
-            gain_high_ns: None,
-            how_to_check: "Compare the step time with that of an unprofiled run before acting on gaps near these records.".to_owned(),
-        });
-    }
+            .collect(),
+        gain_low_ns: None,
+        gain_high_ns: None,
+        how_to_check: "Compare the step time with that of an unprofiled run before acting on gaps near these records.".to_owned(),
+    });
 }
