@@ -1,6 +1,10 @@
 //! `perfprof analyze` as a user runs it: real files, generated ones, bad ones, and what it leaves behind.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail as tests do, and say what they skip")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail as tests do, and say what they skip"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +46,11 @@ fn inference(requests: u32, steps: u32, layers: u32, wait_ns: i64) -> Timeline {
     b.timeline().devices[0].memory_bytes = Some(85_520_809_984);
     let stream = b.stream(process, device, 7);
     let (mut host, mut gpu, mut id) = (1_000_000_i64, 1_000_000_i64, 1_u32);
-    let names = ["void rmsnorm<__half>(const __half *)", "ampere_fp16_s16816gemm_fp16_64x64_tn", "void flash_fwd_kernel<Traits>(Params)"];
+    let names = [
+        "void rmsnorm<__half>(const __half *)",
+        "ampere_fp16_s16816gemm_fp16_64x64_tn",
+        "void flash_fwd_kernel<Traits>(Params)",
+    ];
     for _ in 0..requests {
         for step in 0..=steps {
             let (begin, long) = (host, step == 0);
@@ -143,8 +151,19 @@ fn a_trace_becomes_a_run_directory_whose_parts_add_up() {
     assert_eq!(layers, 3 * 12 * 200_000 + 60 * 12 * 9_000);
     let directory = directory_of(&answer);
     for name in [
-        "run.json", "env.json", "inputs.yaml", "assumptions.md", "metrics.json", "report.md", "report.html", "operators.md",
-        "operators.csv", "kernels.csv", "gaps.csv", "steps.csv", "MANIFEST.json",
+        "run.json",
+        "env.json",
+        "inputs.yaml",
+        "assumptions.md",
+        "metrics.json",
+        "report.md",
+        "report.html",
+        "operators.md",
+        "operators.csv",
+        "kernels.csv",
+        "gaps.csv",
+        "steps.csv",
+        "MANIFEST.json",
     ] {
         assert!(directory.join(name).metadata().unwrap().len() > 0, "{name}");
     }
@@ -171,7 +190,8 @@ fn a_host_that_launches_late_is_named_and_one_that_is_ahead_is_not() {
     let sandbox = Sandbox::new();
     let late = export(&sandbox, "late.sqlite", &inference(2, 30, 4, 40_000));
     let metrics = sandbox.run(&["analyze", &late, "--json"]).exits(0).json();
-    let codes: Vec<&str> = metrics["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect();
+    let codes: Vec<&str> =
+        metrics["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect();
     assert!(codes.contains(&"launch_bound"), "{codes:?}");
     let device = &metrics["devices"][0];
     let host = device["idle_by_cause"]["host_busy"].as_i64().unwrap();
@@ -183,7 +203,8 @@ fn a_host_that_launches_late_is_named_and_one_that_is_ahead_is_not() {
     }
     let ahead = export(&sandbox, "ahead.sqlite", &inference(2, 30, 4, 100));
     let metrics = sandbox.run(&["analyze", &ahead, "--json"]).exits(0).json();
-    let codes: Vec<&str> = metrics["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect();
+    let codes: Vec<&str> =
+        metrics["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect();
     assert!(!codes.contains(&"launch_bound"), "{codes:?}");
 }
 
@@ -317,7 +338,8 @@ fn a_trace_without_gpu_work_says_so_and_exits_3() {
 #[test]
 fn hostile_names_are_shown_as_text_everywhere() {
     let sandbox = Sandbox::new();
-    let hostile = "</script><script>alert(1)</script>|`<img src=x onerror=alert(1)>`\u{1b}]0;x\u{7}=HYPERLINK(1)\n\u{2028}";
+    let hostile =
+        "</script><script>alert(1)</script>|`<img src=x onerror=alert(1)>`\u{1b}]0;x\u{7}=HYPERLINK(1)\n\u{2028}";
     let mut b = TimelineBuilder::new();
     let process = b.process(1);
     let thread = b.thread(process, 1);
@@ -351,7 +373,19 @@ fn exports_are_written_and_never_overwrite() {
     let file = export(&sandbox, "run.sqlite", &timeline);
     let folded = sandbox.path().join("out.folded").display().to_string();
     let answer = sandbox
-        .run(&["analyze", &file, "--json", "--export", &format!("folded={folded}"), "--export", "chrome", "--export", "nsys", "--export", "parquet"])
+        .run(&[
+            "analyze",
+            &file,
+            "--json",
+            "--export",
+            &format!("folded={folded}"),
+            "--export",
+            "chrome",
+            "--export",
+            "nsys",
+            "--export",
+            "parquet",
+        ])
         .exits(0);
     let directory = directory_of(&answer);
     let kernels: i64 = (0..timeline.kernels.len()).map(|row| timeline.kernels.duration_ns(row)).sum();

@@ -1,5 +1,6 @@
 //! The operator summary of real exports against NVIDIA's own reports and against SQL on the same file.
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

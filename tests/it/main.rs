@@ -29,7 +29,7 @@ mod tokenizer;
 mod trace_chrome;
 mod trace_ncu;
 mod trace_nsys;
-mod trace_ranges;
 mod trace_parquet;
+mod trace_ranges;
 mod trace_waits;
 mod trace_writer;

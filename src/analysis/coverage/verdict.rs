@@ -8,15 +8,15 @@ use crate::trace::timeline::Timeline;
 
 /// Launches without a kernel, of all that should have one, from which on the trace counts as incomplete. A trace stopped under way lacks the
 /// few kernels still queued.
-pub const LOST_SHARE: f64 = 0.001;
+pub(super) const LOST_SHARE: f64 = 0.001;
 /// The same from which on shares of idle time are refused.
-pub const LOST_SHARE_IDLE: f64 = 0.01;
+pub(super) const LOST_SHARE_IDLE: f64 = 0.01;
 /// Share of GPU time inside whole-graph records from which on shares of idle time are refused.
-pub const HIDDEN_SHARE_IDLE: f64 = 0.01;
+pub(super) const HIDDEN_SHARE_IDLE: f64 = 0.01;
 /// Share of kernels without a launch call from which on the trace counts as incomplete.
-pub const UNLINKED_SHARE: f64 = 0.01;
+pub(super) const UNLINKED_SHARE: f64 = 0.01;
 /// Share of kernels that start before their call from which on queue times are refused.
-pub const SKEW_SHARE: f64 = 0.001;
+pub(super) const SKEW_SHARE: f64 = 0.001;
 
 fn percent(share: f64) -> String {
     let percent = share * 100.0;

@@ -83,9 +83,13 @@ fn profiler(results: &Results<'_>, found: &mut Vec<Finding>) {
     found.push(Finding {
         code: "profiler_overhead".to_owned(),
         title: format!(
-            "The profiler's own records add up to {} of host time ({} of the window): the program is faster without it.",
+            "The profiler's own records add up to {} of host time, {}: the program is faster without it.",
             time(sum as f64),
-            percent(sum as f64, window as f64)
+            if sum > window {
+                "more than the whole window".to_owned()
+            } else {
+                percent(sum as f64, window as f64) + " of the window"
+            }
         ),
         severity: Severity::Warn,
         evidence: own
@@ -95,6 +99,7 @@ fn profiler(results: &Results<'_>, found: &mut Vec<Finding>) {
             .collect(),
         gain_low_ns: None,
         gain_high_ns: None,
-        how_to_check: "Compare the step time with that of an unprofiled run before acting on gaps near these records.".to_owned(),
+        how_to_check: "Compare the step time with that of an unprofiled run before acting on gaps near these records."
+            .to_owned(),
     });
 }

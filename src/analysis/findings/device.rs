@@ -154,7 +154,9 @@ fn launch_bound(results: &Results<'_>, idle: &DeviceIdle, on: &str, found: &mut 
         }
     }
     let (code, title) = match verdict {
-        LaunchVerdict::LaunchBound => ("launch_bound", "the GPU waits for the host to launch work: this run is launch-bound"),
+        LaunchVerdict::LaunchBound => {
+            ("launch_bound", "the GPU waits for the host to launch work: this run is launch-bound")
+        }
         _ => ("late_launches", "part of the time the GPU waits for the host to launch work"),
     };
     found.push(Finding {
@@ -177,7 +179,8 @@ fn short_gaps(results: &Results<'_>, idle: &DeviceIdle, on: &str, found: &mut Ve
     if (ns as f64) < 0.05 * window || idle.operations < 100 {
         return;
     }
-    let akd = results.launch.devices.iter().find(|launch| launch.device == idle.device).and_then(|launch| launch.akd_ns);
+    let akd =
+        results.launch.devices.iter().find(|launch| launch.device == idle.device).and_then(|launch| launch.akd_ns);
     let mut evidence = vec![format!(
         "{} between operations that follow each other at once ({} of the window), {} operations",
         time(ns as f64),
@@ -255,7 +258,9 @@ pub(super) fn transfer_findings(results: &Results<'_>, found: &mut Vec<Finding>)
         if (group.union_ns as f64) < 0.01 * window {
             continue;
         }
-        let rate = group.mean_bytes_per_s.map_or_else(|| "an unknown rate".to_owned(), |rate| crate::units::Bandwidth(rate).to_string());
+        let rate = group
+            .mean_bytes_per_s
+            .map_or_else(|| "an unknown rate".to_owned(), |rate| crate::units::Bandwidth(rate).to_string());
         found.push(Finding {
             code: "pageable_copies".to_owned(),
             title: format!(

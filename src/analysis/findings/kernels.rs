@@ -51,12 +51,20 @@ fn dominant(results: &Results<'_>, found: &mut Vec<Finding>) {
     if all <= 0.0 || class == KernelClass::Unclassified || (ns as f64) < 0.25 * all {
         return;
     }
-    let mut evidence = vec![format!("{} in {calls} kernels, {} of the kernel time", time(ns as f64), percent(ns as f64, all))];
+    let mut evidence =
+        vec![format!("{} in {calls} kernels, {} of the kernel time", time(ns as f64), percent(ns as f64, all))];
     evidence.extend(results.kernels.rows.iter().find(|row| row.class == class).map(|row| {
-        format!("largest: `{}`, {} calls, {} in all, median {}", row.name, row.calls, time(row.total_ns as f64), time(row.p50_ns))
+        format!(
+            "largest: `{}`, {} calls, {} in all, median {}",
+            row.name,
+            row.calls,
+            time(row.total_ns as f64),
+            time(row.p50_ns)
+        )
     }));
     let gain = what_if(results, class.name());
-    evidence.extend(gain.map(|gain| format!("were it free, the work would take {} less (simulated)", time(gain as f64))));
+    evidence
+        .extend(gain.map(|gain| format!("were it free, the work would take {} less (simulated)", time(gain as f64))));
     found.push(Finding {
         code: "dominant_class".to_owned(),
         title: format!("Most of the kernel time ({}) is {}.", percent(ns as f64, all), class.name().replace('_', " ")),
@@ -162,7 +170,8 @@ fn unclassified(results: &Results<'_>, found: &mut Vec<Finding>) {
 fn stragglers(results: &Results<'_>, found: &mut Vec<Finding>) {
     let steps = results.steps;
     if let Some(worst) = steps.stragglers.first() {
-        let beyond: f64 = steps.stragglers.iter().map(|step| step.duration_ns as f64 * (1.0 - 1.0 / step.times_median)).sum();
+        let beyond: f64 =
+            steps.stragglers.iter().map(|step| step.duration_ns as f64 * (1.0 - 1.0 / step.times_median)).sum();
         let count = steps.stragglers.len() as u64 + steps.stragglers_omitted;
         found.push(Finding {
             code: "straggling_steps".to_owned(),
@@ -203,7 +212,8 @@ fn stragglers(results: &Results<'_>, found: &mut Vec<Finding>) {
                 )],
                 gain_low_ns: None,
                 gain_high_ns: None,
-                how_to_check: "A growing context lengthens attention; without that, look at clocks and temperature.".to_owned(),
+                how_to_check: "A growing context lengthens attention; without that, look at clocks and temperature."
+                    .to_owned(),
             });
         }
     }

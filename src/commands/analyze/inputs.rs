@@ -27,6 +27,7 @@ pub(super) struct Read {
 }
 
 /// A reader's error as a failure of the program.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 pub(super) fn failure(error: ReadError) -> Failure {
     let status = match error.kind {
         ReadErrorKind::Interrupted => ExitStatus::Interrupted,

@@ -52,8 +52,10 @@ pub fn run(options: &AnalyzeOptions, context: &Context) -> anyhow::Result<ExitSt
         .flat_map(|list| list.split(','))
         .map(|name| {
             name.trim().parse::<NsysReport>().map_err(|error| {
-                Failure::new(ExitStatus::Usage, error.to_string())
-                    .hint(format!("reports: {}", nsys_reports::REPORTS.map(|(name, arguments, _)| format!("{name}{arguments}")).join(", ")))
+                Failure::new(ExitStatus::Usage, error.to_string()).hint(format!(
+                    "reports: {}",
+                    nsys_reports::REPORTS.map(|(name, arguments, _)| format!("{name}{arguments}")).join(", ")
+                ))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -84,17 +86,19 @@ pub fn run(options: &AnalyzeOptions, context: &Context) -> anyhow::Result<ExitSt
             Err(mpsc::RecvTimeoutError::Timeout) if interrupt.asked() => return Ok(interrupt.status()),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(Failure::new(ExitStatus::CouldNotStart, "the analysis ended without an answer; this is a defect")
-                    .hint("run again with `-v` and report what it prints")
-                    .into());
+                return Err(Failure::new(
+                    ExitStatus::CouldNotStart,
+                    "the analysis ended without an answer; this is a defect",
+                )
+                .hint("run again with `-v` and report what it prints")
+                .into());
             }
         }
     }
 }
 
 fn print_reports(reports: &[NsysReport], read: &inputs::Read) -> anyhow::Result<ExitStatus> {
-    let text: Vec<String> =
-        reports.iter().map(|report| nsys_reports::render(*report, &read.trace.timeline)).collect();
+    let text: Vec<String> = reports.iter().map(|report| nsys_reports::render(*report, &read.trace.timeline)).collect();
     super::print_answer(&text.join("\n"))?;
     Ok(ExitStatus::Success)
 }

@@ -14,7 +14,7 @@ use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
 use crate::record::find::resolve_run;
 use crate::record::{RecordError, reader};
-use crate::runner::analyze::{WorkloadSettings, PeakSettings};
+use crate::runner::analyze::{PeakSettings, WorkloadSettings};
 
 /// A `config.json` larger than this is none.
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
@@ -59,17 +59,14 @@ pub(super) fn split_arguments(arguments: &[String]) -> (Vec<PathBuf>, Vec<String
 }
 
 impl Settings {
-    pub(super) fn resolve(
-        options: &AnalyzeOptions,
-        overrides: &[String],
-        context: &Context,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn resolve(options: &AnalyzeOptions, overrides: &[String], context: &Context) -> anyhow::Result<Self> {
         let rules = match &options.rules {
             Some(path) => rules(path)?,
             None => RulesFile::default(),
         };
-        let classifier = Classifier::with_user_rules(&rules.classes)
-            .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md"))?;
+        let classifier = Classifier::with_user_rules(&rules.classes).map_err(|error| {
+            Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md")
+        })?;
         let patterns = rules.phases.unwrap_or_default();
         let names_model = overrides.iter().any(|text| text.trim_start_matches('+').starts_with("model"));
         let from_run = match &options.run {
@@ -149,7 +146,9 @@ fn take_config_json(overrides: &[String]) -> anyhow::Result<(Option<ConfigJson>,
         };
         let unusable = |why: String| {
             Failure::new(ExitStatus::Usage, format!("`{}` is no usable model configuration: {why}", config.display()))
-                .hint("give the `config.json` of a Hugging Face model, or an alias such as `model=synthetic-llama-3-8b`")
+                .hint(
+                    "give the `config.json` of a Hugging Face model, or an alias such as `model=synthetic-llama-3-8b`",
+                )
         };
         if std::fs::metadata(&config).is_ok_and(|data| data.len() > CONFIG_LIMIT_BYTES) {
             return Err(unusable("it is too large".to_owned()).into());
@@ -191,8 +190,9 @@ fn workload_of_run(spec: &str, context: &Context) -> anyhow::Result<WorkloadSett
 /// `1.2s..1.35s`, `250ms..300ms`, `0..5ms`; a bare number is seconds.
 fn window(text: &str) -> Result<(i64, i64), Failure> {
     let bad = || {
-        Failure::new(ExitStatus::Usage, format!("`--window {text}` is no stretch of time"))
-            .hint("write `BEGIN..END` from the begin of the trace, e.g. `--window 1.2s..1.3s` or `--window 250ms..300ms`")
+        Failure::new(ExitStatus::Usage, format!("`--window {text}` is no stretch of time")).hint(
+            "write `BEGIN..END` from the begin of the trace, e.g. `--window 1.2s..1.3s` or `--window 250ms..300ms`",
+        )
     };
     let (begin, end) = text.split_once("..").ok_or_else(bad)?;
     let (begin, end) = (time_ns(begin).ok_or_else(bad)?, time_ns(end).ok_or_else(bad)?);
@@ -202,10 +202,8 @@ fn window(text: &str) -> Result<(i64, i64), Failure> {
 fn time_ns(text: &str) -> Option<i64> {
     let text = text.trim();
     let units = [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
-    let (number, scale) = units
-        .iter()
-        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)))
-        .unwrap_or((text, 1e9));
+    let (number, scale) =
+        units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale))).unwrap_or((text, 1e9));
     let value: f64 = number.trim().parse().ok()?;
     let ns = value * scale;
     (ns.is_finite() && (0.0..9e18).contains(&ns)).then_some(ns as i64)

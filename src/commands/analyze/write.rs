@@ -33,7 +33,8 @@ pub(super) fn analyze(
     let bar = context.progress.then(|| {
         let bar = ProgressBar::new_spinner();
         bar.set_style(
-            ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
         bar
@@ -81,14 +82,8 @@ fn write(
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
     let timeline = &read.trace.timeline;
-    let metrics = analyze::metrics(
-        directory.run_id(),
-        timeline,
-        analysis,
-        &read.ncu,
-        &read.files,
-        &read.trace.diagnostics,
-    );
+    let metrics =
+        analyze::metrics(directory.run_id(), timeline, analysis, &read.ncu, &read.files, &read.trace.diagnostics);
     let sections = assumptions::sections(&metrics, analysis, settings.workload.as_ref(), settings.user_rules);
     let sections: Vec<AssumptionSection> =
         sections.into_iter().map(|(title, lines)| AssumptionSection { title, lines }).collect();
@@ -110,7 +105,12 @@ fn write(
     Ok(if status == RunStatus::Complete { ExitStatus::Success } else { ExitStatus::Invalid })
 }
 
-fn print(metrics: &AnalyzeMetrics, view: &AnalyzeReport<'_>, directory: &Path, context: &Context) -> anyhow::Result<()> {
+fn print(
+    metrics: &AnalyzeMetrics,
+    view: &AnalyzeReport<'_>,
+    directory: &Path,
+    context: &Context,
+) -> anyhow::Result<()> {
     use std::io::IsTerminal as _;
     let text = if context.json {
         let mut value = serde_json::to_value(metrics)?;

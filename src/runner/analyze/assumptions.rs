@@ -37,16 +37,28 @@ pub fn sections(
             "Time".to_owned(),
             vec![
                 line("sum", "durations added up: work that overlaps on several streams counts as often as it runs"),
-                line("busy", "union of kernels, copies, memory sets and whole-graph records of a device; never above its window"),
+                line(
+                    "busy",
+                    "union of kernels, copies, memory sets and whole-graph records of a device; never above its window",
+                ),
                 line("window", "of each device, from the begin of its first operation to the end of its last"),
-                line("idle", "window less busy; each gap from 1 us up has one cause, shorter ones are `below_1us`: busy + causes = window, exactly"),
-                line("percentiles", "linear interpolation between order statistics (Hyndman & Fan type 7); marked where calls are too few"),
+                line(
+                    "idle",
+                    "window less busy; each gap from 1 us up has one cause, shorter ones are `below_1us`: busy + causes = window, exactly",
+                ),
+                line(
+                    "percentiles",
+                    "linear interpolation between order statistics (Hyndman & Fan type 7); marked where calls are too few",
+                ),
             ],
         ),
         (
             "Ranges".to_owned(),
             vec![
-                line("belonging", "an operation belongs to the ranges of the launching thread that contain its launch call, not to those open while it runs"),
+                line(
+                    "belonging",
+                    "an operation belongs to the ranges of the launching thread that contain its launch call, not to those open while it runs",
+                ),
                 line(
                     "left out",
                     analysis.ranges.as_ref().map_or_else(
@@ -73,13 +85,18 @@ pub fn sections(
         (
             "Kernel classes".to_owned(),
             vec![
-                line("rules", format!("built-in table, {user_rules} rules of the user before it; what no rule knows is `unclassified`")),
+                line(
+                    "rules",
+                    format!(
+                        "built-in table, {user_rules} rules of the user before it; what no rule knows is `unclassified`"
+                    ),
+                ),
                 line(
                     "classified",
-                    metrics
-                        .coverage
-                        .classified_share
-                        .map_or_else(|| "no kernels".to_owned(), |share| format!("{:.1} % of the kernel time", share * 100.0)),
+                    metrics.coverage.classified_share.map_or_else(
+                        || "no kernels".to_owned(),
+                        |share| format!("{:.1} % of the kernel time", share * 100.0),
+                    ),
                 ),
             ],
         ),
@@ -89,7 +106,8 @@ pub fn sections(
                 .ceilings
                 .iter()
                 .flat_map(|ceiling| {
-                    let flops = ceiling.values.flops_per_s.map_or("–".to_owned(), |peak| FlopsPerSecond(peak).to_string());
+                    let flops =
+                        ceiling.values.flops_per_s.map_or("–".to_owned(), |peak| FlopsPerSecond(peak).to_string());
                     let bytes = ceiling.values.bytes_per_s.map_or("–".to_owned(), |peak| Bandwidth(peak).to_string());
                     [
                         line(&format!("GPU {} compute", ceiling.device), format!("{flops}: {}", ceiling.flops_source)),
@@ -101,8 +119,14 @@ pub fn sections(
         (
             "Critical path and what-if".to_owned(),
             vec![
-                line("model", "launch call → operation, operation → next on its stream, operation → return of the call that waits for it, order of each host thread, and event waits where they are recorded"),
-                line("what if", "the schedule simulated again with the kernels of one class taking no time and the host unchanged; an estimate, never below the host's own path"),
+                line(
+                    "model",
+                    "launch call → operation, operation → next on its stream, operation → return of the call that waits for it, order of each host thread, and event waits where they are recorded",
+                ),
+                line(
+                    "what if",
+                    "the schedule simulated again with the kernels of one class taking no time and the host unchanged; an estimate, never below the host's own path",
+                ),
             ],
         ),
     ];
@@ -110,10 +134,7 @@ pub fn sections(
         Some(workload) => {
             let mut lines = vec![
                 line("model", format!("{} ({})", workload.name, workload.said_by)),
-                line(
-                    "storage",
-                    format!("weights {}, KV cache {}", workload.dtype.name(), workload.kv_dtype.name()),
-                ),
+                line("storage", format!("weights {}, KV cache {}", workload.dtype.name(), workload.kv_dtype.name())),
                 line(
                     "shape",
                     format!(
@@ -122,16 +143,24 @@ pub fn sections(
                         workload.prompt_tokens.map_or("not known".to_owned(), |tokens| tokens.to_string())
                     ),
                 ),
-                line("MFU", "model FLOPs (products with weights, attention) / (peak × time); by wall time of the steps and by busy time"),
+                line(
+                    "MFU",
+                    "model FLOPs (products with weights, attention) / (peak × time); by wall time of the steps and by busy time",
+                ),
                 line("MBU", "weight bytes once a step and KV bytes / (bandwidth × time)"),
-                line("kernel classes", "products, quantisation and dequantisation stand for linear layers, a softmax of its own for attention; single products of unfused attention cannot be told from linear layers"),
+                line(
+                    "kernel classes",
+                    "products, quantisation and dequantisation stand for linear layers, a softmax of its own for attention; single products of unfused attention cannot be told from linear layers",
+                ),
             ];
             if let Some(modelled) = &analysis.modelled {
                 lines.extend(modelled.notes.iter().map(|note| line("note", note.clone())));
             }
             lines
         }
-        None => vec![line("model", "not given: no FLOPs, no bytes, no MFU; give `model=`, `batch=` and `prompt_tokens=`")],
+        None => {
+            vec![line("model", "not given: no FLOPs, no bytes, no MFU; give `model=`, `batch=` and `prompt_tokens=`")]
+        }
     };
     sections.push(("The model".to_owned(), model));
     sections

@@ -7,8 +7,8 @@ mod modelled;
 use std::collections::BTreeMap;
 
 pub use metrics::{
-    ANALYZE_SCHEMA_VERSION, AnalyzeMetrics, ClassesBlock, CoverageBlock, DeviceBlock, InputFile, NcuBlock, OperatorBlock,
-    PhaseBlock, StepsBlock,
+    ANALYZE_SCHEMA_VERSION, AnalyzeMetrics, ClassesBlock, CoverageBlock, DeviceBlock, InputFile, NcuBlock,
+    OperatorBlock, PhaseBlock, StepsBlock,
 };
 pub use modelled::{Ceiling, PeakSettings, WorkloadSettings};
 
@@ -41,6 +41,8 @@ const MODULE_ROWS: usize = 4000;
 const RANGE_ROWS: usize = 500;
 /// Longest gaps listed for each device.
 const LONGEST_GAPS: usize = 50;
+/// Gaps drawn in the stretch of the timeline, for each device.
+const GAPS_DRAWN: usize = 4000;
 /// Kernels of a counter file listed.
 const NCU_KERNELS: usize = 200;
 /// Kernel names listed on the critical path.
@@ -130,8 +132,7 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
     };
     let summary = kernel_summary(timeline, &classified, &keys);
     let (by_layer, by_module) = by_place(timeline, &projection, &modules, &classified, &keys);
-    let ranges =
-        (!timeline.ranges.is_empty()).then(|| projection::summary(timeline, &projection, RANGE_ROWS));
+    let ranges = (!timeline.ranges.is_empty()).then(|| projection::summary(timeline, &projection, RANGE_ROWS));
     progress("flame graph");
     let flame = flame(timeline, &projection, FlameOptions::default());
     drop(projection);
@@ -171,7 +172,7 @@ pub fn analyze(timeline: &Timeline, settings: &AnalyzeSettings<'_>) -> Result<An
         kernels: &summary,
         modelled: modelled.as_ref(),
     });
-    let view = view(timeline, settings.window_ns, &steps, &classified, &idle);
+    let view = view(timeline, settings.window_ns, &steps, &classified, coverage.trust.idle_shares);
     Ok(Analysis {
         coverage,
         steps,
@@ -223,32 +224,25 @@ fn by_place(
             })
             .collect();
         let names: Vec<String> = (0..=highest).map(|layer| layer.to_string()).collect();
-        let keys = SummaryKeys {
-            module_names: &names,
-            kernel_module: Some(&column),
-            max_rows: LAYER_ROWS,
-            ..*keys
-        };
+        let keys = SummaryKeys { module_names: &names, kernel_module: Some(&column), max_rows: LAYER_ROWS, ..*keys };
         kernel_summary(timeline, classified, &keys)
     });
     let by_module = has_modules.then(|| {
         let column: Vec<u32> = (0..kernels)
             .map(|row| modules.module_of_kernel(timeline, projection, row).map_or(NO_ROW, |module| module as u32))
             .collect();
-        let keys = SummaryKeys {
-            module_names: &modules.names,
-            kernel_module: Some(&column),
-            max_rows: MODULE_ROWS,
-            ..*keys
-        };
+        let keys =
+            SummaryKeys { module_names: &modules.names, kernel_module: Some(&column), max_rows: MODULE_ROWS, ..*keys };
         kernel_summary(timeline, classified, &keys)
     });
     (by_layer, by_module)
 }
 
 fn phase_windows(steps: &Steps) -> Vec<PhaseWindow> {
+    // The table for people is bounded, this is not.
     steps
-        .table
+        .columns
+        .steps
         .iter()
         .map(|step| PhaseWindow {
             phase: u32::from(step.phase),
@@ -275,7 +269,7 @@ fn view(
     window_ns: Option<(i64, i64)>,
     steps: &Steps,
     classified: &[Classified],
-    idle: &[DeviceIdle],
+    with_gaps: bool,
 ) -> Option<TimelineView> {
     let (origin, _) = timeline.device_span_ns()?;
     let stretch = representative_stretch(timeline, Some(steps))?;
@@ -287,7 +281,8 @@ fn view(
         None => (stretch.start_ns, stretch.end_ns, stretch.chosen),
     };
     let phases: Vec<Span> = steps
-        .table
+        .columns
+        .steps
         .iter()
         .enumerate()
         .filter(|(_, step)| step.end_ns > start_ns && step.start_ns < end_ns)
@@ -301,7 +296,14 @@ fn view(
             }
         })
         .collect();
-    let gaps: Vec<GapLane> = idle
+    // Every gap of the stretch with its cause, not only the longest of the trace.
+    let window = Some(Interval { start_ns, end_ns });
+    let in_stretch = if with_gaps && end_ns > start_ns {
+        idle(timeline, &IdleOptions { window, longest: GAPS_DRAWN, ..IdleOptions::default() })
+    } else {
+        Vec::new()
+    };
+    let gaps: Vec<GapLane> = in_stretch
         .iter()
         .map(|device| GapLane {
             device: device.device,
@@ -325,15 +327,7 @@ fn view(
         .collect();
     Some(timeline_view(
         timeline,
-        &ExcerptOptions {
-            start_ns,
-            end_ns,
-            chosen: &chosen,
-            classified,
-            phases: &phases,
-            gaps: &gaps,
-            max_bars: 0,
-        },
+        &ExcerptOptions { start_ns, end_ns, chosen: &chosen, classified, phases: &phases, gaps: &gaps, max_bars: 0 },
     ))
 }
 
@@ -371,17 +365,6 @@ pub fn metrics(
     }
     for import in ncu {
         diagnostics.extend(import.diagnostics.iter().cloned());
-    }
-    if analysis.steps.steps_omitted > 0 {
-        diagnostics.push(Diagnostic::new(
-            "steps_omitted",
-            Severity::Info,
-            format!(
-                "idle time and launches by phase are of the first {} steps; {} more are not in them",
-                analysis.steps.table.len(),
-                analysis.steps.steps_omitted
-            ),
-        ));
     }
     AnalyzeMetrics {
         schema_version: ANALYZE_SCHEMA_VERSION,
@@ -425,7 +408,7 @@ pub fn metrics(
         classes: ClassesBlock {
             totals: analysis.summary.classes.clone(),
             coverage: analysis.summary.coverage.clone(),
-            operators_omitted: analysis.summary.remainder.clone(),
+            operators_omitted: analysis.summary.remainder,
         },
         ranges: analysis.ranges.clone(),
         launch: analysis.launch.clone(),
@@ -448,11 +431,8 @@ pub fn metrics(
 fn device_block(timeline: &Timeline, coverage: &Coverage, idle: &DeviceIdle) -> DeviceBlock {
     let device = timeline.devices.get(idle.device as usize);
     let told = coverage.trust.idle_shares;
-    let mut by_cause: BTreeMap<String, i64> = idle
-        .idle_by_cause
-        .iter()
-        .map(|row| (row.cause.name().to_owned(), row.spread.total_ns as i64))
-        .collect();
+    let mut by_cause: BTreeMap<String, i64> =
+        idle.idle_by_cause.iter().map(|row| (row.cause.name().to_owned(), row.spread.total_ns as i64)).collect();
     by_cause.insert("below_1us".to_owned(), idle.below_1us_ns as i64);
     DeviceBlock {
         id: idle.device,
@@ -474,13 +454,13 @@ fn operators(timeline: &Timeline, analysis: &Analysis) -> Vec<OperatorBlock> {
     let stream = |row: Option<u32>| row.and_then(|row| timeline.streams.get(row as usize)).map(|stream| stream.stream);
     let mut rows: Vec<OperatorBlock> =
         analysis.summary.rows.iter().map(|row| OperatorBlock::of(row, None, stream(row.stream))).collect();
-    for summary in analysis.by_layer.iter() {
+    for summary in &analysis.by_layer {
         rows.extend(summary.rows.iter().filter_map(|row| {
             let layer = row.module.as_ref()?.parse().ok()?;
             Some(OperatorBlock::of(row, Some(layer), stream(row.stream)))
         }));
     }
-    for summary in analysis.by_module.iter() {
+    for summary in &analysis.by_module {
         rows.extend(
             summary
                 .rows
@@ -492,12 +472,13 @@ fn operators(timeline: &Timeline, analysis: &Analysis) -> Vec<OperatorBlock> {
     rows
 }
 
-/// Step durations as measures: `<phase>_step_ms`, over the steps listed.
+/// Step durations as measures: `<phase>_step_ms`, over all steps.
 fn measures(steps: &Steps) -> BTreeMap<String, Summary> {
     let mut measures = BTreeMap::new();
     for (row, phase) in steps.phases.iter().enumerate() {
         let values: Vec<f64> = steps
-            .table
+            .columns
+            .steps
             .iter()
             .filter(|step| usize::from(step.phase) == row)
             .map(|step| step.end_ns.saturating_sub(step.start_ns) as f64 / 1e6)

@@ -129,7 +129,10 @@ pub(super) fn modelled(
 ) -> ModelledWork {
     let Some(prompt_tokens) = workload.prompt_tokens else {
         return ModelledWork {
-            notes: vec!["the length of the prompts is not known: give `prompt_tokens=` for MFU, MBU and the roofline".to_owned()],
+            notes: vec![
+                "the length of the prompts is not known: give `prompt_tokens=` for MFU, MBU and the roofline"
+                    .to_owned(),
+            ],
             ..ModelledWork::default()
         };
     };

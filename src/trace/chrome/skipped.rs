@@ -77,16 +77,6 @@ impl Skipped {
         }
         *count += 1;
     }
-    /// Takes over the counts of a later part of the same file.
-    pub(super) fn extend(&mut self, later: Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(later.counts) {
-            if mine.0 == 0 {
-                mine.2 = theirs.2;
-            }
-            mine.0 += theirs.0;
-            mine.1 |= theirs.1;
-        }
-    }
     /// As diagnostics: data loss where rows were lost, information where they were left out on purpose.
     pub(super) fn diagnostics(self) -> Vec<Diagnostic> {
         let mut all = Vec::new();

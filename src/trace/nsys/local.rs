@@ -129,10 +129,6 @@ impl Names {
         }
         row
     }
-    /// The number of no name.
-    pub(super) fn nothing(&mut self) -> u32 {
-        self.other(Name::Nothing)
-    }
     fn other(&mut self, name: Name) -> u32 {
         let next = self.keys.len() as u32;
         let row = *self.others.entry(name.clone()).or_insert(next);
