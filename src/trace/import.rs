@@ -28,6 +28,8 @@ pub struct Progress {
 pub struct ReadOptions<'a> {
     /// Position of the file among those given; goes into `Process::file` and `Device::file`.
     pub file: u16,
+    /// True leaves out calls, ranges and everything else of the host, for figures that need none of it. A hint: a reader may read all.
+    pub device_only: bool,
     /// Called now and then, at least every 100,000 rows.
     pub progress: &'a (dyn Fn(Progress) + Sync),
     /// Asked as often; true makes the reader return [`ReadErrorKind::Interrupted`].
@@ -36,7 +38,7 @@ pub struct ReadOptions<'a> {
 
 impl Default for ReadOptions<'_> {
     fn default() -> Self {
-        Self { file: 0, progress: &|_| {}, cancelled: &|| false }
+        Self { file: 0, device_only: false, progress: &|_| {}, cancelled: &|| false }
     }
 }
 

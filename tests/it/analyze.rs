@@ -92,8 +92,8 @@ fn export(sandbox: &Sandbox, name: &str, timeline: &Timeline) -> String {
     path.display().to_string()
 }
 
-fn directory_of(answer: &Outcome) -> PathBuf {
-    PathBuf::from(answer.json()["run_dir"].as_str().unwrap())
+fn directory_of(sandbox: &Sandbox, answer: &Outcome) -> PathBuf {
+    sandbox.path().join(answer.json()["run_dir"].as_str().unwrap())
 }
 
 /// busy + causes = window on every device that states its idle time.
@@ -149,7 +149,7 @@ fn a_trace_becomes_a_run_directory_whose_parts_add_up() {
         .map(|row| row["total_ns"].as_i64().unwrap())
         .sum();
     assert_eq!(layers, 3 * 12 * 200_000 + 60 * 12 * 9_000);
-    let directory = directory_of(&answer);
+    let directory = directory_of(&sandbox, &answer);
     for name in [
         "run.json",
         "env.json",
@@ -261,7 +261,7 @@ fn every_real_file_is_analysed_and_its_parts_add_up() {
             .map(|row| row["calls"].as_u64().unwrap())
             .sum();
         assert!(listed <= kernels, "{}", file.display());
-        let html = fs::read_to_string(directory_of(&answer).join("report.html")).unwrap();
+        let html = fs::read_to_string(directory_of(&sandbox, &answer).join("report.html")).unwrap();
         assert!(html.len() < 6 << 20, "{}: {} bytes", file.display(), html.len());
         // Read-only: neither the file nor its folder changes.
         assert_eq!(fs::metadata(file).unwrap().modified().unwrap(), before);
@@ -298,7 +298,7 @@ fn what_is_no_trace_is_refused_with_a_reason_and_leaves_nothing() {
     let cases: Vec<(String, &str)> = vec![
         (make("empty.sqlite", b""), "empty"),
         (make("text.sqlite", b"hello"), "sqlite"),
-        (make("cut.sqlite", &good[..good.len() / 2]), "nsys export"),
+        (make("cut.sqlite", &good[..good.len() / 2]), "export the report again"),
         (make("lfs.sqlite", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), "git lfs"),
         (make("cut.json", b"{\"traceEvents\": [{\"ph\": \"X\", \"cat\": \"kernel\""), ""),
         (make("report.nsys-rep", b"NVIDIA Tegra Profiler Report"), "nsys export"),
@@ -354,7 +354,7 @@ fn hostile_names_are_shown_as_text_everywhere() {
     }
     let file = export(&sandbox, "hostile.sqlite", &b.finish());
     let answer = sandbox.run(&["analyze", &file, "--json"]).exits(0);
-    let directory = directory_of(&answer);
+    let directory = directory_of(&sandbox, &answer);
     for name in ["report.html", "report.md", "operators.md"] {
         let text = fs::read_to_string(directory.join(name)).unwrap();
         assert!(!text.contains("<script>alert") && !text.contains("<img src=x"), "{name}");
@@ -387,7 +387,7 @@ fn exports_are_written_and_never_overwrite() {
             "parquet",
         ])
         .exits(0);
-    let directory = directory_of(&answer);
+    let directory = directory_of(&sandbox, &answer);
     let kernels: i64 = (0..timeline.kernels.len()).map(|row| timeline.kernels.duration_ns(row)).sum();
     let weights: i64 = fs::read_to_string(&folded)
         .unwrap()

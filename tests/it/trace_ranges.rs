@@ -1,5 +1,6 @@
 //! Ranges projected onto device work, and steps, on real traces: against SQL on the same file and against figures by NVIDIA's definition.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run says why")]
 
 use std::collections::HashMap;

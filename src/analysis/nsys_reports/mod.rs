@@ -161,6 +161,16 @@ pub enum ParseReportError {
 }
 
 impl NsysReport {
+    /// Whether it is made from kernels, copies and memory sets alone: no call and no range is looked at.
+    pub fn is_of_device_work(self) -> bool {
+        match self {
+            Self::CudaGpuSum(options) | Self::CudaGpuKernSum(options) | Self::CudaGpuKernGbSum(options) => {
+                !options.nvtx_name
+            }
+            Self::CudaGpuMemTimeSum | Self::CudaGpuMemSizeSum => true,
+            _ => false,
+        }
+    }
     /// Name without arguments.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::analysis::flame::{FlameNode, folded};
 use crate::diagnostics::{ExitStatus, Failure};
+use crate::trace::parquet::write as write_parquet;
 use crate::trace::timeline::Timeline;
-use crate::trace::{chrome, nsys, parquet};
+use crate::trace::{chrome, nsys};
 
 /// Formats with a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Export {
             }
             Format::Folded => std::fs::write(&path, folded(flame)).map_err(io)?,
             Format::Parquet => {
-                parquet::write(timeline, &path).map_err(|error| {
+                write_parquet(timeline, &path).map_err(|error| {
                     Failure::new(ExitStatus::ArtifactIo, format!("cannot write `{}`", path.display()))
                         .because(error.to_string())
                 })?;

@@ -36,7 +36,12 @@ pub(super) fn failure(error: ReadError) -> Failure {
     error.hints.iter().fold(Failure::new(status, error.to_string()), |failure, hint| failure.hint(hint.clone()))
 }
 
-pub(super) fn read(paths: &[PathBuf], context: &Context, interrupt: &Interrupt) -> Result<Read, Failure> {
+pub(super) fn read(
+    paths: &[PathBuf],
+    device_only: bool,
+    context: &Context,
+    interrupt: &Interrupt,
+) -> Result<Read, Failure> {
     // All formats first: a typo in the last name must not cost the reading of the others.
     let formats = paths.iter().map(|path| detect(path)).collect::<Result<Vec<_>, _>>().map_err(failure)?;
     let (mut traces, mut reports, mut files) = (Vec::new(), Vec::new(), Vec::new());
@@ -51,6 +56,7 @@ pub(super) fn read(paths: &[PathBuf], context: &Context, interrupt: &Interrupt) 
         let cancelled = || interrupt.asked();
         let options = ReadOptions {
             file: u16::try_from(traces.len()).map_err(|_| Failure::new(ExitStatus::Usage, "more than 65535 files"))?,
+            device_only,
             progress: &progress,
             cancelled: &cancelled,
         };

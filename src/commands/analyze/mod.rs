@@ -62,6 +62,8 @@ pub fn run(options: &AnalyzeOptions, context: &Context) -> anyhow::Result<ExitSt
     let exports = options.exports.iter().map(|text| Export::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let settings = settings::Settings::resolve(options, &overrides, context)?;
 
+    // Sums over kernels and copies need neither calls nor ranges, which are most of a file.
+    let device_only = !reports.is_empty() && reports.iter().all(|report| report.is_of_device_work());
     let interrupt = Interrupt::install()?;
     let redactor = Redactor::from_env();
     let context = context.clone();
@@ -70,7 +72,7 @@ pub fn run(options: &AnalyzeOptions, context: &Context) -> anyhow::Result<ExitSt
     // The work runs beside the main thread, which only waits: so Ctrl-C ends the program at once, wherever an analysis is.
     std::thread::Builder::new().name("analyze".to_owned()).spawn(move || {
         let done = (|| {
-            let read = inputs::read(&paths, &context, &worker_interrupt)?;
+            let read = inputs::read(&paths, device_only, &context, &worker_interrupt)?;
             if reports.is_empty() {
                 write::analyze(read, &settings, &exports, &context, &redactor)
             } else {

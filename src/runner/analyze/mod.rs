@@ -454,13 +454,13 @@ fn operators(timeline: &Timeline, analysis: &Analysis) -> Vec<OperatorBlock> {
     let stream = |row: Option<u32>| row.and_then(|row| timeline.streams.get(row as usize)).map(|stream| stream.stream);
     let mut rows: Vec<OperatorBlock> =
         analysis.summary.rows.iter().map(|row| OperatorBlock::of(row, None, stream(row.stream))).collect();
-    for summary in &analysis.by_layer {
+    if let Some(summary) = &analysis.by_layer {
         rows.extend(summary.rows.iter().filter_map(|row| {
             let layer = row.module.as_ref()?.parse().ok()?;
             Some(OperatorBlock::of(row, Some(layer), stream(row.stream)))
         }));
     }
-    for summary in &analysis.by_module {
+    if let Some(summary) = &analysis.by_module {
         rows.extend(
             summary
                 .rows

@@ -85,21 +85,24 @@ fn read_sqlite(path: &Path, named: &Path, options: &ReadOptions<'_>) -> Result<I
     let mut plan = Plan::default();
     let length = database.length;
     // Calls come first: they say which processes there are, which device work without a process is then given to.
-    let runtime = plan.add::<ApiChunk>(&mut assembly, &connection, &schema, length)?;
+    let host = !options.device_only;
+    let runtime = !host || plan.add::<ApiChunk>(&mut assembly, &connection, &schema, length)?;
     let kernels = plan.add::<KernelChunk>(&mut assembly, &connection, &schema, length)?;
-    let nvtx = plan.add::<NvtxChunk>(&mut assembly, &connection, &schema, length)?;
+    let nvtx = !host || plan.add::<NvtxChunk>(&mut assembly, &connection, &schema, length)?;
     plan.add::<CopyChunk>(&mut assembly, &connection, &schema, length)?;
     plan.add::<MemsetChunk>(&mut assembly, &connection, &schema, length)?;
     let graphs = plan.add::<GraphChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<SyncChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<EventChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<OsCallChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<ProfilerOverheadChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<CuptiOverheadChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<GraphEventChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<GraphNodeChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<AllocationChunk>(&mut assembly, &connection, &schema, length)?;
-    plan.add::<MetricChunk>(&mut assembly, &connection, &schema, length)?;
+    if host {
+        plan.add::<SyncChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<EventChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<OsCallChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<ProfilerOverheadChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<CuptiOverheadChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<GraphEventChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<GraphNodeChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<AllocationChunk>(&mut assembly, &connection, &schema, length)?;
+        plan.add::<MetricChunk>(&mut assembly, &connection, &schema, length)?;
+    }
     plan.run(&mut assembly, &connection, &database, pages.as_ref(), options)?;
 
     facts::names(&mut assembly, &connection, &schema)?;
