@@ -1,5 +1,4 @@
 //! The kernel classifier against names from real traces and sources, labelled by what the kernels do.
-#![expect(clippy::print_stderr, reason = "a failing name should say all that failed with it")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -40,6 +40,19 @@ fn classes(results: &Results<'_>) -> Vec<(KernelClass, u64, i64)> {
     classes
 }
 
+/// A sum of kernel time may exceed the window where kernels overlap; a gain cannot.
+fn within_window(results: &Results<'_>, ns: i64) -> i64 {
+    let window = results.idle.iter().map(|idle| idle.window_ns as i64).max().unwrap_or(i64::MAX);
+    ns.min(window)
+}
+
+/// What the simulation says of kernels that take no time while the host launches as it did.
+fn simulated(gain_ns: i64, kernel_ns: i64) -> String {
+    let text =
+        format!("were it free and launched as it is, the work would take {} less (simulated)", time(gain_ns as f64));
+    if gain_ns < kernel_ns / 2 { text + ": the host's launching is the next limit" } else { text }
+}
+
 fn what_if(results: &Results<'_>, class: &str) -> Option<i64> {
     let row = results.critical_path?.what_if.iter().find(|row| row.class == class)?;
     Some(row.gain_ns as i64)
@@ -71,7 +84,7 @@ fn dominant(results: &Results<'_>, found: &mut Vec<Finding>) {
         severity: Severity::Info,
         evidence,
         gain_low_ns: None,
-        gain_high_ns: gain,
+        gain_high_ns: Some(within_window(results, ns)),
         how_to_check: "It cannot be free: give `model=`, `batch=` and `prompt_tokens=` to see how far from the roofline it runs, or profile \
                        its largest kernel with ncu."
             .to_owned(),
@@ -85,7 +98,15 @@ fn movers(results: &Results<'_>, found: &mut Vec<Finding>) {
     if all <= 0.0 || (ns as f64) < 0.15 * all {
         return;
     }
-    let gain: Option<i64> = movers.iter().map(|(class, _, _)| what_if(results, class.name())).sum();
+    let mut evidence: Vec<String> = movers
+        .iter()
+        .take(5)
+        .map(|(class, calls, ns)| format!("{}: {calls} kernels, {}", class.name(), time(*ns as f64)))
+        .collect();
+    if let Some((class, _, ns)) = movers.first() {
+        let gain = what_if(results, class.name());
+        evidence.extend(gain.map(|gain| format!("{} alone: {}", class.name(), simulated(gain, *ns))));
+    }
     found.push(Finding {
         code: "unfused_elementwise".to_owned(),
         title: format!(
@@ -93,13 +114,10 @@ fn movers(results: &Results<'_>, found: &mut Vec<Finding>) {
             percent(ns as f64, all)
         ),
         severity: Severity::Warn,
-        evidence: movers
-            .iter()
-            .take(5)
-            .map(|(class, calls, ns)| format!("{}: {calls} kernels, {}", class.name(), time(*ns as f64)))
-            .collect(),
+        evidence,
         gain_low_ns: None,
-        gain_high_ns: gain.map_or(Some(ns), |gain| Some(gain.min(ns))),
+        // Fusion takes away launches too, so the simulation, which keeps them, is no bound from above.
+        gain_high_ns: Some(within_window(results, ns)),
         how_to_check: "Fuse them into their neighbours (a compiler such as torch.compile, or hand-written kernels), and watch the count of \
                        kernels per step."
             .to_owned(),
