@@ -28,6 +28,7 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
                 ExitStatus::Usage,
                 format!("`{spec}` is a run of `{}`; this version rebuilds reports of `stage1` runs", record.command),
             )
+            .hint("the reports of `analyze` are made again by analysing the trace again; `inputs.yaml` of the run names it")
             .into());
         }
         let ending = match record.effective_status() {

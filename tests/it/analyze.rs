@@ -469,3 +469,88 @@ fn an_interrupt_ends_an_analysis_within_a_second() {
     ended.exits(130);
     assert!(took < Duration::from_secs(5), "{took:?}, on a machine that may be busy");
 }
+
+/// What an analysis says in a few lines: enough to see that a change changed it.
+fn digest(metrics: &Value) -> String {
+    let mut text = String::new();
+    let coverage = &metrics["coverage"];
+    text.push_str(&format!(
+        "{} {} launches, {} kernels, {} linked, graphs {}, verdict {}\n",
+        metrics["validity"]["status"].as_str().unwrap(),
+        coverage["launches"],
+        coverage["kernels"],
+        coverage["linked_kernels"],
+        coverage["graph_state"].as_str().unwrap(),
+        coverage["detail"]["verdict"].as_str().unwrap(),
+    ));
+    for device in metrics["devices"].as_array().unwrap() {
+        text.push_str(&format!(
+            "  device {} window {} busy {} idle {}\n",
+            device["id"], device["window_ns"], device["busy_ns"], device["idle_by_cause"]
+        ));
+    }
+    for phase in metrics["phases"].as_array().unwrap() {
+        text.push_str(&format!(
+            "  phase {} steps {} kernels {} gpu_ns {}\n",
+            phase["name"].as_str().unwrap(),
+            phase["steps"],
+            phase["kernels"],
+            phase["gpu_ns"]
+        ));
+    }
+    for total in metrics["classes"]["totals"].as_array().unwrap().iter().take(12) {
+        text.push_str(&format!(
+            "  class {} {} calls {} ns {}\n",
+            total["class"].as_str().unwrap(),
+            total["phase"].as_str().unwrap_or("-"),
+            total["calls"],
+            total["total_ns"]
+        ));
+    }
+    let codes = |key: &str| -> Vec<String> {
+        metrics[key].as_array().unwrap().iter().map(|row| row["code"].as_str().unwrap().to_owned()).collect()
+    };
+    text.push_str(&format!("  findings {:?}\n  diagnostics {:?}\n", codes("findings"), codes("diagnostics")));
+    for block in metrics["ncu"].as_array().unwrap() {
+        text.push_str(&format!(
+            "  ncu launches {} names {}\n",
+            block["summary"]["launches"], block["summary"]["names"]
+        ));
+    }
+    text
+}
+
+#[test]
+fn what_is_said_of_every_real_file_stays_as_it_is() {
+    let files: Vec<PathBuf> =
+        ["traces/nsys", "traces/kineto", "traces/ncu"].iter().flat_map(|folder| files_in(folder)).collect();
+    if files.is_empty() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut text = String::new();
+    for file in &files {
+        let metrics = sandbox.run(&["analyze", &file.display().to_string(), "--json"]).json();
+        text.push_str(&format!("{}: {}", file.file_name().unwrap().to_string_lossy(), digest(&metrics)));
+    }
+    insta::assert_snapshot!("real_traces", text);
+}
+
+#[test]
+fn a_stage1_run_says_which_model_a_trace_is_of() {
+    let sandbox = Sandbox::new();
+    let mut arguments = vec!["stage1", "--json", "repeats=1", "warmup=0", "prompt_tokens=16", "infer.max_new_tokens=4"];
+    arguments.extend(crate::sandbox::TINY);
+    sandbox.run(&arguments).exits(0);
+    let file = export(&sandbox, "run.sqlite", &inference(1, 3, 2, 4_000));
+    let metrics = sandbox.run(&["analyze", &file, "--json", "--run", "latest:stage1"]).exits(0).json();
+    let decode =
+        metrics["modelled"]["phases"].as_array().unwrap().iter().find(|phase| phase["phase"] == "decode").unwrap();
+    // Two layers of 64: products of one token are far below a megaflop, and steps see 17 to 19 positions.
+    assert_eq!(decode["steps"], 3);
+    assert!(decode["model_flops"].as_u64().unwrap() < 3_000_000, "{decode}");
+    let notes = metrics["modelled"]["notes"].to_string();
+    assert!(notes.contains("17 to 19"), "{notes}");
+    sandbox.run(&["analyze", &file, "--run", "latest:stage1", "model=synthetic"]).exits(1).hints("leave one");
+    sandbox.run(&["analyze", &file, "--run", "no-such-run"]).exits(1);
+}

@@ -80,7 +80,7 @@ fn dominant(results: &Results<'_>, found: &mut Vec<Finding>) {
         .extend(gain.map(|gain| format!("were it free, the work would take {} less (simulated)", time(gain as f64))));
     found.push(Finding {
         code: "dominant_class".to_owned(),
-        title: format!("Most of the kernel time ({}) is {}.", percent(ns as f64, all), class.name().replace('_', " ")),
+        title: format!("The largest part of the kernel time ({}) is {}.", percent(ns as f64, all), class.name().replace('_', " ")),
         severity: Severity::Info,
         evidence,
         gain_low_ns: None,
