@@ -152,6 +152,7 @@ fn a_trace_becomes_a_run_directory_whose_parts_add_up() {
     let directory = directory_of(&sandbox, &answer);
     for name in [
         "run.json",
+        "config.yaml",
         "env.json",
         "inputs.yaml",
         "assumptions.md",
@@ -227,6 +228,21 @@ fn with_a_model_the_trace_is_held_against_the_roofline() {
         .unwrap();
     let mbu = decode["model_bytes"].as_f64().unwrap() / 3.35e12 / (wall / 1e9);
     assert!((decode["mbu"].as_f64().unwrap() / mbu - 1.0).abs() < 0.01, "{decode}");
+    // One kernel name is all of attention in a phase: the model's work of the class is its row's.
+    let class = |key: &str| {
+        let classes = metrics["modelled"]["classes"].as_array().unwrap();
+        classes.iter().find(|row| row["phase"] == "decode" && row["class"] == "attention").unwrap()[key].clone()
+    };
+    let rows = metrics["operators"].as_array().unwrap();
+    let row = rows
+        .iter()
+        .find(|row| row["phase"] == "decode" && row["class"] == "attention" && row["layer"].is_null())
+        .unwrap();
+    assert!(row["flops"].as_u64().unwrap() > 0);
+    assert_eq!(
+        (&row["flops"], &row["bytes"], &row["roofline_ns"]),
+        (&class("flops"), &class("bytes"), &class("roofline_ns"))
+    );
     let without = sandbox.run(&["analyze", &file, "--json"]).exits(0).json();
     assert!(without["modelled"].is_null());
     let no_length = sandbox.run(&["analyze", &file, "--json", "model=synthetic-smollm2-135m"]).exits(0).json();
@@ -313,6 +329,8 @@ fn what_is_no_trace_is_refused_with_a_reason_and_leaves_nothing() {
     }
     sandbox.run(&["analyze"]).exits(1).hints("perfprof analyze");
     sandbox.run(&["analyze", "x.sqlite", "modle=x"]).exits(1);
+    sandbox.run(&["analyze", "x.sqlite", "repeats=3"]).exits(1).hints("prompt_tokens");
+    sandbox.run(&["analyze", "x.sqlite", "batch=8"]).exits(1).hints("model=");
     sandbox.run(&["analyze", "x.sqlite", "--export", "xlsx"]).exits(1).hints("parquet");
     sandbox.run(&["analyze", "x.sqlite", "--window", "5..1"]).exits(1).hints("BEGIN..END");
     assert!(!sandbox.path().join("tmp/analyze").exists(), "nothing was analysed, so no run is left");

@@ -9,6 +9,8 @@ mod libraries;
 mod tests;
 mod verdict;
 
+pub(in crate::analysis) use verdict::LOST_SHARE_IDLE;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::libraries::{is_framework_range, is_library_range};

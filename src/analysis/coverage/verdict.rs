@@ -10,7 +10,7 @@ use crate::trace::timeline::Timeline;
 /// few kernels still queued.
 pub(super) const LOST_SHARE: f64 = 0.001;
 /// The same from which on shares of idle time are refused.
-pub(super) const LOST_SHARE_IDLE: f64 = 0.01;
+pub(in crate::analysis) const LOST_SHARE_IDLE: f64 = 0.01;
 /// Share of GPU time inside whole-graph records from which on shares of idle time are refused.
 pub(super) const HIDDEN_SHARE_IDLE: f64 = 0.01;
 /// Share of kernels without a launch call from which on the trace counts as incomplete.

@@ -1,13 +1,10 @@
 //! Findings about the trace itself: what is missing from it bends every other figure.
 
 use super::{Finding, Results, percent, time};
-use crate::analysis::coverage::{GraphState, Verdict};
+use crate::analysis::coverage::{GraphState, LOST_SHARE_IDLE, Verdict};
 use crate::analysis::idle::IdleCause;
 use crate::analysis::idle_causes::overhead_cause;
 use crate::diagnostics::Severity;
-
-/// Below this share of launches with a kernel, work was lost.
-const WHOLE: f64 = 0.98;
 
 pub(super) fn findings(results: &Results<'_>, found: &mut Vec<Finding>) {
     let coverage = results.coverage;
@@ -45,7 +42,7 @@ pub(super) fn findings(results: &Results<'_>, found: &mut Vec<Finding>) {
         });
     }
     let launches = &coverage.launches;
-    if let Some(share) = launches.kernel_coverage.filter(|share| *share < WHOLE) {
+    if let Some(share) = launches.kernel_coverage.filter(|share| 1.0 - *share > LOST_SHARE_IDLE) {
         found.push(Finding {
             code: "lost_activity".to_owned(),
             title: format!(

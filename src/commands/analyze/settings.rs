@@ -39,6 +39,19 @@ pub(super) struct Settings {
     pub patterns: PhasePatterns,
     /// Stretch of the timeline in the report, ns from the begin of the trace.
     pub window_ns: Option<(i64, i64)>,
+    /// What the user said, for `config.yaml`.
+    pub said: Said,
+}
+
+/// The settings of an analysis as given.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Said {
+    schema_version: u32,
+    overrides: Vec<String>,
+    run: Option<String>,
+    rules: Option<String>,
+    window: Option<String>,
+    exports: Vec<String>,
 }
 
 /// Files and settings apart: what has `=` and is no file is a setting.
@@ -68,6 +81,7 @@ impl Settings {
             Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md")
         })?;
         let patterns = rules.phases.unwrap_or_default();
+        refuse_unused(overrides, options.run.is_some())?;
         let names_model = overrides.iter().any(|text| text.trim_start_matches('+').starts_with("model"));
         let from_run = match &options.run {
             Some(spec) => Some(workload_of_run(spec, context)?),
@@ -78,6 +92,7 @@ impl Settings {
                 .hint("leave one of them out")
                 .into());
         }
+        let given = overrides;
         let (config_json, overrides) = take_config_json(overrides)?;
         let estimate = wiring::estimate_options(&overrides, context)?;
         let said = |key: &str| overrides.iter().any(|text| text.trim_start_matches('+').starts_with(key));
@@ -112,8 +127,40 @@ impl Settings {
             dtype: workload.as_ref().map_or(Format::BF16, |workload| workload.dtype),
         };
         let window_ns = options.window.as_deref().map(window).transpose()?;
-        Ok(Self { workload, peaks, classifier, user_rules: rules.classes.len(), patterns, window_ns })
+        let said = Said {
+            schema_version: 1,
+            overrides: given.to_vec(),
+            run: options.run.clone(),
+            rules: options.rules.as_ref().map(|path| path.display().to_string()),
+            window: options.window.clone(),
+            exports: options.exports.clone(),
+        };
+        Ok(Self { workload, peaks, classifier, user_rules: rules.classes.len(), patterns, window_ns, said })
     }
+}
+
+/// Settings an analysis looks at; `model`, `batch` and lengths only together with a model.
+const USED: [&str; 5] = ["model", "engine", "batch", "prompt_tokens", "hardware"];
+
+/// A setting that changes nothing is a misunderstanding.
+fn refuse_unused(overrides: &[String], has_run: bool) -> Result<(), Failure> {
+    let top = |text: &str| text.trim_start_matches(['+', '~']).split(['=', '.']).next().unwrap_or_default().to_owned();
+    let model = has_run || overrides.iter().any(|text| top(text) == "model");
+    for text in overrides {
+        let key = top(text);
+        // Keys nobody knows have the better message of the composition.
+        if ["device", "repeats", "warmup", "infer", "cases", "prompt", "dataset", "trace", "profiling", "run"]
+            .contains(&key.as_str())
+        {
+            return Err(Failure::new(ExitStatus::Usage, format!("`{text}` means nothing to an analysis"))
+                .hint(format!("settings it takes: {}", USED.map(|key| format!("`{key}`")).join(", "))));
+        }
+        if ["batch", "prompt_tokens", "engine"].contains(&key.as_str()) && !model {
+            return Err(Failure::new(ExitStatus::Usage, format!("`{text}` needs to know the model"))
+                .hint("give `model=` too, or `--run RUN`"));
+        }
+    }
+    Ok(())
 }
 
 fn rules(path: &Path) -> anyhow::Result<RulesFile> {

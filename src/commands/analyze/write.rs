@@ -87,6 +87,8 @@ fn write(
     let sections = assumptions::sections(&metrics, analysis, settings.workload.as_ref(), settings.user_rules);
     let sections: Vec<AssumptionSection> =
         sections.into_iter().map(|(title, lines)| AssumptionSection { title, lines }).collect();
+    let said = directory.redactor().text(&to_yaml(&settings.said)?);
+    directory.write("config.yaml", said.as_bytes()).map_err(record)?;
     directory.write("inputs.yaml", to_yaml(&inputs(read))?.as_bytes()).map_err(record)?;
     directory.write_json("env.json", &environment::capture(serde_json::Value::Null)).map_err(record)?;
     directory.write_json("metrics.json", &metrics).map_err(record)?;

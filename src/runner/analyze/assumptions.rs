@@ -1,11 +1,22 @@
 //! The definitions and assumptions behind the numbers of one analysis, with the values put in.
 
 use super::{Analysis, AnalyzeMetrics, WorkloadSettings};
+use crate::analysis::steps::StepSource;
 use crate::runner::assumptions::Section;
 use crate::units::{Bandwidth, FlopsPerSecond};
 
 fn line(name: &str, text: impl Into<String>) -> (String, String) {
     (name.to_owned(), text.into())
+}
+
+fn told_by(source: StepSource) -> &'static str {
+    match source {
+        StepSource::PhaseRanges => "names of ranges that say the phase",
+        StepSource::StepRanges => "ranges that mark steps",
+        StepSource::GraphReplays => "repeated launches of one graph",
+        StepSource::Repetition => "a repeating sequence of operations",
+        StepSource::None => "nothing: no steps were found",
+    }
 }
 
 /// All sections.
@@ -73,8 +84,8 @@ pub fn sections(
             [line(
                 "told by",
                 format!(
-                    "{:?}, confidence {}",
-                    analysis.steps.source,
+                    "{}, confidence {}",
+                    told_by(analysis.steps.source),
                     analysis.steps.confidence.map_or_else(|| "none".to_owned(), |value| format!("{value:.2}"))
                 ),
             )]

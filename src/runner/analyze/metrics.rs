@@ -184,9 +184,9 @@ pub struct OperatorBlock {
     pub share: Option<f64>,
     /// Share of the kernel time of its phase.
     pub share_of_phase: Option<f64>,
-    /// FLOPs; null unless a single operator class of the model stands behind the row, see `modelled` for classes.
+    /// FLOPs by the analytic model; null unless the row is the only one of its operator class in its phase, see `modelled` for classes.
     pub flops: Option<u64>,
-    /// Bytes moved (copies and memory sets), else null.
+    /// Bytes moved (copies and memory sets), or least bytes by the analytic model, as `flops`.
     pub bytes: Option<u64>,
     /// Time at the roofline; null as `flops`.
     pub roofline_ns: Option<f64>,

@@ -454,6 +454,9 @@ fn operators(timeline: &Timeline, analysis: &Analysis) -> Vec<OperatorBlock> {
     let stream = |row: Option<u32>| row.and_then(|row| timeline.streams.get(row as usize)).map(|stream| stream.stream);
     let mut rows: Vec<OperatorBlock> =
         analysis.summary.rows.iter().map(|row| OperatorBlock::of(row, None, stream(row.stream))).collect();
+    if let Some(modelled) = &analysis.modelled {
+        modelled::fill(&mut rows, &analysis.summary.rows, modelled);
+    }
     if let Some(summary) = &analysis.by_layer {
         rows.extend(summary.rows.iter().filter_map(|row| {
             let layer = row.module.as_ref()?.parse().ok()?;

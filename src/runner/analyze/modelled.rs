@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::OperatorBlock;
 use crate::analysis::class_roofline::{Ceilings, MeasuredPhase, ModelledWork, Workload, modelled_work};
 use crate::analysis::classify::KernelClass;
-use crate::analysis::kernel_summary::KernelSummary;
+use crate::analysis::kernel_summary::{KernelSummary, KernelSummaryRow};
 use crate::analysis::steps::Steps;
 use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
@@ -185,4 +186,22 @@ pub(super) fn modelled(
         work.notes.push("no prefill or decode steps were found: there is nothing to hold the model against".to_owned());
     }
     work
+}
+
+/// Writes the modelled work of a class on the row of its kernel where the class has one row in its phase; `blocks` are `rows` in their
+/// form for `metrics.json`. Several kernels share the work of a class in a way no name tells.
+pub(super) fn fill(blocks: &mut [OperatorBlock], rows: &[KernelSummaryRow], modelled: &ModelledWork) {
+    for class in &modelled.classes {
+        let mut of_class = rows.iter().enumerate().filter(|(_, row)| {
+            row.phase.as_deref() == Some(class.phase.as_str())
+                && operator_class(row.class).is_some_and(|operator| operator.name() == class.class)
+        });
+        if let (Some((only, _)), None) = (of_class.next(), of_class.next())
+            && let Some(block) = blocks.get_mut(only)
+        {
+            block.flops = Some(class.flops);
+            block.bytes = Some(class.bytes);
+            block.roofline_ns = class.roofline_ns;
+        }
+    }
 }
