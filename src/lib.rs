@@ -15,6 +15,7 @@ pub mod trace;
 pub mod analysis;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod config;
 pub mod engine;
 pub mod hardware;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The top modules; each may import only those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "units",
     "diagnostics",
     "stats",
@@ -20,6 +20,7 @@ const ORDER: [&str; 15] = [
     "instrument",
     "engine",
     "analysis",
+    "compare",
     "runner",
     "report",
     "commands",
@@ -46,7 +47,7 @@ const HOMES: [(&str, &[&str]); 15] = [
 ];
 
 /// Modules that take data and return data.
-const PURE: [&str; 3] = ["stats", "estimate", "analysis"];
+const PURE: [&str; 4] = ["stats", "estimate", "analysis", "compare"];
 /// What they may not name: files, the clock, the environment, randomness without a seed in the arguments.
 const EFFECTS: [&str; 9] =
     ["File", "OpenOptions", "Instant", "SystemTime", "TcpStream", "Command", "ThreadRng", "OsRng", "from_os_rng"];

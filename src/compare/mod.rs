@@ -1,0 +1,9 @@
+//! Compares what was measured: pairing, effect, verdict, and where the difference comes from.
+//!
+//! Everything here is pure. [`subject::Subject`] is the one form in which anything can be compared, whether it was measured by `stage1`, `ab` or
+//! `load`, read from a trace, or imported from another tool; [`result::CompareMetrics`] is the one form of the answer. Readers are in
+//! `import`, the statistics of single numbers in `crate::stats`.
+
+pub mod measure;
+pub mod result;
+pub mod subject;
