@@ -7,7 +7,9 @@
 pub mod cost;
 pub mod effect;
 pub mod equal_work;
+mod evidence;
 mod fact_rules;
+mod family;
 pub mod gate;
 pub mod gate_rule;
 pub mod judge;
@@ -18,4 +20,5 @@ pub mod settings;
 pub mod subject;
 #[cfg(test)]
 mod testing;
+mod verdict;
 mod words;
