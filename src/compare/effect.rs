@@ -157,11 +157,7 @@ impl Item<'_> {
     fn noise_floor(&self, controls: &[Comparison]) -> Option<f64> {
         let statistic = statistic_name(self.statistic);
         let mine = |row: &&Comparison| row.measure == self.name && row.case == self.case && row.statistic == statistic;
-        let of = |row: &Comparison| {
-            let [low, high] = row.ci95.filter(|[low, high]| *low > 0.0 && high.is_finite())?;
-            Some((high - 1.0).max(1.0 / low - 1.0).max(0.0))
-        };
-        controls.iter().filter(mine).filter_map(of).reduce(f64::max)
+        controls.iter().filter(mine).filter_map(noise_of).reduce(f64::max)
     }
 
     fn comparison(
@@ -266,6 +262,12 @@ impl Item<'_> {
         });
         format!("{numbers}cannot tell, {}{}", refused.reason, failed.collect::<String>())
     }
+}
+
+/// The largest ratio (or its reciprocal) − 1 that a comparison of two equal sides allows.
+pub(super) fn noise_of(control: &Comparison) -> Option<f64> {
+    let [low, high] = control.ci95.filter(|[low, high]| *low > 0.0 && high.is_finite())?;
+    Some((high - 1.0).max(1.0 / low - 1.0).max(0.0))
 }
 
 /// Whether pieces of a subject failed and none ended well.

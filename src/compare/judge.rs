@@ -111,7 +111,7 @@ pub fn judge(
         comparisons.extend(compared.comparisons);
         diagnostics.extend(compared.diagnostics);
     }
-    let gate = (!settings.gate.is_empty()).then(|| super::gate::evaluate(baseline, candidates, settings));
+    let gate = (!settings.gate.is_empty()).then(|| super::gate::evaluate(baseline, candidates, controls, settings));
     Ok(Judgement {
         validity: Validity::from_reasons(Vec::new()),
         subjects: subjects.iter().map(block).collect(),
