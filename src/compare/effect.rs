@@ -318,6 +318,13 @@ fn pair_up<'a>(
         }
     }
     let mut items = Vec::new();
+    // A side without cases meets a lone case and what has no case: a name found in one of the two is not missing in the other.
+    let elsewhere = |subject: &Subject, name: &str| {
+        pairs.len() == 2
+            && pairs[0].name().is_some()
+            && (pairs[0].baseline.is_none() || pairs[0].candidate.is_none())
+            && subject.measures.iter().any(|measure| measure.name == name)
+    };
     for (case_at, pair) in pairs.iter().enumerate() {
         let of = |subject: &'a Subject, case: &Option<String>| {
             let case = case.clone();
@@ -330,7 +337,9 @@ fn pair_up<'a>(
         };
         for (at, left) in of(baseline, &pair.baseline).enumerate() {
             let Some(right) = pairing::measure(candidate, pair.candidate.as_deref(), &left.name) else {
-                lone(baseline, labels[1], &left.name, diagnostics);
+                if !elsewhere(candidate, &left.name) {
+                    lone(baseline, labels[1], &left.name, diagnostics);
+                }
                 continue;
             };
             // A name that comes twice is compared once, with the first of each side.
@@ -350,7 +359,9 @@ fn pair_up<'a>(
             }
         }
         for right in of(candidate, &pair.candidate) {
-            if pairing::measure(baseline, pair.baseline.as_deref(), &right.name).is_none() {
+            if pairing::measure(baseline, pair.baseline.as_deref(), &right.name).is_none()
+                && !elsewhere(baseline, &right.name)
+            {
                 lone(candidate, labels[0], &right.name, diagnostics);
             }
         }

@@ -16,6 +16,7 @@ pub mod judge;
 pub mod measure;
 mod pairing;
 pub mod result;
+mod sentences;
 pub mod settings;
 pub mod subject;
 #[cfg(test)]
