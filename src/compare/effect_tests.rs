@@ -398,10 +398,12 @@ fn swapping_the_sides_inverts_the_ratio_the_interval_and_the_verdict() {
                 assert!((value - other).abs() <= tolerance, "{} / {}", there.reason, back.reason)
             };
             near(there.ratio.unwrap() * back.ratio.unwrap(), 1.0, 1e-9);
-            let ([low, high], [lower, higher]) = (there.ci95.unwrap(), back.ci95.unwrap());
-            // Resampling draws each side anew: a fifteenth of the width.
-            near(low, 1.0 / higher, (high - low) / 15.0);
-            near(high, 1.0 / lower, (high - low) / 15.0);
+            // Rows of one process may hang together too long for an interval, whichever side they are on.
+            assert_eq!(there.ci95.is_some(), back.ci95.is_some());
+            let Some(([low, high], [lower, higher])) = there.ci95.zip(back.ci95) else { continue };
+            // Resampling draws each side anew, and the median of 15 rows takes few values: a fifth of the width.
+            near(low, 1.0 / higher, (high - low) / 5.0);
+            near(high, 1.0 / lower, (high - low) / 5.0);
             near(there.shift.unwrap_or(0.0), -back.shift.unwrap_or(0.0), 1e-9);
             let mirrored = match back.verdict {
                 Verdict::Faster => Verdict::Slower,
@@ -411,7 +413,7 @@ fn swapping_the_sides_inverts_the_ratio_the_interval_and_the_verdict() {
                 other => other,
             };
             // Ends that all but touch a bound may fall on either side of it by chance.
-            let close = |bound: f64| [low, high].iter().any(|end| (end - bound).abs() < (high - low) / 10.0);
+            let close = |bound: f64| [low, high].iter().any(|end| (end - bound).abs() < (high - low) / 5.0);
             if ![1.0, 0.99, 1.01, 0.95, 1.05].into_iter().any(close) {
                 assert_eq!(there.verdict, mirrored, "{} / {}", there.reason, back.reason);
             }
@@ -439,10 +441,11 @@ fn a_unit_changes_no_finding() {
                 plain.reason,
                 scaled.reason
             );
-            assert!((plain.p_value.unwrap() - scaled.p_value.unwrap()).abs() < 1e-9);
-            assert!((plain.ratio.unwrap() / scaled.ratio.unwrap() - 1.0).abs() < 1e-12);
-            let ends = plain.ci95.unwrap().into_iter().zip(scaled.ci95.unwrap());
-            assert!(ends.into_iter().all(|(plain, scaled)| (plain - scaled).abs() < 1e-9));
+            let numbers = |row: &Comparison| [row.p_value, row.ratio, row.ci95.map(|ends| ends[0]), row.ci95.map(|ends| ends[1])];
+            for (plain, scaled) in numbers(plain).into_iter().zip(numbers(&scaled)) {
+                assert_eq!(plain.is_some(), scaled.is_some());
+                assert!((plain.unwrap_or(0.0) - scaled.unwrap_or(0.0)).abs() < 1e-9);
+            }
         }
     }
 }
