@@ -20,6 +20,7 @@ mod dispatch;
 mod attention;
 pub mod cpu;
 pub(crate) mod kernels;
+pub(crate) mod packed;
 pub(crate) mod quant;
 pub mod simd;
 pub mod tensor;
