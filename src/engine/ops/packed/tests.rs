@@ -92,7 +92,7 @@ fn rounded(kernels: Kernels, format: Format, x: &[f32], tokens: usize, cols: usi
         let blocks = acts.headers.iter().zip(acts.quants.chunks_exact(BLOCK));
         return blocks.flat_map(|(h, q)| q.iter().map(|q| f64::from(h.scale) * f64::from(*q))).collect();
     }
-    if format == Format::BF16 && kernels.has_bf16_products() {
+    if format == Format::BF16 && kernels == Kernels::Amx {
         return x.iter().map(|x| bf16::from_f32(*x).to_f64()).collect();
     }
     x.iter().copied().map(f64::from).collect()
@@ -128,7 +128,7 @@ fn check(kernels: Kernels, format: Format, rows: usize, cols: usize, tokens: usi
                     rounding += weight.abs()
                         * match format {
                             _ if format.is_quantized() => largest / 127.0 * 0.5 * (1.0 + 4e-6),
-                            Format::BF16 if kernels.has_bf16_products() => f64::from(x.abs()) * 2f64.powi(-8),
+                            Format::BF16 if kernels == Kernels::Amx => f64::from(x.abs()) * 2f64.powi(-8),
                             _ => 0.0,
                         };
                 }
