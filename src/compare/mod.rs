@@ -7,10 +7,15 @@
 pub mod cost;
 pub mod effect;
 pub mod equal_work;
+mod fact_rules;
 pub mod gate;
 pub mod gate_rule;
 pub mod judge;
 pub mod measure;
+mod pairing;
 pub mod result;
 pub mod settings;
 pub mod subject;
+#[cfg(test)]
+mod testing;
+mod words;
