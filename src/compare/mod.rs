@@ -11,6 +11,7 @@ mod fact_rules;
 pub mod gate;
 pub mod gate_rule;
 pub mod judge;
+pub mod import;
 pub mod measure;
 mod pairing;
 pub mod result;
