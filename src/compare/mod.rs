@@ -4,6 +4,7 @@
 //! `load`, read from a trace, or imported from another tool; [`result::CompareMetrics`] is the one form of the answer. Readers are in
 //! `import`, the statistics of single numbers in `crate::stats`.
 
+pub mod attribution;
 pub mod measure;
 pub mod result;
 pub mod subject;
