@@ -12,6 +12,7 @@ pub mod gate;
 pub mod gate_rule;
 pub mod judge;
 pub mod import;
+pub mod attribution;
 pub mod measure;
 mod pairing;
 pub mod result;
