@@ -18,8 +18,15 @@ fn quality(settings: &[&str]) -> Value {
         })
         .collect();
     let text = format!("quality.text={}", sandbox.write("words.txt", words.join(" ")).display());
-    let mut arguments =
-        vec![model.as_str(), &text, "quality.window=48", "repeats=1", "warmup=0", "prompt_tokens=4", "infer.max_new_tokens=2"];
+    let mut arguments = vec![
+        model.as_str(),
+        &text,
+        "quality.window=48",
+        "repeats=1",
+        "warmup=0",
+        "prompt_tokens=4",
+        "infer.max_new_tokens=2",
+    ];
     arguments.extend(settings);
     finish(sandbox.stage1(&arguments)).exits(0);
     json_of(&sandbox.the_run(), "metrics.json")["quality"].clone()
