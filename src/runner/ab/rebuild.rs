@@ -1,0 +1,1 @@
+//! Derives the answer of a study from what is in its directory.
