@@ -8,6 +8,12 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
+mod generator;
+mod plan;
+
+pub use generator::Generator;
+pub use plan::{Bootstrap, Side};
+
 use super::quantile::{median, quantile, quantile_of_sorted};
 use super::summary::mean;
 
@@ -43,7 +49,7 @@ impl Statistic {
         }
     }
     /// Of finite, non-empty values.
-    fn of(self, values: &mut [f64]) -> f64 {
+    pub(super) fn of(self, values: &mut [f64]) -> f64 {
         match self {
             Self::Mean => values.iter().sum::<f64>() / values.len() as f64,
             Self::Median => median_in_place(values),
@@ -59,28 +65,6 @@ pub enum Method {
     Percentile,
     /// Bias-corrected and accelerated: second-order accurate for skewed statistics such as a mean of latencies.
     Bca,
-}
-
-/// A plan of resampling that many metrics share: the drawn row positions are kept per sample size.
-#[derive(Debug)]
-pub struct Bootstrap {
-    resamples: u32,
-    seed: u64,
-}
-
-impl Bootstrap {
-    /// A plan of `resamples` resamples that depends on `seed` alone.
-    pub fn new(resamples: u32, seed: u64) -> Self {
-        Self { resamples, seed }
-    }
-    /// Resamples per interval.
-    pub fn resamples(&self) -> u32 {
-        self.resamples
-    }
-    /// The seed.
-    pub fn seed(&self) -> u64 {
-        self.seed
-    }
 }
 
 /// Draws resamples with replacement from a seeded generator.
@@ -247,7 +231,7 @@ mod tests {
         for _ in 0..6 {
             listed = listed.iter().flat_map(|sum| SIX.iter().map(move |value| sum + value)).collect();
         }
-        let listed = super::super::quantile::sorted(&listed.iter().map(|sum| sum / 6.0).collect::<Vec<_>>());
+        let listed = crate::stats::quantile::sorted(&listed.iter().map(|sum| sum / 6.0).collect::<Vec<_>>());
         let levels = bca_levels(&SIX, Statistic::Mean, &listed, 0.025).unwrap();
         near(levels, [0.058_079_902_831_924_886, 0.993_583_311_880_954_3], 1e-9);
     }
