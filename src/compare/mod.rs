@@ -4,6 +4,13 @@
 //! `load`, read from a trace, or imported from another tool; [`result::CompareMetrics`] is the one form of the answer. Readers are in
 //! `import`, the statistics of single numbers in `crate::stats`.
 
+pub mod cost;
+pub mod effect;
+pub mod equal_work;
+pub mod gate;
+pub mod gate_rule;
+pub mod judge;
 pub mod measure;
 pub mod result;
+pub mod settings;
 pub mod subject;
