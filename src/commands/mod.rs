@@ -1,6 +1,7 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
 pub mod analyze;
+pub mod compare;
 pub mod doctor;
 pub mod estimate;
 pub mod interrupt;

@@ -10,6 +10,7 @@ pub mod equal_work;
 pub mod gate;
 pub mod gate_rule;
 pub mod judge;
+pub mod import;
 pub mod measure;
 pub mod result;
 pub mod settings;

@@ -1,0 +1,3 @@
+//! `perfprof compare`.
+
+pub mod inputs;

@@ -1,0 +1,1 @@
+//! Collects what a subject is made of, and refuses values that are none.
