@@ -11,6 +11,7 @@ pub mod gate;
 pub mod gate_rule;
 pub mod judge;
 pub mod import;
+pub mod attribution;
 pub mod measure;
 pub mod result;
 pub mod settings;

@@ -171,6 +171,10 @@ pub struct AttributionRow {
     pub per_call_ns: f64,
     /// delta_ns / Σ |delta_ns| of all rows of the phase.
     pub share: f64,
+    /// 95 % interval of `delta_ns` from how the time of the part varies from step to step (Welch); null where either side has fewer than five steps.
+    /// It knows nothing of how one run differs from the next.
+    #[serde(default)]
+    pub delta_ci95_ns: Option<[f64; 2]>,
     /// How the two sides were matched, in words (`same kernel`, `same module, other kernel`, `same place in the step`).
     pub matched_by: String,
 }
@@ -213,6 +217,9 @@ pub struct PhaseChange {
     pub candidate_ns: f64,
     /// candidate − baseline; equals the sum of the rows of this phase (remainder row included).
     pub delta_ns: f64,
+    /// 95 % interval of `delta_ns` from how its units vary within each side; null where either side has fewer than five of them.
+    #[serde(default)]
+    pub delta_ci95_ns: Option<[f64; 2]>,
 }
 
 /// How one rule of a gate came out.
