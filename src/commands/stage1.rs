@@ -231,6 +231,7 @@ fn run_in(
     let mut engine = assemble::build(config, chosen, room, threads, &mut |done, total| progress.loaded(done, total))
         .map_err(assemble_failure)?;
     progress.clear();
+    diagnostics.extend(std::mem::take(&mut engine.diagnostics));
     tracing::info!(load_ms = engine.load_ms, threads = engine.threads, "engine ready");
 
     let instrumented = engine.model.is_instrumented();
