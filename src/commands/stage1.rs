@@ -22,6 +22,7 @@ use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveR
 use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
+use crate::record::quality::QUALITY_FILE;
 use crate::record::reader::ROWS_FILE;
 use crate::record::redact::Redactor;
 use crate::record::rows::RepeatRow;
@@ -31,6 +32,7 @@ use crate::record::spans::{SPANS_FILE, SpanLine};
 use crate::record::{RecordError, environment};
 use crate::runner::assemble::{self, AssembleError};
 use crate::runner::cases::{self, PreparedCase};
+use crate::runner::quality;
 use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats};
 use crate::runner::summary::Ending;
 use crate::trace::timeline::Timeline;
@@ -210,6 +212,8 @@ fn run_in(
     let record = |error: RecordError| error.into_failure();
     let config_text = directory.redactor().text(&tree.to_yaml_with_provenance());
     directory.write("config.yaml", config_text.as_bytes()).map_err(record)?;
+    let quality_text =
+        quality::text(&config.quality).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?;
     let machine = identify::machine();
     let gpu = serde_json::to_value(&machine.gpu)?;
     directory.write_json("env.json", &environment::capture(gpu)).map_err(record)?;
@@ -283,6 +287,15 @@ fn run_in(
     sink.rows.close().map_err(record)?;
     if let Some(spans) = sink.spans {
         spans.close().map_err(record)?;
+    }
+
+    if let (Some(text), RunEnd::Complete) = (&quality_text, end) {
+        drop(engine);
+        let progress = Progress::new(context.progress);
+        progress.message("measuring the quality of the predictions");
+        let record = quality::measure(config, text, threads, tokenizer, &|| !interrupt.asked());
+        progress.clear();
+        directory.write_json(QUALITY_FILE, &record).map_err(RecordError::into_failure)?;
     }
 
     let ending = match end {

@@ -50,6 +50,8 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embed![
     "profiling/default.yaml",
     "profiling/max.yaml",
     "profiling/min.yaml",
+    "quality/embedded.yaml",
+    "quality/none.yaml",
     "run/cases.yaml",
     "run/default.yaml",
     "run/quick.yaml",

@@ -12,6 +12,7 @@ pub mod find;
 pub mod inputs;
 pub mod manifest;
 pub mod metrics;
+pub mod quality;
 pub mod reader;
 pub mod redact;
 pub mod rows;

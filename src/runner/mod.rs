@@ -7,5 +7,6 @@ pub mod analyze;
 pub mod assemble;
 pub mod assumptions;
 pub mod cases;
+pub mod quality;
 pub mod stage1;
 pub mod summary;

@@ -324,6 +324,19 @@ pub const STAGE1: &[Key] = &[
         Kind::Number(Range::Share),
         "The share of repeats disturbed by other load above which the run is INVALID.",
     ),
+    key(
+        "quality",
+        Kind::Section,
+        "How well the model predicts a text, measured after the repeats. `quality=embedded` takes the embedded text.",
+    ),
+    optional("quality.text", Kind::Text, "`embedded`, or a file of UTF-8 text. Null measures no quality."),
+    key("quality.tokens", Kind::Integer(2, 1_000_000), "At most so many tokens from the begin of the text."),
+    key("quality.window", Kind::Integer(2, 1_000_000), "Tokens of one window; each starts from an empty KV cache."),
+    optional(
+        "quality.reference_dtype",
+        Kind::Format,
+        "Storage of the same weights in the reference that the divergence is from. Null loads no reference.",
+    ),
     key("torch_profiler", Kind::Section, "Accepted for compatibility with PyTorch-based tools."),
     key("torch_profiler.activities", Kind::Words(&["cpu", "cuda"]), "Which sides get operator spans."),
     key("hardware", Kind::Section, "The machine's limits. `hardware=<name>` chooses a file of `configs/hardware/`."),
@@ -447,6 +460,7 @@ pub(super) mod tests {
         assert_fields::<stage1::InferConfig>("infer");
         assert_fields::<stage1::CaseConfig>("cases.0");
         assert_fields::<stage1::DatasetConfig>("dataset");
+        assert_fields::<stage1::QualityConfig>("quality");
         assert_fields::<stage1::ProfilingConfig>("profiling");
         assert_fields::<stage1::TorchProfilerConfig>("torch_profiler");
         assert_fields::<stage1::HardwareConfig>("hardware");

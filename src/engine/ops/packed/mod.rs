@@ -12,16 +12,19 @@
 #![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
 
 use super::simd::Isa;
-use crate::engine::threads::ThreadPool;
 use crate::estimate::format::Format;
 
 mod activations;
+mod blocks;
+mod dense;
 mod layout;
 mod pack;
 mod portable;
 mod product;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub(crate) use activations::PackedActivations;
 pub(crate) use pack::PackedMatrix;
@@ -110,12 +113,4 @@ impl std::fmt::Display for Kernels {
 /// Whether `format` has packed kernels at all.
 pub(crate) fn supports(format: Format) -> bool {
     matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::F32 | Format::F16 | Format::BF16)
-}
-
-/// How long the pool is worth waking for: below this many multiplications a product is done by the caller alone.
-const SERIAL_PRODUCTS: usize = 16 * 1024;
-
-/// Panels per task, so that every thread gets several tasks and a late one takes fewer.
-fn grain(pool: &ThreadPool, panels: usize, products: usize) -> usize {
-    if pool.threads() == 1 || products < SERIAL_PRODUCTS { panels } else { panels.div_ceil(pool.threads() * 6).max(1) }
 }
