@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::ConfigError;
 use super::check;
 use super::compose::{ComposeRequest, Composed, compose};
 use super::error::near_matches;
@@ -16,7 +17,6 @@ use super::schema::study::{STUDY, StudyConfig};
 use super::sources::{Source, Sources};
 use super::tree;
 use super::yaml::kind_of;
-use super::ConfigError;
 
 /// Repeats of a turn where nobody says otherwise: as many as the test of the warm-up needs.
 const REPEATS: u32 = 6;
@@ -136,7 +136,9 @@ pub fn study(request: &StudyRequest) -> Result<Study, ConfigError> {
         (None, None) => None,
     };
     let mut resolved = Composed { value: defaults(), provenance: Provenance::default() };
-    resolved.provenance.set("", Origin::Derived("the defaults".into()));
+    for key in STUDY {
+        resolved.provenance.set(key.path, Origin::Derived("the defaults".into()));
+    }
     if let Some(source) = &source {
         parts.read(source, &mut resolved)?;
     }
@@ -157,6 +159,10 @@ pub fn study(request: &StudyRequest) -> Result<Study, ConfigError> {
             message: format!("`blocks` is {}, less than `min_blocks`, which is {}", config.blocks, config.min_blocks),
             origin: resolved.provenance.origin("blocks").cloned().unwrap_or(Origin::Derived("the defaults".into())),
         });
+    }
+    if config.quality {
+        let origin = resolved.provenance.origin("quality").cloned().unwrap_or(Origin::Derived("the defaults".into()));
+        parts.shared.push(Setting { text: "quality=embedded".to_owned(), origin });
     }
     let variants = compose_variants(&parts, request.config_dir.as_deref())?;
     Ok(Study { name, config, shared: parts.shared, variants, resolved })
@@ -190,9 +196,9 @@ fn accept_words(value: &mut Value) {
         }
     }
     if let Some(quality) = map.get_mut("quality") {
-        if off(quality) {
+        if off(quality) || quality.as_str() == Some("none") {
             *quality = json!(false);
-        } else if quality.as_str() == Some("on") {
+        } else if matches!(quality.as_str(), Some("on" | "embedded")) {
             *quality = json!(true);
         }
     }
@@ -245,7 +251,11 @@ fn sort_arguments(request: &StudyRequest, sources: &Sources) -> Result<Arguments
                 sorted.shared.push(Setting { text: argument.clone(), origin });
                 continue;
             }
-            return Err(refused(argument, argument.chars().count(), "`=` is missing: a variant is written `label='key=value,…'`"));
+            return Err(refused(
+                argument,
+                argument.chars().count(),
+                "`=` is missing: a variant is written `label='key=value,…'`",
+            ));
         };
         let is_setting = name.starts_with(['+', '~'])
             || name.contains(['.', '/'])
@@ -262,7 +272,10 @@ fn sort_arguments(request: &StudyRequest, sources: &Sources) -> Result<Arguments
                 _ if name == "fail_on" => json!([value]),
                 [one] => check::typed_value(one, name, STUDY),
                 several => {
-                    return Err(ConfigError::SeveralValues { argument: masked_override(argument), count: several.len() });
+                    return Err(ConfigError::SeveralValues {
+                        argument: masked_override(argument),
+                        count: several.len(),
+                    });
                 }
             };
             sorted.study.push((name.to_owned(), value, origin));
@@ -367,7 +380,10 @@ impl Parts {
                     let Value::Object(map) = value else {
                         return Err(source.error(
                             key,
-                            format!("expected a map of variants, each with the settings it changes, found {}", kind_of(value)),
+                            format!(
+                                "expected a map of variants, each with the settings it changes, found {}",
+                                kind_of(value)
+                            ),
                         ));
                     };
                     for (label, inner) in map {
@@ -377,13 +393,9 @@ impl Parts {
                         self.variants.push((label.clone(), settings));
                     }
                 }
-                _ => tree::merge(
-                    &mut resolved.value,
-                    &mut resolved.provenance,
-                    "",
-                    &json!({ key: value }),
-                    &|path| source.origin(path),
-                ),
+                _ => tree::merge(&mut resolved.value, &mut resolved.provenance, "", &json!({ key: value }), &|path| {
+                    source.origin(path)
+                }),
             }
         }
         Ok(())
@@ -408,7 +420,10 @@ fn settings(source: &Source, path: &str, value: &Value) -> Result<Vec<Setting>, 
             for (index, entry) in list.iter().enumerate() {
                 let path = join(path, &index.to_string());
                 let Value::String(text) = entry else {
-                    return Err(source.error(&path, format!("expected an override such as `engine.threads=2`, found {}", kind_of(entry))));
+                    return Err(source.error(
+                        &path,
+                        format!("expected an override such as `engine.threads=2`, found {}", kind_of(entry)),
+                    ));
                 };
                 found.push(Setting { text: text.clone(), origin: source.origin(&path) });
             }
@@ -435,8 +450,13 @@ fn element(value: &Value) -> Element {
         Value::String(text) => {
             let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
-                && !["true", "false", "null", "on", "off", "yes", "no", "inf", "nan"].contains(&text.to_ascii_lowercase().as_str());
-            if plain { Element::Plain { value: value.clone(), text: text.clone() } } else { Element::Quoted(text.clone()) }
+                && !["true", "false", "null", "on", "off", "yes", "no", "inf", "nan"]
+                    .contains(&text.to_ascii_lowercase().as_str());
+            if plain {
+                Element::Plain { value: value.clone(), text: text.clone() }
+            } else {
+                Element::Quoted(text.clone())
+            }
         }
         Value::Array(list) => Element::List(list.iter().map(element).collect()),
         Value::Object(map) => Element::Dict(map.iter().map(|(key, inner)| (key.clone(), element(inner))).collect()),
@@ -448,7 +468,8 @@ fn compose_variants(parts: &Parts, config_dir: Option<&Path>) -> Result<Vec<Stud
     let nowhere = || Origin::Derived("the command line".into());
     match parts.variants.len() {
         0 | 1 => {
-            let message = "a study needs two variants at least: `base='key=value' cand='key=value'`, or `study=NAME`".to_owned();
+            let message =
+                "a study needs two variants at least: `base='key=value' cand='key=value'`, or `study=NAME`".to_owned();
             return Err(ConfigError::Conflict { message, origin: nowhere() });
         }
         count if count > MOST_VARIANTS => {
@@ -462,7 +483,8 @@ fn compose_variants(parts: &Parts, config_dir: Option<&Path>) -> Result<Vec<Stud
         let all: Vec<&Setting> = parts.shared.iter().chain(settings).collect();
         let mut environment = BTreeMap::new();
         let mut overrides = Vec::new();
-        let says = |key: &str| all.iter().any(|setting| setting.text.split_once('=').is_some_and(|(known, _)| known == key));
+        let says =
+            |key: &str| all.iter().any(|setting| setting.text.split_once('=').is_some_and(|(known, _)| known == key));
         // A run file has repeats of its own.
         if !says("run") && !says("repeats") {
             overrides.push(format!("repeats={REPEATS}"));
@@ -502,7 +524,13 @@ fn compose_variants(parts: &Parts, config_dir: Option<&Path>) -> Result<Vec<Stud
         };
         let composed = compose(&request)?;
         composed.stage1()?;
-        variants.push(StudyVariant { label: label.clone(), settings: settings.clone(), overrides, environment, composed });
+        variants.push(StudyVariant {
+            label: label.clone(),
+            settings: settings.clone(),
+            overrides,
+            environment,
+            composed,
+        });
     }
     Ok(variants)
 }

@@ -3,16 +3,22 @@
 //! Both are enough to rebuild every summary of a study that was killed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use super::error::RecordError;
+use super::reader::{self, ROWS_FILE};
 use super::rows::{RepeatRow, RowStatus};
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 
 /// Version of [`AbRow`] and [`AbContext`].
 pub const AB_SCHEMA_VERSION: u32 = 1;
 /// Name of the file that holds an [`AbContext`].
 pub const AB_CONTEXT_FILE: &str = "study.json";
+/// Name of the file that holds an [`AbEnd`].
+pub const AB_END_FILE: &str = "study_end.json";
 /// Folder of a study under which the runs of its processes lie, as `stage1/<run id>/`.
 pub const AB_RUNS_DIRECTORY: &str = "runs";
 
@@ -20,6 +26,8 @@ pub const AB_RUNS_DIRECTORY: &str = "runs";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AbPart {
+    /// Repeats before everything else that only make the engines of one shared process steady.
+    WarmUp,
     /// The A/A control: the baseline against itself.
     Control,
     /// The study.
@@ -84,6 +92,10 @@ pub struct AbContext {
     pub margin: f64,
     /// Rules of the gate.
     pub fail_on: Vec<String>,
+    /// Settings in which the variants differ on purpose, as dotted keys (`env.NAME` for a variable of the environment).
+    pub studied: Vec<String>,
+    /// Whether INVALID runs are relied on all the same.
+    pub allow_invalid: bool,
     /// Findings before the first process.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -102,6 +114,21 @@ impl AbContext {
         };
         self.variants.iter().map(|variant| variant.overrides.iter().map(pair).collect()).collect()
     }
+}
+
+/// How a study ended, written before its summary; a study without it was killed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AbEnd {
+    /// [`AB_SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// `precise enough`, `budget`, `blocks`, `interrupted` or `failed`.
+    pub stopped_because: String,
+    /// Seconds it took.
+    pub took_s: f64,
+    /// What ended it, if a variant did.
+    pub error: Option<String>,
+    /// What was noticed on the way.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// One repeat of one variant, or a process that ended without any. Unknown is null.
@@ -135,4 +162,58 @@ pub struct AbRow {
     pub error: Option<String>,
     /// The repeat; null where the process ended without one.
     pub row: Option<RepeatRow>,
+}
+
+fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, RecordError> {
+    let path = dir.join(name);
+    let bytes = std::fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    reader::parse_versioned(&path, None, &bytes, AB_SCHEMA_VERSION)
+}
+
+/// `study.json` of a study.
+///
+/// # Errors
+/// If it is not there, damaged, or of a later version.
+pub fn read_context(dir: &Path) -> Result<AbContext, RecordError> {
+    read(dir, AB_CONTEXT_FILE)
+}
+
+/// `study_end.json` of a study; `None` where the study was killed before it could be written.
+///
+/// # Errors
+/// If it is damaged or of a later version.
+pub fn read_end(dir: &Path) -> Result<Option<AbEnd>, RecordError> {
+    if dir.join(AB_END_FILE).exists() { read(dir, AB_END_FILE).map(Some) } else { Ok(None) }
+}
+
+/// The rows of a study. A torn last line is dropped and counted; with `salvage` so is any other damaged line, else it is an error.
+///
+/// # Errors
+/// If the file is not there, damaged in the middle, or of a later version.
+pub fn read_rows(dir: &Path, salvage: bool) -> Result<(Vec<AbRow>, Vec<Diagnostic>), RecordError> {
+    let path = dir.join(ROWS_FILE);
+    let bytes = std::fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    let mut rows = Vec::new();
+    let mut diagnostics = Diagnostics::default();
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let last = lines.iter().rposition(|line| !line.is_empty());
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+        let number = index as u64 + 1;
+        match reader::parse_versioned(&path, Some(number), line, AB_SCHEMA_VERSION) {
+            Ok(row) => rows.push(row),
+            Err(newer @ RecordError::NewerSchema { .. }) => return Err(newer),
+            Err(_) if last == Some(index) && serde_json::from_slice::<IgnoredAny>(line).is_err() => diagnostics.note(
+                "torn_last_row",
+                Severity::DataLoss,
+                format!("{}:{number}: the last line is not whole and was dropped, as after a crash", path.display()),
+            ),
+            Err(error) if salvage => diagnostics.note(
+                "bad_row",
+                Severity::DataLoss,
+                format!("{}:{number}: the line is damaged and was dropped ({error})", path.display()),
+            ),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((rows, diagnostics.into_vec()))
 }

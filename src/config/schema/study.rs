@@ -45,12 +45,12 @@ pub const STUDY: &[Key] = &[
         Kind::Word(&["own_process", "in_process"]),
         "`own_process` gives each turn a process of its own; `in_process` keeps all variants loaded in one process and takes turns repeat by repeat.",
     ),
+    key("quality", Kind::Bool, "Measure the quality of each variant's output once, where this version can."),
     key(
-        "quality",
-        Kind::Bool,
-        "Measure the quality of each variant's output once, where this version can.",
+        "fail_on",
+        Kind::Texts,
+        "Rules of the gate, e.g. `tpot_ms.p50>+3%`: exit 1 if the evidence says that one is broken.",
     ),
-    key("fail_on", Kind::Texts, "Rules of the gate, e.g. `tpot_ms.p50>+3%`: exit 1 if the evidence says that one is broken."),
 ];
 
 /// How a study is run.

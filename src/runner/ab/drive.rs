@@ -32,6 +32,7 @@ impl Turn {
     /// Run id of the turn's process: part, block, position, variant.
     pub fn run_id(&self) -> String {
         let part = match self.part {
+            AbPart::WarmUp => 'w',
             AbPart::Control => 'c',
             AbPart::Study => 'b',
         };
@@ -41,7 +42,7 @@ impl Turn {
     pub fn settings_of(&self) -> usize {
         match self.part {
             AbPart::Control => 0,
-            AbPart::Study => self.variant as usize,
+            AbPart::WarmUp | AbPart::Study => self.variant as usize,
         }
     }
 }

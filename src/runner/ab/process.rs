@@ -1,5 +1,6 @@
 //! Runs one process to its end: output into a log, its own process group, and never outliving this process.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -17,6 +18,8 @@ pub struct ChildCommand {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Variables added to the environment of this process.
+    pub environment: BTreeMap<String, String>,
     /// Where its stderr goes; its stdout is thrown away.
     pub log: PathBuf,
     /// Ended by force after this long.
@@ -44,7 +47,12 @@ pub struct ChildEnd {
 pub fn run(command: &ChildCommand, interrupted: &dyn Fn() -> bool) -> io::Result<ChildEnd> {
     let log = File::create(&command.log)?;
     let mut builder = Command::new(&command.program);
-    builder.args(&command.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
+    builder
+        .args(&command.arguments)
+        .envs(&command.environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log));
     bind(&mut builder);
     let began = Instant::now();
     let mut child = builder.spawn()?;
