@@ -70,7 +70,7 @@ fn select(rank: u64, count: impl Fn(f64) -> u64) -> f64 {
     // Floating-point numbers in the order of their value, as whole numbers.
     let (mut low, mut high) = (order(f64::NEG_INFINITY), order(f64::INFINITY));
     while low < high {
-        let middle = low.midpoint(high);
+        let middle = low.wrapping_add((high.wrapping_sub(low) as u64 / 2) as i64);
         if count(number(middle)) >= rank { high = middle } else { low = middle + 1 }
     }
     // −0 comes before 0 in that order and equals it.

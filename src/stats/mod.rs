@@ -15,3 +15,6 @@ pub mod ratio;
 pub mod slow_first;
 pub mod steady_state;
 pub mod summary;
+
+#[cfg(test)]
+mod simulation_tests;
