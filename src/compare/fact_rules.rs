@@ -46,7 +46,9 @@ pub(super) fn rule(name: &str) -> FactRule {
             "greedy decoding chose other tokens, so the two do not compute the same numbers: rounding, or a fault in one of them",
         ),
         fact::DTYPE => of(Flag, Flag, true, "weights of another format are read and multiplied at another speed"),
-        fact::COMPUTE_DTYPE => of(Flag, Flag, false, "another format of the activations has another speed and another error"),
+        fact::COMPUTE_DTYPE => {
+            of(Flag, Flag, false, "another format of the activations has another speed and another error")
+        }
         fact::KV_DTYPE => of(Flag, Flag, false, "another format of the KV cache changes what decoding reads"),
         fact::WEIGHTS_SHA256 => of(Flag, Flag, false, "the weights are not the same file"),
         fact::THREADS => of(Flag, Flag, false, "the processor was not used by as many threads"),
@@ -152,7 +154,20 @@ fn without_format(parts: &[String]) -> &[String] {
         };
         matches!(
             part,
-            "f16" | "f32" | "bf16" | "fp16" | "fp32" | "fp8" | "int8" | "int4" | "awq" | "gptq" | "gguf" | "bnb" | "4bit" | "8bit"
+            "f16"
+                | "f32"
+                | "bf16"
+                | "fp16"
+                | "fp32"
+                | "fp8"
+                | "int8"
+                | "int4"
+                | "awq"
+                | "gptq"
+                | "gguf"
+                | "bnb"
+                | "4bit"
+                | "8bit"
         ) || quantized("q")
             || quantized("iq")
             || quantized("w")
@@ -195,7 +210,9 @@ mod tests {
 
     #[test]
     fn measures_of_one_token_are_known() {
-        for name in ["tpot_ms", "tpot_ms.p99", "itl_ms", "decode_tok_per_s", "energy_per_token_j", "mfu_decode", "perplexity"] {
+        for name in
+            ["tpot_ms", "tpot_ms.p99", "itl_ms", "decode_tok_per_s", "energy_per_token_j", "mfu_decode", "perplexity"]
+        {
             assert!(is_per_token(name), "{name}");
         }
         for name in ["ttft_ms", "total_ms", "peak_rss_bytes", "energy_j", "decode_ms"] {

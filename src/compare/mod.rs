@@ -7,12 +7,17 @@
 pub mod cost;
 pub mod effect;
 pub mod equal_work;
+mod fact_rules;
 pub mod gate;
 pub mod gate_rule;
 pub mod judge;
 pub mod import;
 pub mod attribution;
 pub mod measure;
+mod pairing;
 pub mod result;
 pub mod settings;
 pub mod subject;
+#[cfg(test)]
+mod testing;
+mod words;

@@ -39,7 +39,13 @@ pub(super) fn ratio(value: f64, interval: Option<[f64; 2]>) -> String {
     let width = interval.map_or(0.01, |[low, high]| (high - low).abs());
     // Two digits of the width; three decimals at least, unless the ratio itself is large.
     let wanted = if width > 0.0 { (1.0 - width.log10().floor()).clamp(0.0, 6.0) as usize } else { 3 };
-    let least = if value.abs() >= 100.0 { 1 } else if value.abs() >= 10.0 { 2 } else { 3 };
+    let least = if value.abs() >= 100.0 {
+        1
+    } else if value.abs() >= 10.0 {
+        2
+    } else {
+        3
+    };
     let decimals = wanted.max(least);
     if value.abs() < 0.01 { digits(value) } else { format!("{value:.decimals$}") }
 }
@@ -107,7 +113,9 @@ mod tests {
 
     #[test]
     fn numbers_read_as_a_person_would_write_them() {
-        for (value, text) in [(12.314_159, "12.31"), (0.0, "0"), (1234.56, "1235"), (0.004_213_4, "0.004213"), (3.0, "3")] {
+        for (value, text) in
+            [(12.314_159, "12.31"), (0.0, "0"), (1234.56, "1235"), (0.004_213_4, "0.004213"), (3.0, "3")]
+        {
             assert_eq!(digits(value), text);
         }
         assert_eq!(quantity(1.5 * 1024.0 * 1024.0 * 1024.0, "bytes"), "1.50 GiB");
