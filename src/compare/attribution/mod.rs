@@ -3,8 +3,17 @@
 //! Two sources: [`attribute_operators`] for subjects that carry operator tables, [`attribute_traces`] for two GPU traces at hand, which also
 //! know idle time, overlap and the order of kernels. In both the rows of a phase add up to the change of its time.
 
+mod align;
+mod amounts;
+mod families;
 mod kernels;
+mod matching;
+mod names;
+mod noise;
 mod operators;
+mod parts;
+mod profile;
+mod sentences;
 
 pub use self::kernels::attribute_traces;
 pub use self::operators::attribute_operators;
