@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::commands::ab::AbOptions;
 use crate::commands::analyze::AnalyzeOptions;
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
 use crate::commands::validate::ValidateOptions;
-use crate::commands::{ColorChoice, Context, analyze, doctor, estimate, report, runs, stage1, validate};
+use crate::commands::{ColorChoice, Context, ab, analyze, doctor, estimate, report, runs, stage1, validate};
 use crate::diagnostics::ExitStatus;
 
 /// Profiles LLM inference: prefill and decode, operators, MFU and MBU, GPU traces.
@@ -58,6 +59,8 @@ enum ColorArg {
 enum Command {
     /// Profile a model in process: phases, operators, MFU and MBU, into a run directory.
     Stage1(Stage1Args),
+    /// Run variants of stage1 interleaved, and say which is faster, by how much, and why: `ab base='k=v,…' cand='k=v,…'`.
+    Ab(AbArgs),
     /// Explain traces of GPU work: nsys SQLite, PyTorch profiler JSON, Nsight Compute CSV.
     Analyze(AnalyzeArgs),
     /// What a model must compute and move, from its architecture alone.
@@ -91,6 +94,29 @@ struct Stage1Args {
     #[arg(short, long)]
     multirun: bool,
     /// Print the settings with their origins and run nothing.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct AbArgs {
+    /// Variants as `label='key=value,…'` (the first is the baseline), settings of all of them as `key=value`, settings of the study (`blocks=`,
+    /// `budget_s=`, `precision=`, `margin=`, `control=`, `seed=`), and `study=NAME` for a file of `configs/study/`.
+    #[arg(value_name = "LABEL='KEY=VALUE,…'|KEY=VALUE")]
+    arguments: Vec<String>,
+    /// A study file with `variants`, `shared` and settings of the study.
+    #[arg(long, value_name = "FILE")]
+    study: Option<PathBuf>,
+    /// Keep all variants loaded in one process and take turns repeat by repeat, instead of one process for each turn.
+    #[arg(long)]
+    in_process: bool,
+    /// Exit 1 if the evidence breaks this rule, e.g. `tpot_ms.p50>+3%`; may be repeated.
+    #[arg(long, value_name = "RULE")]
+    fail_on: Vec<String>,
+    /// A name for the run.
+    #[arg(long, value_name = "NAME")]
+    tag: Option<String>,
+    /// Print the study with the origin of each setting and run nothing.
     #[arg(long)]
     print_config: bool,
 }
@@ -238,6 +264,17 @@ impl Cli {
                     print_config: args.print_config,
                 };
                 stage1::run(&options, &context)
+            }
+            Command::Ab(args) => {
+                let options = AbOptions {
+                    arguments: args.arguments,
+                    study: args.study,
+                    in_process: args.in_process,
+                    fail_on: args.fail_on,
+                    tag: args.tag,
+                    print_config: args.print_config,
+                };
+                ab::run(&options, &context)
             }
             Command::Analyze(args) => match args.action {
                 Some(AnalyzeCommand::Scrub { source, target }) => analyze::scrub(&source, &target, &context),

@@ -1,5 +1,6 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
+pub mod ab;
 pub mod analyze;
 pub mod compare;
 pub mod doctor;

@@ -56,6 +56,10 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embed![
     "run/default.yaml",
     "run/quick.yaml",
     "run/two_pass.yaml",
+    "study/aa.yaml",
+    "study/ops.yaml",
+    "study/quantization.yaml",
+    "study/threads.yaml",
     "sweep/latency_grid.yaml",
 ];
 

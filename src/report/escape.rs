@@ -53,6 +53,11 @@ pub(super) fn html(text: &str) -> String {
     out
 }
 
+/// XML 1.0 text and double-quoted attributes: [`html`] of one line, and characters that XML forbids even as references are shown.
+pub(super) fn xml(text: &str) -> String {
+    html(&one_line(text)).replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
+}
+
 /// Markdown: nothing in `text` starts a table cell, code, emphasis, link, HTML tag or new line.
 ///
 /// An underscore between letters or digits stays bare: CommonMark gives it no meaning there, and names such as `kv_write` stay

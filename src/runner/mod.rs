@@ -2,6 +2,7 @@
 //!
 //! Prints nothing and writes no file: rows and events go to the caller as they come.
 
+pub mod ab;
 pub mod analyze;
 pub mod assemble;
 pub mod assumptions;

@@ -25,6 +25,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A list of these words.
     Words(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
     /// A storage format such as `bf16` or `q4_k`.
     Format,
     /// `cpu`, `cuda`, `cuda:N` or `auto`.
@@ -79,6 +81,7 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Word(words) => format!("one of {}", list(words)),
             Self::Words(words) => format!("a list of {}", list(words)),
+            Self::Texts => "a list of texts".to_owned(),
             Self::Format => "a storage format such as `f32`, `bf16`, `q8_0`, `q4_1`, `q4_k`".to_owned(),
             Self::Device => "`cpu`, `cuda`, `cuda:N` or `auto`".to_owned(),
         }
@@ -403,7 +406,7 @@ pub fn children(keys: &[Key], path: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::schema::{model, stage1};
     use serde::Deserialize;
@@ -432,9 +435,15 @@ mod tests {
         }
     }
 
-    fn assert_fields<T: for<'de> Deserialize<'de>>(path: &str) {
+    /// The fields that the struct `T` asks for.
+    pub(in crate::config::schema) fn fields_of<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
         let mut fields = Vec::new();
         assert!(T::deserialize(Fields(&mut fields)).is_err());
+        fields
+    }
+
+    fn assert_fields<T: for<'de> Deserialize<'de>>(path: &str) {
+        let mut fields = fields_of::<T>();
         let mut children = children(STAGE1, path);
         children.sort();
         fields.sort_unstable();
