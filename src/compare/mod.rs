@@ -13,8 +13,6 @@ pub mod gate;
 pub mod gate_rule;
 pub mod import;
 pub mod judge;
-pub mod import;
-pub mod attribution;
 pub mod measure;
 mod pairing;
 pub mod result;
