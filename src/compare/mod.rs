@@ -17,6 +17,7 @@ pub mod measure;
 mod pairing;
 pub mod result;
 pub mod settings;
+pub mod stored;
 pub mod subject;
 mod words;
 

@@ -15,6 +15,7 @@ use crate::compare::import::labels::LabelSource;
 use crate::compare::import::stage1::{self, Stage1Files};
 use crate::compare::import::trace::{TraceParts, trace_subject};
 use crate::compare::import::{ImportError, analyzed};
+use crate::compare::stored::read_baseline;
 use crate::compare::subject::Subject;
 use crate::config::yaml;
 use crate::diagnostics::{Diagnostic, ExitStatus, Failure, Severity};
@@ -365,6 +366,11 @@ fn load_json(path: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loaded> {
             .into());
     }
     let bytes = fs::read(path).map_err(|error| io_failure(path, error))?;
+    if let Some(stored) = read_baseline(&name, &bytes) {
+        let subject = stored.map_err(|error| Failure::new(ExitStatus::CouldNotStart, error.to_string()))?;
+        let label = LabelSource { given: None, tag: Some(subject.label.clone()), fallback: name };
+        return Ok(Loaded { subject, label, trace: None, spans: None, run_dir: None });
+    }
     // Rows have a reader of their own, which takes old versions and salvages.
     let parsed = match foreign::read(&name, &bytes) {
         Err(error) if path.extension().is_some_and(|kind| kind == "jsonl") && first_line_is_rows(&name, &bytes) => {
