@@ -177,108 +177,155 @@ pub(super) unsafe fn expand(layout: &Layout, panel: &[u8], to: *mut u8) {
     }
 }
 
+/// Steps of 32 columns that are multiplied with all tokens before the next: the weights of two panels stay in L1.
+const STEPS: usize = 20;
+
 /// Products of bf16 pairs, for any number of tokens.
 ///
 /// # Safety
 /// Tiles must be available; the job's pointers must be good for its sizes, with widths padded to whole tiles (see
 /// [`padded_pairs`]).
 pub(super) unsafe fn pairs<const M: usize>(job: &DenseJob<M>) {
-    let pairs = padded_pairs(job.cols);
+    let steps = padded_pairs(job.cols) / 16;
+    let stretch = steps.div_ceil(steps.div_ceil(STEPS));
     // Tiles 0 and 1 are the sums of the first tokens, 2 and 3 of the second, 4 and 5 their activations, 6 and 7 the weights.
-    let configure = |first: usize, second: usize| {
-        let (sums, x, w) = (|tokens| (tokens, ROWS * 4), |tokens| (tokens, 64), (16, ROWS * 4));
-        let tiles = [sums(first), sums(first), sums(second), sums(second), x(first), x(second), w, w];
-        // SAFETY: the caller's promise.
-        unsafe { Config::new(tiles).load() };
+    let mut configured = (0, 0);
+    let mut configure = |first: usize, second: usize| {
+        if configured != (first, second) {
+            configured = (first, second);
+            let (sums, x, w) = (|tokens| (tokens, ROWS * 4), |tokens| (tokens, 64), (16, ROWS * 4));
+            let tiles = [sums(first), sums(first), sums(second), sums(second), x(first), x(second), w, w];
+            // SAFETY: the caller's promise.
+            unsafe { Config::new(tiles).load() };
+        }
     };
-    let mut token = 0;
-    // SAFETY: the caller's promise; tiles stay inside `tokens`, and `steps` tiles cover the padded width.
-    unsafe {
-        let x = |token: usize| job.x.add(token * pairs * 4);
-        let out = |m: usize, token: usize| job.out[m].add(token * job.stride);
-        let steps = pairs / 16;
-        if M == 2 {
-            let mut configured = 0;
-            while token + 16 < job.tokens {
+    for step in (0..steps).step_by(stretch) {
+        let count = stretch.min(steps - step);
+        let mut token = 0;
+        // SAFETY: the caller's promise; tiles stay inside `tokens`, and the stretches cover the padded width.
+        unsafe {
+            while M == 2 && token + 16 < job.tokens {
                 let second = (job.tokens - token - 16).min(16);
-                if second != configured {
-                    configure(16, second);
-                    configured = second;
-                }
-                let to = [out(0, token), out(1, token), out(0, token + 16), out(1, token + 16)];
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "2:",
-                    "tileloadd tmm4, [{x0} + {x_stride}*1]",
-                    "tileloadd tmm6, [{w0} + {line}*1]",
-                    "tileloadd tmm7, [{w1} + {line}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm5, [{x1} + {x_stride}*1]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {x0}, 64",
-                    "add {x1}, 64",
-                    "add {w0}, 1024",
-                    "add {w1}, 1024",
-                    "dec {steps}",
-                    "jnz 2b",
-                    "mov {x0}, [{to}]",
-                    "tilestored [{x0} + {out_stride}*1], tmm0",
-                    "mov {x0}, [{to} + 8]",
-                    "tilestored [{x0} + {out_stride}*1], tmm1",
-                    "mov {x0}, [{to} + 16]",
-                    "tilestored [{x0} + {out_stride}*1], tmm2",
-                    "mov {x0}, [{to} + 24]",
-                    "tilestored [{x0} + {out_stride}*1], tmm3",
-                    x0 = inout(reg) x(token) => _,
-                    x1 = inout(reg) x(token + 16) => _,
-                    w0 = inout(reg) job.values[0] => _,
-                    w1 = inout(reg) job.values[1] => _,
-                    x_stride = in(reg) pairs * 4,
-                    line = in(reg) ROWS * 4,
-                    steps = inout(reg) steps => _,
-                    to = in(reg) to.as_ptr(),
-                    out_stride = in(reg) job.stride * 4,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack)
-                );
+                configure(16, second);
+                four_tiles(job, token, step, count);
                 token += 16 + second;
             }
-        }
-        while token < job.tokens {
-            let count = (job.tokens - token).min(16);
-            configure(count, 1);
-            for m in 0..M {
-                asm!(
-                    "tilezero tmm0",
-                    "2:",
-                    "prefetcht0 [{w} + 8192]",
-                    "tileloadd tmm4, [{x} + {x_stride}*1]",
-                    "tileloadd tmm6, [{w} + {line}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "add {x}, 64",
-                    "add {w}, 1024",
-                    "dec {steps}",
-                    "jnz 2b",
-                    "tilestored [{to} + {out_stride}*1], tmm0",
-                    x = inout(reg) x(token) => _,
-                    w = inout(reg) job.values[m] => _,
-                    x_stride = in(reg) pairs * 4,
-                    line = in(reg) ROWS * 4,
-                    steps = inout(reg) steps => _,
-                    to = in(reg) out(m, token),
-                    out_stride = in(reg) job.stride * 4,
-                    out("tmm0") _, out("tmm4") _, out("tmm6") _,
-                    options(nostack)
-                );
+            while token < job.tokens {
+                let first = (job.tokens - token).min(16);
+                configure(first, 1);
+                for panel in 0..M {
+                    one_tile(job, panel, token, step, count);
+                }
+                token += first;
             }
-            token += count;
         }
-        release();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { release() };
+}
+
+/// Adds `count` steps from `first` on to the results of two panels and two tiles of tokens; the first step begins them.
+#[inline(always)]
+unsafe fn four_tiles<const M: usize>(job: &DenseJob<M>, token: usize, first: usize, count: usize) {
+    let row_bytes = padded_pairs(job.cols) * 4;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let x = job.x.add(token * row_bytes + first * 64);
+        let out = |m: usize, token: usize| job.out[m].add(token * job.stride);
+        let to = [out(0, token), out(1, token), out(0, token + 16), out(1, token + 16)];
+        asm!(
+            "test {first}, {first}",
+            "jnz 3f",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "mov {first}, [{to}]",
+            "tileloadd tmm0, [{first} + {out_stride}*1]",
+            "mov {first}, [{to} + 8]",
+            "tileloadd tmm1, [{first} + {out_stride}*1]",
+            "mov {first}, [{to} + 16]",
+            "tileloadd tmm2, [{first} + {out_stride}*1]",
+            "mov {first}, [{to} + 24]",
+            "tileloadd tmm3, [{first} + {out_stride}*1]",
+            "2:",
+            "tileloadd tmm4, [{x0} + {x_stride}*1]",
+            "tileloadd tmm6, [{w0} + {line}*1]",
+            "tileloadd tmm7, [{w1} + {line}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{x1} + {x_stride}*1]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {x0}, 64",
+            "add {x1}, 64",
+            "add {w0}, 1024",
+            "add {w1}, 1024",
+            "dec {count}",
+            "jnz 2b",
+            "mov {first}, [{to}]",
+            "tilestored [{first} + {out_stride}*1], tmm0",
+            "mov {first}, [{to} + 8]",
+            "tilestored [{first} + {out_stride}*1], tmm1",
+            "mov {first}, [{to} + 16]",
+            "tilestored [{first} + {out_stride}*1], tmm2",
+            "mov {first}, [{to} + 24]",
+            "tilestored [{first} + {out_stride}*1], tmm3",
+            x0 = inout(reg) x => _,
+            x1 = inout(reg) x.add(16 * row_bytes) => _,
+            w0 = inout(reg) job.values[0].add(first * 1024) => _,
+            w1 = inout(reg) job.values[1].add(first * 1024) => _,
+            first = inout(reg) first => _,
+            count = inout(reg) count => _,
+            x_stride = in(reg) row_bytes,
+            line = in(reg) ROWS * 4,
+            to = in(reg) to.as_ptr(),
+            out_stride = in(reg) job.stride * 4,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        );
+    }
+}
+
+/// The same for one panel and one tile of tokens, for what is left over, and for single tokens, whose limit is the memory.
+#[inline(always)]
+unsafe fn one_tile<const M: usize>(job: &DenseJob<M>, panel: usize, token: usize, first: usize, count: usize) {
+    let row_bytes = padded_pairs(job.cols) * 4;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "test {first}, {first}",
+            "jnz 3f",
+            "tilezero tmm0",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{to} + {out_stride}*1]",
+            "2:",
+            "prefetcht0 [{w} + 8192]",
+            "prefetcht0 [{w} + 8192 + 64*4]",
+            "prefetcht0 [{w} + 8192 + 64*8]",
+            "prefetcht0 [{w} + 8192 + 64*12]",
+            "tileloadd tmm4, [{x} + {x_stride}*1]",
+            "tileloadd tmm6, [{w} + {line}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "add {x}, 64",
+            "add {w}, 1024",
+            "dec {count}",
+            "jnz 2b",
+            "tilestored [{to} + {out_stride}*1], tmm0",
+            x = inout(reg) job.x.add(token * row_bytes + first * 64) => _,
+            w = inout(reg) job.values[panel].add(first * 1024) => _,
+            first = in(reg) first,
+            count = inout(reg) count => _,
+            x_stride = in(reg) row_bytes,
+            line = in(reg) ROWS * 4,
+            to = in(reg) job.out[panel].add(token * job.stride),
+            out_stride = in(reg) job.stride * 4,
+            out("tmm0") _, out("tmm4") _, out("tmm6") _,
+            options(nostack)
+        );
     }
 }
