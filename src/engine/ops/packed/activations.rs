@@ -8,7 +8,7 @@
 //! - The scale has at most 22 significant bits, so that 1.5·2²³ × scale is exact, and one fused multiply-add takes the offset off:
 //!   (1.5·2²³ + v) × scale − 1.5·2²³ × scale = v × scale, rounded once.
 
-use super::layout::Layout;
+use super::layout::{Layout, padded_pairs};
 use super::{BLOCK, Kernels};
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::estimate::format::Format;
@@ -61,7 +61,7 @@ pub(crate) struct PackedActivations {
     pub(super) extreme: bool,
     /// `[rows][cols]`.
     pub(super) values: Vec<f32>,
-    /// `[rows][cols / 2]`, the first of a pair in the low half.
+    /// `[rows][padded pairs]`, the first of a pair in the low half.
     pub(super) pairs: Vec<u32>,
 }
 
@@ -133,7 +133,7 @@ impl PackedActivations {
                 self.values.extend_from_slice(x);
             }
             Form::Bf16Pairs => {
-                let pairs = cols.div_ceil(2);
+                let pairs = padded_pairs(cols);
                 self.pairs.resize(rows * pairs, 0);
                 let target = SharedMut::new(&mut self.pairs);
                 pool.for_ranges(rows, grain, &|range| {
@@ -236,10 +236,12 @@ fn round_block(x: &[f32; BLOCK], zero_point: i32, q: &mut [i8; BLOCK]) -> Header
     Header { scale, offset: -MAGIC * scale, start: start - zero_point * sum, sum: scale * sum as f32 }
 }
 
-/// Rounds a row to pairs of bf16, to nearest even; a missing last value is 0.
+/// Rounds a row to pairs of bf16, to nearest even; what is missing to whole tiles is 0.
 fn round_pairs(x: &[f32], out: &mut [u32]) {
     let bits = |value: f32| u32::from(half::bf16::from_f32(value).to_bits());
-    for (x, out) in x.chunks(2).zip(out) {
+    let (pairs, padding) = out.split_at_mut(x.len().div_ceil(2));
+    padding.fill(0);
+    for (x, out) in x.chunks(2).zip(pairs) {
         *out = bits(x[0]) | x.get(1).map_or(0, |second| bits(*second) << 16);
     }
 }

@@ -1,6 +1,6 @@
-//! The products in plain Rust, for CPUs without the instruction sets of the others and for activations too large for their tricks.
+//! The products of quantized panels in plain Rust, for CPUs without the instruction sets of the others and for activations too large for their tricks.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::BLOCK;
 use super::activations::{MAGIC, PackedActivations};
@@ -15,22 +15,23 @@ fn f16_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 /// `out[token][row]` of one panel for `tokens`, at `stride` values between tokens. All rows of the panel are written.
-pub(super) fn panel(
+///
+/// # Safety
+/// `out` must have room for a panel's rows for every token, at `stride`.
+pub(super) unsafe fn panel(
     layout: &Layout,
     panel: &[u8],
     activations: &PackedActivations,
     tokens: std::ops::Range<usize>,
-    out: &mut [f32],
+    out: *mut f32,
     stride: usize,
 ) {
     for (token, index) in tokens.zip(0..) {
         let mut sums = [0.0f32; MAX_ROWS];
         let sums = &mut sums[..layout.panel_rows];
-        match layout.encoding {
-            Encoding::Columns | Encoding::ColumnPairs => dense(layout, panel, activations, token, sums),
-            _ => blocks(layout, panel, activations, token, sums),
-        }
-        out[index * stride..index * stride + sums.len()].copy_from_slice(sums);
+        blocks(layout, panel, activations, token, sums);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(out.add(index * stride), sums.len()) }.copy_from_slice(sums);
     }
 }
 
@@ -59,39 +60,11 @@ fn blocks(layout: &Layout, panel: &[u8], activations: &PackedActivations, token:
             }
         }
         for (row, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
-            *sum += product as f32 * header.scale * f16_at(panel, layout.scales(block) + 2 * row);
+            // The scales first: a large one of the activations times the sum could leave the range of f32.
+            *sum += product as f32 * (header.scale * f16_at(panel, layout.scales(block) + 2 * row));
             if layout.format == Format::Q4_1 {
                 *sum += header.sum * f16_at(panel, layout.minima(block) + 2 * row);
             }
-        }
-    }
-}
-
-fn dense(layout: &Layout, panel: &[u8], activations: &PackedActivations, token: usize, sums: &mut [f32]) {
-    let height = layout.panel_rows;
-    if layout.encoding == Encoding::ColumnPairs {
-        let pairs = layout.cols.div_ceil(2);
-        let x = &activations.pairs[token * pairs..(token + 1) * pairs];
-        for (values, x) in panel.chunks_exact(height * 4).zip(x) {
-            for (sum, bytes) in sums.iter_mut().zip(values.as_chunks::<4>().0) {
-                let weights = u32::from_le_bytes(*bytes);
-                *sum += f32::from_bits(weights << 16) * f32::from_bits(x << 16)
-                    + f32::from_bits(weights & 0xffff_0000) * f32::from_bits(x & 0xffff_0000);
-            }
-        }
-        return;
-    }
-    let x = &activations.values[token * layout.cols..(token + 1) * layout.cols];
-    let size = layout.format.block().1;
-    for (values, x) in panel.chunks_exact(height * size).zip(x) {
-        for (sum, bytes) in sums.iter_mut().zip(values.chunks_exact(size)) {
-            let weight = match (layout.format, bytes) {
-                (Format::BF16, [a, b]) => bf16::from_le_bytes([*a, *b]).to_f32(),
-                (Format::F16, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
-                (_, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
-                _ => unreachable!("dense values have two or four bytes"),
-            };
-            *sum += weight * x;
         }
     }
 }
