@@ -8,7 +8,7 @@ use super::activations::{Form, PackedActivations, form};
 #[cfg(target_arch = "x86_64")]
 use super::blocks::Job;
 use super::dense::{DenseJob, dense, widen};
-use super::layout::{Encoding, padded_pairs};
+use super::layout::{Encoding, bf16_pitch, padded_pairs};
 use super::pack::{Line, Order, PackedMatrix};
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
@@ -311,7 +311,7 @@ impl<'a, const M: usize> Group<'a, M> {
         let x = if activations.form == Form::F32 {
             activations.values[tokens.start * layout.cols..].as_ptr().cast::<u8>()
         } else {
-            activations.pairs[tokens.start * 2 * padded_pairs(layout.cols)..].as_ptr().cast::<u8>()
+            activations.pairs[tokens.start * bf16_pitch(layout.cols)..].as_ptr().cast::<u8>()
         };
         let values = match self.expanded {
             Some((_, values)) => values,
