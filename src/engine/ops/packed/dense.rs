@@ -26,7 +26,7 @@ pub(super) unsafe fn widen(isa: Isa, format: Format, from: *const u8, to: &mut [
 pub(super) struct DenseJob<const M: usize> {
     pub(super) values: [*const u8; M],
     pub(super) cols: usize,
-    /// Activations of the first token, `cols` each (for bf16 pairs: 32-bit pairs, see `padded_pairs`).
+    /// Activations of the first token, `cols` each (for tiles: bf16, see `bf16_pitch`).
     pub(super) x: *const u8,
     pub(super) tokens: usize,
     /// First result of each panel.

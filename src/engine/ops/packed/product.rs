@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::activations::{PackedActivations, form};
+use super::activations::{Form, PackedActivations, form};
 #[cfg(target_arch = "x86_64")]
 use super::blocks::Job;
 use super::dense::{DenseJob, dense, widen};
-use super::layout::{Encoding, padded_pairs};
+use super::layout::{Encoding, bf16_pitch, padded_pairs};
 use super::pack::{Line, Order, PackedMatrix};
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
@@ -94,7 +94,8 @@ fn plain_group<const M: usize>(
     height: usize,
     rows: usize,
 ) {
-    let group = Group::<M>::new(matrix, std::array::from_fn(|m| first + m), tokens.len(), &mut scratch.bytes);
+    let group =
+        Group::<M>::new(matrix, std::array::from_fn(|m| first + m), activations, tokens.len(), &mut scratch.bytes);
     let row = first * height;
     if row + M * height <= rows {
         let at = tokens.start * stride + row;
@@ -141,7 +142,8 @@ pub(crate) fn matmul_silu_mul(
     for_tasks(pool, gate_up, activations.rows, &|groups, tokens, scratch| {
         scratch.tile.resize(TILE_TOKENS * 2 * height, 0.0);
         for pair in groups {
-            let group = Group::<2>::new(gate_up, [2 * pair, 2 * pair + 1], tokens.len(), &mut scratch.bytes);
+            let group =
+                Group::<2>::new(gate_up, [2 * pair, 2 * pair + 1], activations, tokens.len(), &mut scratch.bytes);
             let first = pair * height;
             let count = height.min(rows - first);
             for start in tokens.clone().step_by(TILE_TOKENS) {
@@ -172,7 +174,7 @@ fn for_tasks(
     let groups = matrix.panels.div_ceil(GROUP);
     let serial = pool.threads() == 1 || (matrix.rows() * tokens).saturating_mul(matrix.cols()) < SERIAL_PRODUCTS;
     let grain = if serial { groups } else { groups.div_ceil(pool.threads() * 6) };
-    let activation_bytes = matrix.cols() * if matrix.format().is_quantized() { 1 } else { 4 };
+    let activation_bytes = matrix.cols() * if matrix.format().is_quantized() { 2 } else { 4 };
     // Whole tiles. Results do not depend on the cut: each is the same chain of additions in every register tile.
     let chunk = (ACTIVATION_BYTES / activation_bytes / TILE_TOKENS).max(1) * TILE_TOKENS;
     let (stretches, chunks) = (groups.div_ceil(grain), tokens.div_ceil(chunk));
@@ -197,7 +199,7 @@ struct Group<'a, const M: usize> {
 enum Expanded {
     /// Nibbles to bytes.
     Bytes,
-    /// Anything to signed bytes, for tiles.
+    /// Quantized values to bf16, for tiles.
     Tiles,
     /// f16 or bf16 to f32.
     Floats,
@@ -205,25 +207,24 @@ enum Expanded {
 
 impl Expanded {
     /// The form that pays for `tokens`.
-    fn choose(matrix: &PackedMatrix, panels: usize, tokens: usize) -> Option<Self> {
+    fn choose(matrix: &PackedMatrix, activations: &PackedActivations, tokens: usize) -> Option<Self> {
         let layout = &matrix.layout;
         match (matrix.kernels, layout.encoding) {
-            #[cfg(target_arch = "x86_64")]
-            (Kernels::Amx, _) if panels == GROUP && tokens >= amx::FEWEST_TOKENS && layout.format.is_quantized() => {
-                Some(Self::Tiles)
-            }
+            (_, Encoding::ColumnPairs) => None,
+            _ if activations.form == Form::Bf16Pairs => Some(Self::Tiles),
             (_, Encoding::Columns) => (tokens > EXPAND_TOKENS && layout.format != Format::F32).then_some(Self::Floats),
             (Kernels::Portable, _) => None,
             (_, Encoding::Nibbles) => (tokens > EXPAND_TOKENS).then_some(Self::Bytes),
             _ => None,
         }
     }
-    /// Writes the values of a panel, which begin at `from`.
+    /// Writes the values of a panel in this form.
     ///
     /// # Safety
-    /// The CPU must have the kernels of `matrix`; `to` must have room for a panel of bytes, or f32 for `Floats`.
-    unsafe fn write(self, matrix: &PackedMatrix, from: *const u8, to: *mut u8) {
+    /// The CPU must have the kernels of `matrix`; `to` must have room for a panel in this form.
+    unsafe fn write(self, matrix: &PackedMatrix, panel: &[u8], to: *mut u8) {
         let layout = &matrix.layout;
+        let from = panel[layout.values..].as_ptr();
         // SAFETY: the caller's promise.
         unsafe {
             match (self, matrix.kernels) {
@@ -232,7 +233,7 @@ impl Expanded {
                     widen(kernels.isa(), layout.format, from, to);
                 }
                 #[cfg(target_arch = "x86_64")]
-                (Self::Tiles, _) => amx::expand(layout, from, to),
+                (Self::Tiles, _) => amx::expand(layout, panel, to),
                 #[cfg(target_arch = "x86_64")]
                 (Self::Bytes, Kernels::Avx2) => x86::avx2::expand_nibbles(from, layout.blocks, to),
                 #[cfg(target_arch = "x86_64")]
@@ -249,10 +250,20 @@ impl Expanded {
 
 impl<'a, const M: usize> Group<'a, M> {
     /// Expands the values into `scratch` where there are enough tokens for it. The group must not outlive the next change of `scratch`.
-    fn new(matrix: &'a PackedMatrix, panels: [usize; M], tokens: usize, scratch: &mut Vec<Line>) -> Self {
+    fn new(
+        matrix: &'a PackedMatrix,
+        panels: [usize; M],
+        activations: &PackedActivations,
+        tokens: usize,
+        scratch: &mut Vec<Line>,
+    ) -> Self {
         let layout = &matrix.layout;
-        let expanded = Expanded::choose(matrix, M, tokens).map(|form| {
-            let bytes = layout.panel_rows * layout.cols * if form == Expanded::Floats { 4 } else { 1 };
+        let expanded = Expanded::choose(matrix, activations, tokens).map(|form| {
+            let bytes = match form {
+                Expanded::Bytes => layout.panel_rows * layout.cols,
+                Expanded::Tiles => layout.panel_rows * padded_pairs(layout.cols) * 4,
+                Expanded::Floats => layout.panel_rows * layout.cols * 4,
+            };
             let lines = bytes.div_ceil(64);
             if scratch.len() < M * lines {
                 scratch.resize(M * lines, Line([0; 64]));
@@ -262,7 +273,7 @@ impl<'a, const M: usize> Group<'a, M> {
                 // SAFETY: `M` stretches of `lines` lines each; the matrix was packed, so the CPU has its kernels.
                 unsafe {
                     let to = base.add(m * lines).cast::<u8>();
-                    form.write(matrix, matrix.panel(panels[m])[layout.values..].as_ptr(), to);
+                    form.write(matrix, matrix.panel(panels[m]), to);
                     to.cast_const()
                 }
             });
@@ -278,8 +289,8 @@ impl<'a, const M: usize> Group<'a, M> {
     unsafe fn product(&self, activations: &PackedActivations, tokens: Range<usize>, out: [*mut f32; M], stride: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            match self.matrix.layout.encoding {
-                Encoding::Columns | Encoding::ColumnPairs => self.dense(activations, tokens, out, stride),
+            match activations.form {
+                Form::F32 | Form::Bf16Pairs => self.dense(activations, tokens, out, stride),
                 _ if activations.extreme || self.matrix.kernels == Kernels::Portable => {
                     let layout = &self.matrix.layout;
                     for (panel, out) in self.panels.iter().zip(out) {
@@ -297,10 +308,10 @@ impl<'a, const M: usize> Group<'a, M> {
     /// [`Self::product`] of dense panels.
     unsafe fn dense(&self, activations: &PackedActivations, tokens: Range<usize>, out: [*mut f32; M], stride: usize) {
         let (matrix, layout) = (self.matrix, &self.matrix.layout);
-        let x = if layout.encoding == Encoding::Columns {
+        let x = if activations.form == Form::F32 {
             activations.values[tokens.start * layout.cols..].as_ptr().cast::<u8>()
         } else {
-            activations.pairs[tokens.start * padded_pairs(layout.cols)..].as_ptr().cast::<u8>()
+            activations.pairs[tokens.start * bf16_pitch(layout.cols)..].as_ptr().cast::<u8>()
         };
         let values = match self.expanded {
             Some((_, values)) => values,
@@ -310,9 +321,9 @@ impl<'a, const M: usize> Group<'a, M> {
         let isa = matrix.kernels.isa();
         // SAFETY: the CPU has the kernels; panels and activations have `cols` columns; `out` is the caller's promise.
         unsafe {
-            match (layout.encoding, layout.format) {
+            match (activations.form, layout.format) {
                 #[cfg(target_arch = "x86_64")]
-                (Encoding::ColumnPairs, _) => amx::pairs(&job),
+                (Form::Bf16Pairs, _) => amx::pairs(&job),
                 (_, Format::BF16) if self.expanded.is_none() => dense::<bf16, M>(isa, &job),
                 (_, Format::F16) if self.expanded.is_none() => dense::<f16, M>(isa, &job),
                 _ => dense::<f32, M>(isa, &job),
@@ -320,7 +331,7 @@ impl<'a, const M: usize> Group<'a, M> {
         }
     }
 
-    /// [`Self::product`] of quantized panels with the vector kernels, and tiles where they are.
+    /// [`Self::product`] of quantized panels with 8-bit activations.
     #[cfg(target_arch = "x86_64")]
     unsafe fn blocks(&self, activations: &PackedActivations, tokens: Range<usize>, out: [*mut f32; M], stride: usize) {
         let (matrix, layout) = (self.matrix, &self.matrix.layout);
@@ -338,38 +349,9 @@ impl<'a, const M: usize> Group<'a, M> {
             stride,
         };
         let mut stored = if layout.encoding == Encoding::Nibbles { Stored::Nibbles } else { Stored::Bytes };
-        match self.expanded {
-            Some((Expanded::Tiles, values)) => {
-                // SAFETY: tiles are available where they were chosen, which is for pairs of panels.
-                unsafe {
-                    let pair = |from: [*const u8; M]| [from[0], from[1]];
-                    let tiles = Job::<2> {
-                        values: pair(values),
-                        scales: pair(job.scales),
-                        minima: pair(job.minima),
-                        blocks: job.blocks,
-                        quants: job.quants,
-                        headers: job.headers,
-                        tokens: job.tokens,
-                        out: [out[0], out[1]],
-                        stride,
-                    };
-                    let done = if minima { amx::blocks::<true>(&tiles) } else { amx::blocks::<false>(&tiles) };
-                    if done == job.tokens {
-                        return;
-                    }
-                    // What does not fill a tile is left to the vectors; they give the same bits.
-                    job.tokens -= done;
-                    job.quants = job.quants.add(done * layout.cols);
-                    job.headers = job.headers.add(done * layout.blocks);
-                    job.out = out.map(|out| out.add(done * stride));
-                }
-            }
-            Some((_, values)) => {
-                job.values = values;
-                stored = Stored::Expanded;
-            }
-            None => {}
+        if let Some((_, values)) = self.expanded {
+            job.values = values;
+            stored = Stored::Expanded;
         }
         macro_rules! run {
             ($set:ident) => {
@@ -408,7 +390,11 @@ enum Stored {
 
 /// The conditions stated at [`matmul`].
 fn check(matrix: &PackedMatrix, activations: &PackedActivations, out: usize, rows: usize, stride: usize) {
-    assert_eq!(activations.form, form(&matrix.layout), "activations are packed for the matrix's format and kernels");
+    assert_eq!(
+        activations.form,
+        form(matrix.kernels, &matrix.layout, activations.rows),
+        "activations are packed for the matrix's format and kernels"
+    );
     assert_eq!(activations.cols, matrix.cols(), "activations are as wide as the matrix");
     assert!(stride >= rows, "rows of the result do not overlap");
     let needed = activations.rows.checked_sub(1).map_or(0, |last| last * stride + rows);
