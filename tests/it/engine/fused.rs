@@ -78,7 +78,16 @@ fn families() -> Vec<Architecture> {
 /// The same families in whole blocks of 32 or 256 values.
 fn blockwise(architecture: Architecture) -> Architecture {
     let head_dim = 32;
-    Architecture { hidden_size: 256, intermediate_size: 512, num_heads: 8, num_kv_heads: 2, head_dim, ..architecture }
+    let (hidden_size, intermediate_size) = (256, 256);
+    Architecture {
+        hidden_size,
+        intermediate_size,
+        num_heads: 8,
+        num_kv_heads: 2,
+        head_dim,
+        num_layers: 2,
+        ..architecture
+    }
 }
 
 /// Largest difference from the reference over prompts, decode steps and steps of several tokens: two sequences on every set of kernels, one
@@ -108,31 +117,31 @@ fn error_of(architecture: &Architecture, weights: &WeightMap, cache: Format) -> 
     worst
 }
 
-/// Products and sums are in f32 on both sides, so only the order of additions differs.
+/// Products and sums are in f32 on both sides, so only the order of additions differs. Measured: at most 3.0e-6 of the largest logit.
 #[test]
 fn f32_and_f16_weights_give_the_logits_of_the_reference() {
     for (seed, architecture) in (1..).zip(families()) {
         let tensors = tensors(&architecture, seed);
         for format in [Format::F32, Format::F16] {
             let error = error_of(&architecture, &held(&tensors, format), Format::F32);
-            eprintln!("MEASURED dense {format} {error:e}");
             assert!(error <= 1e-5, "{:?} {format}: off by {error:e}", architecture.family);
         }
     }
 }
 
-/// Where the CPU multiplies bf16 by bf16, activations are rounded to 8 bits of mantissa (2⁻⁹ each); elsewhere the products are exact.
+/// Where the CPU multiplies bf16 by bf16, activations are rounded to 8 bits of mantissa (2⁻⁹ each); elsewhere the products are exact. Measured: at
+/// most 2.0e-2 of the largest logit (these small models are chosen to be sharp: see `tensors`).
 #[test]
 fn bf16_weights_give_the_logits_of_the_reference_within_the_rounding_of_bf16() {
     for (seed, architecture) in (11..).zip(families()) {
         let tensors = tensors(&architecture, seed);
         let error = error_of(&architecture, &held(&tensors, Format::BF16), Format::F32);
-        eprintln!("MEASURED bf16 {error:e}");
         assert!(error <= 4e-2, "{:?}: off by {error:e}", architecture.family);
     }
 }
 
-/// Activations in 8 bits, one scale for 32 values: each is off by at most 1/254 of the largest of its block.
+/// Activations in 8 bits, one scale for 32 values: each is off by at most 1/254 of the largest of its block. Measured, of the largest logit: at most
+/// 5.7e-2 for Q8_0, 5.5e-2 for Q4_1, 5.4e-2 for Q4_0, like candle's own 8-bit products (5.9e-2, see `formats`).
 #[test]
 fn quantized_weights_give_the_logits_of_the_reference_within_8_bit_activations() {
     let mut worst = 0.0_f64;
@@ -140,7 +149,6 @@ fn quantized_weights_give_the_logits_of_the_reference_within_8_bit_activations()
         let tensors = tensors(&architecture, seed);
         for format in [Format::Q8_0, Format::Q4_1, Format::Q4_0] {
             let error = error_of(&architecture, &held(&tensors, format), Format::F32);
-            eprintln!("MEASURED {format} {error:e}");
             worst = worst.max(error);
             assert!(error <= 1e-1, "{:?} {format}: off by {error:e}", architecture.family);
         }
@@ -153,11 +161,10 @@ fn quantized_weights_give_the_logits_of_the_reference_within_8_bit_activations()
 fn a_16_bit_cache_gives_the_logits_of_the_reference_with_the_same_cache() {
     for (seed, architecture) in (31..).zip([llama(), Architecture { sliding_window: Some(7), ..mistral() }]) {
         let weights = dense(&tensors(&architecture, seed));
-        for cache in [Format::BF16, Format::F16] {
-            // A key next to the middle of two representable values may round either way.
+        // A key next to the middle of two representable values may round either way. Measured: 1.7e-3 and 1.2e-4.
+        for (cache, bound) in [(Format::BF16, 5e-3), (Format::F16, 5e-4)] {
             let error = error_of(&architecture, &weights, cache);
-            eprintln!("MEASURED cache {cache} {error:e}");
-            assert!(error <= 3e-3, "{:?} {cache}: off by {error:e}", architecture.family);
+            assert!(error <= bound, "{:?} {cache}: off by {error:e}", architecture.family);
         }
     }
 }
@@ -169,8 +176,7 @@ fn formats_without_kernels_go_through_the_reference_and_the_name_says_so() {
     for format in [Format::Q4K, Format::Q5_0] {
         let weights = held(&tensors, format);
         let error = error_of(&architecture, &weights, Format::F32);
-        eprintln!("MEASURED fallback {format} {error:e}");
-        // Both sides multiply alike; the sums of norms and attention differ in order, and a rounding to 8 bits may tip over.
+        // Both sides multiply alike; the sums of norms and attention differ in order, and a rounding to 8 bits may tip over. Measured: 2.0e-6.
         assert!(error <= 1e-2, "{format}: off by {error:e}");
         let model = fused(
             &architecture,
