@@ -20,6 +20,7 @@ mod amx;
 mod blocks;
 mod dense;
 mod layout;
+mod memory;
 mod pack;
 mod portable;
 mod product;

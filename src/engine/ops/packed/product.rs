@@ -9,7 +9,7 @@ use super::activations::{Form, PackedActivations, form};
 use super::blocks::Job;
 use super::dense::{DenseJob, dense, widen};
 use super::layout::{Encoding, bf16_pitch, padded_pairs};
-use super::pack::{Line, Order, PackedMatrix};
+use super::pack::{Order, PackedMatrix};
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, x86};
@@ -27,6 +27,11 @@ const ACTIVATION_BYTES: usize = 1 << 20;
 const SERIAL_PRODUCTS: usize = 16 * 1024;
 /// Panels of one register tile.
 const GROUP: usize = 2;
+
+/// One cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
 
 /// Scratch of one thread.
 struct Scratch {
