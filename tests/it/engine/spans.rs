@@ -208,20 +208,19 @@ fn the_spans_of_the_fused_decoder_add_up_to_the_closed_forms_of_the_same_model()
             }
 
             let storage = Storage { weights: &formats, cache: Format::F16, activation: Format::F32 };
-            let closed = |pass: usize| match pass {
-                0 => flops::prefill(&architecture, storage, batch as u64, prompt as u64),
-                _ => {
-                    let upto =
-                        |new: usize| flops::decode(&architecture, storage, batch as u64, prompt as u64, new as u64);
-                    let (with, before) = (upto(pass + 1), upto(pass));
-                    PhaseCost {
-                        steps: 1,
-                        flops: with.flops - before.flops,
-                        model_flops: with.model_flops - before.model_flops,
-                        weight_bytes: with.weight_bytes - before.weight_bytes,
-                        kv_bytes: with.kv_bytes - before.kv_bytes,
-                        activation_bytes: with.activation_bytes - before.activation_bytes,
-                    }
+            let closed = |pass: usize| {
+                if pass == 0 {
+                    return flops::prefill(&architecture, storage, batch as u64, prompt as u64);
+                }
+                let upto = |new: usize| flops::decode(&architecture, storage, batch as u64, prompt as u64, new as u64);
+                let (with, before) = (upto(pass + 1), upto(pass));
+                PhaseCost {
+                    steps: 1,
+                    flops: with.flops - before.flops,
+                    model_flops: with.model_flops - before.model_flops,
+                    weight_bytes: with.weight_bytes - before.weight_bytes,
+                    kv_bytes: with.kv_bytes - before.kv_bytes,
+                    activation_bytes: with.activation_bytes - before.activation_bytes,
                 }
             };
             for (pass, (_, _, operators)) in recorder.passes.iter().enumerate() {
