@@ -66,17 +66,14 @@ impl Region {
             (Arc::new(Slab::new(size)?), 0)
         } else {
             let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-            match shared.0.upgrade().filter(|_| shared.1 + size <= SLAB) {
-                Some(slab) => {
-                    let offset = shared.1;
-                    shared.1 += size;
-                    (slab, offset)
-                }
-                None => {
-                    let slab = Arc::new(Slab::new(SLAB)?);
-                    *shared = (Arc::downgrade(&slab), size);
-                    (slab, 0)
-                }
+            if let Some(slab) = shared.0.upgrade().filter(|_| shared.1 + size <= SLAB) {
+                let offset = shared.1;
+                shared.1 += size;
+                (slab, offset)
+            } else {
+                let slab = Arc::new(Slab::new(SLAB)?);
+                *shared = (Arc::downgrade(&slab), size);
+                (slab, 0)
             }
         };
         // SAFETY: offset + size lies inside the slab, and no other region has been given these bytes.

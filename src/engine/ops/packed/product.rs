@@ -166,13 +166,11 @@ pub(crate) fn matmul_silu_mul(
     });
 }
 
+/// What a task does with some groups of panels and some tokens.
+type Work<'a> = &'a (dyn Fn(Range<usize>, Range<usize>, &mut Scratch) + Sync);
+
 /// Cuts the product into tasks of some groups of panels and some tokens each.
-fn for_tasks(
-    pool: &ThreadPool,
-    matrix: &PackedMatrix,
-    tokens: usize,
-    work: &(dyn Fn(Range<usize>, Range<usize>, &mut Scratch) + Sync),
-) {
+fn for_tasks(pool: &ThreadPool, matrix: &PackedMatrix, tokens: usize, work: Work<'_>) {
     if tokens == 0 {
         return;
     }
@@ -234,6 +232,7 @@ impl Expanded {
         unsafe {
             match (self, matrix.kernels) {
                 (Self::Floats, kernels) => {
+                    #[expect(clippy::cast_ptr_alignment, reason = "the scratch is made of cache lines")]
                     let to = std::slice::from_raw_parts_mut(to.cast::<f32>(), layout.panel_rows * layout.cols);
                     widen(kernels.isa(), layout.format, from, to);
                 }
