@@ -10,6 +10,7 @@ mod docs;
 mod engine;
 mod estimate;
 mod faults;
+mod fused_runs;
 mod hardware;
 mod imports;
 mod kernel_summary;

@@ -49,7 +49,7 @@ impl Drop for Slab {
 }
 
 /// Bytes of its own, zeroed, aligned to a cache line.
-pub(super) struct Region {
+pub(in crate::engine::ops) struct Region {
     slab: Arc<Slab>,
     offset: usize,
     len: usize,
@@ -60,7 +60,7 @@ static SHARED: Mutex<(Weak<Slab>, usize)> = Mutex::new((Weak::new(), 0));
 
 impl Region {
     /// `len` zeroed bytes; `None` if no address space could hold them.
-    pub(super) fn new(len: usize) -> Option<Self> {
+    pub(in crate::engine::ops) fn new(len: usize) -> Option<Self> {
         let size = len.max(1).checked_next_multiple_of(LINE)?;
         let (slab, offset) = if size >= SLAB / 4 {
             (Arc::new(Slab::new(size)?), 0)
@@ -84,11 +84,11 @@ impl Region {
         // SAFETY: the offset lies inside the slab.
         unsafe { self.slab.start.as_ptr().add(self.offset) }
     }
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::engine::ops) fn bytes(&self) -> &[u8] {
         // SAFETY: initialised by `new`, alive as long as the slab, and written only through `bytes_mut`.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(in crate::engine::ops) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and the bytes belong to this region alone.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }

@@ -21,7 +21,7 @@ mod amx;
 mod blocks;
 mod dense;
 mod layout;
-mod memory;
+pub(super) mod memory;
 mod pack;
 mod portable;
 mod product;
