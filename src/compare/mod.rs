@@ -8,7 +8,9 @@ pub mod attribution;
 pub mod cost;
 pub mod effect;
 pub mod equal_work;
+mod evidence;
 mod fact_rules;
+mod family;
 pub mod gate;
 pub mod gate_rule;
 pub mod import;
@@ -16,6 +18,7 @@ pub mod judge;
 pub mod measure;
 mod pairing;
 pub mod result;
+mod sentences;
 pub mod settings;
 pub mod stored;
 pub mod subject;
@@ -23,3 +26,5 @@ mod words;
 
 #[cfg(test)]
 mod testing;
+mod verdict;
+mod words;
