@@ -500,6 +500,17 @@ fn traces_and_files_of_perfprof_are_recognised_as_such() {
     }
 }
 
+/// Work that grew with the square of the results would make this test take minutes.
+#[test]
+fn a_file_of_thousands_of_results_is_read() {
+    let entries: Vec<Value> = (0..4000).map(|prompt| llama_bench(prompt, 1, 2, &[300.0])).collect();
+    let found = import(&Value::Array(entries));
+    assert_eq!((found.measures.len(), told(&found, fact::THREADS)), (4000, Some("2")));
+    let row = |name: usize| json!({"name": format!("b{name}"), "real_time": 1.0, "cpu_time": 1.0, "time_unit": "ns"});
+    let found = import(&json!({"context": {}, "benchmarks": (0..4000).map(row).collect::<Vec<_>>()}));
+    assert_eq!(found.measures.len(), 8000);
+}
+
 fn samples() -> Vec<Value> {
     vec![
         json!([llama_bench(128, 0, 2, &[300.0, 320.0]), llama_bench(0, 64, 1, &[100.0])]),
