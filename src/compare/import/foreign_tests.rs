@@ -173,7 +173,7 @@ fn a_summary_without_details_is_what_the_file_states_with_the_deviation_of_a_sam
     let stated = ttft.reported.as_ref().unwrap();
     assert_eq!((ttft.values.len(), stated.n, stated.mean, stated.p99), (0, 5, Some(150.0), Some(199.0)));
     // numpy.std divides by n: 50 · √(5/4).
-    close(&[stated.std.unwrap()], &[55.901_699_437_494_745]);
+    close(&[stated.std.unwrap()], &[55.901_699_437_494_74]);
     // How many gaps there were, and whether they are between tokens, the file does not say.
     let gaps = measure(&found, None, "inter_chunk_ms").reported.as_ref().unwrap();
     assert_eq!((gaps.mean, gaps.n, gaps.std), (Some(20.0), 0, None));
