@@ -5,6 +5,7 @@ mod analyze_sample;
 mod chromium;
 mod classify;
 mod cli;
+mod compare_attribution;
 mod config;
 mod docs;
 mod engine;

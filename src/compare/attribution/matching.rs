@@ -77,6 +77,8 @@ pub(super) struct Row {
     /// Baseline and candidate; empty where it has none.
     pub(super) halves: [Half; 2],
     pub(super) how: How,
+    /// The only layer it is of, where that stands out.
+    pub(super) layer: Option<u32>,
 }
 
 /// The rows of one phase and the way from an operation to its row.
@@ -86,15 +88,34 @@ pub(super) struct Matching {
     slots: [Vec<Vec<u32>>; 2],
     /// By side and role: row of all other calls.
     otherwise: [Vec<u32>; 2],
+    /// By row: a layer whose calls have another row; empty if there is none.
+    apart: Vec<Option<(u32, u32)>>,
     /// False where the steps were too long to align.
     pub(super) aligned: bool,
 }
 
 impl Matching {
-    /// Row of a piece.
-    pub(super) fn row(&self, side: usize, piece: Piece) -> usize {
+    /// Row of a piece of `profile`, which is `side`.
+    pub(super) fn row(&self, side: usize, profile: &Profile<'_>, piece: Piece) -> usize {
         let slots = &self.slots[side][piece.role as usize];
-        slots.get(piece.nth()).copied().unwrap_or(self.otherwise[side][piece.role as usize]) as usize
+        let row = slots.get(piece.nth()).copied().unwrap_or(self.otherwise[side][piece.role as usize]);
+        match self.apart.get(row as usize) {
+            Some(Some((layer, own))) if profile.layer(piece.op) == Some(*layer) => *own as usize,
+            _ => row as usize,
+        }
+    }
+
+    /// Gives `layer` of `row` a row of its own.
+    pub(super) fn part(&mut self, row: usize, layer: u32) {
+        let own = self.rows.len() as u32;
+        self.rows.push(Row { layer: Some(layer), ..self.rows[row].clone() });
+        self.apart.resize(self.rows.len(), None);
+        self.apart[row] = Some((layer, own));
+    }
+
+    /// The layer that was taken out of `row`.
+    pub(super) fn without(&self, row: usize) -> Option<u32> {
+        self.apart.get(row).copied().flatten().map(|(layer, _)| layer)
     }
 }
 
@@ -169,7 +190,7 @@ pub(super) fn matching(
             *row = map[*row as usize];
         }
     }
-    Matching { rows: builder.rows, slots, otherwise, aligned }
+    Matching { rows: builder.rows, slots, otherwise, apart: Vec::new(), aligned }
 }
 
 /// Whether any module is known by one name on both sides.
@@ -224,7 +245,7 @@ impl Builder<'_> {
 
     fn row(&mut self, key: [Option<(u32, u64)>; 2], how: How) -> u32 {
         *self.known.entry(key).or_insert_with(|| {
-            self.rows.push(Row { halves: key.map(|half| half.into_iter().collect()), how });
+            self.rows.push(Row { halves: key.map(|half| half.into_iter().collect()), how, layer: None });
             (self.rows.len() - 1) as u32
         })
     }
