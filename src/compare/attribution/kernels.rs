@@ -334,14 +334,8 @@ fn phase_rows(
         let [before, after] = words.names;
         let names = [before.filter(|_| has[0]), after.filter(|_| has[1])];
         rows.push(
-            Part {
-                module: words.module,
-                class: words.class,
-                names,
-                matched_by: matched_by.to_owned(),
-                ..part(amounts)
-            }
-            .row(phase, change),
+            Part { layer: row.layer, module: words.module, class: words.class, names, matched_by, ..part(amounts) }
+                .row(phase, change),
         );
     }
     if with_idle {

@@ -49,7 +49,7 @@ fn a_trace_against_itself_differs_in_nothing() {
         let decode = found.phases.iter().find(|phase| phase.phase == "decode").unwrap();
         assert_eq!(decode.units, [STEPS as u64; 2], "{shown:?}");
         assert!(decode.baseline_ns > 400_000.0);
-        assert!(found.sentences.iter().any(|text| text.starts_with("decode takes")), "{:?}", found.sentences);
+        assert!(found.sentences.iter().any(|text| text.contains("decode takes")), "{:?}", found.sentences);
     }
 }
 
@@ -216,14 +216,13 @@ fn one_slow_layer_stands_out() {
 #[test]
 fn more_calls_are_a_change_of_count() {
     let twice = edited(Shown::Modules, |step| {
-        let at = step.iter().position(|op| op.module == "o_proj").unwrap();
-        let again = step[at].clone();
-        step.insert(at, again);
+        let again = |op: &Op| if op.module == "o_proj" { 2 } else { 1 };
+        *step = step.iter().flat_map(|op| vec![op.clone(); again(op)]).collect();
     });
     let found = both_ways(&plain(Shown::Modules), &twice);
     let row = found.rows.iter().find(|row| row.module.as_deref() == Some("layers.*.o_proj")).unwrap();
-    assert_eq!((row.change, row.count_delta), (ChangeKind::Changed, 1.0));
-    assert!((row.count_ns - 8_000.0).abs() < 1e-6 && row.per_call_ns.abs() < 1e-6);
+    assert_eq!((row.change, row.count_delta), (ChangeKind::Changed, 8.0));
+    assert!((row.count_ns - 64_000.0).abs() < 1e-6 && row.per_call_ns.abs() < 1e-6);
 }
 
 #[test]

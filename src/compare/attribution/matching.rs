@@ -184,7 +184,7 @@ pub(super) fn matching(
             }
         }
     }
-    let map = fuse(&mut builder);
+    let map = fuse(&mut builder, &steps);
     for row in slots.iter_mut().flatten().flatten().chain(otherwise.iter_mut().flatten()) {
         if *row != NONE {
             *row = map[*row as usize];
@@ -288,14 +288,14 @@ impl Builder<'_> {
             .filter(|other| self.calls[1 - side][*other as usize] > 0 && self.same(side, role, *other))
             .max_by_key(|other| self.common.role[side][role as usize] == self.common.role[1 - side][*other as usize]);
         let mut key = [None, None];
-        key[side] = Some((role, if counterpart.is_some() { 0 } else { shape }));
+        key[side] = Some((role, 0));
         key[1 - side] = counterpart.map(|other| (other, 0));
         self.row(key, How::Role)
     }
 }
 
 /// Makes rows of fused modules one; the new row of each old one.
-fn fuse(builder: &mut Builder<'_>) -> Vec<u32> {
+fn fuse(builder: &mut Builder<'_>, steps: &[Vec<Piece>; 2]) -> Vec<u32> {
     let common = builder.common;
     let mut families: FxHashMap<Family, Vec<usize>> = FxHashMap::default();
     for (row, known) in builder.rows.iter().enumerate() {
@@ -338,6 +338,11 @@ fn fuse(builder: &mut Builder<'_>) -> Vec<u32> {
                     merged.halves[side].push(*half);
                 }
             }
+        }
+    }
+    for row in builder.rows.iter_mut().filter(|row| row.how == How::Fused) {
+        for (half, step) in row.halves.iter_mut().zip(steps) {
+            half.sort_by_key(|(role, _)| step.iter().position(|piece| piece.role == *role));
         }
     }
     map

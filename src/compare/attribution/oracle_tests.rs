@@ -188,7 +188,7 @@ fn check_causes(t: &Timeline) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn parts_of_stepped_traces_equal_a_count_of_every_instant(t in stepped_trace()) {
