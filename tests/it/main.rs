@@ -6,6 +6,7 @@ mod chromium;
 mod classify;
 mod cli;
 mod compare_import;
+mod compare_attribution;
 mod config;
 mod docs;
 mod engine;
