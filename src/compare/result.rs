@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::measure::Direction;
 use super::subject::{Outcomes, SubjectKind};
 use crate::diagnostics::{Diagnostic, Validity};
+use crate::record::quality::QualityBlock;
 use crate::stats::summary::Summary;
 
 /// Version of [`CompareMetrics`].
@@ -340,6 +341,23 @@ pub struct QualityRow {
     pub top1_agreement: Option<f64>,
     /// What it was compared with, e.g. `f32`.
     pub reference: Option<String>,
+}
+
+impl QualityRow {
+    /// What a run of the variant `label` measured.
+    pub fn of(label: &str, block: QualityBlock) -> Self {
+        Self {
+            label: label.to_owned(),
+            text: block.text,
+            tokens: block.predicted,
+            perplexity: block.perplexity,
+            perplexity_ci95: block.perplexity_ci95,
+            kl_mean_nats: block.kl_mean_nats,
+            kl_p99_nats: block.kl_p99_nats,
+            top1_agreement: block.top1_agreement,
+            reference: block.reference_dtype,
+        }
+    }
 }
 
 /// How a study was run.

@@ -10,6 +10,7 @@ use crate::config::schema::choice::OpsChoice;
 use crate::config::schema::stage1::{QualityConfig, Stage1Config};
 use crate::engine::quality::{EMBEDDED_TEXT, Predictions, predict};
 use crate::engine::tokenizer::Tokenizer;
+use crate::estimate::format::Format;
 use crate::record::manifest::sha256_hex;
 use crate::record::quality::{BLOCK, QUALITY_SCHEMA_VERSION, QualityBlock, QualityRecord};
 use crate::stats::bootstrap::{Method, RESAMPLES, Statistic, interval};
@@ -128,7 +129,18 @@ fn predictions(
     let room = Room { batch: 1, context: (config.quality.window as usize).min(ids.len()).max(2) };
     let mut engine = build(config, room, threads)?;
     let mut reference = None;
-    if let Some(format) = config.quality.reference_dtype {
+    let stored = Format::parse(&engine.block.dtype);
+    // Seeded weights of a quantized format are drawn as blocks: no other format holds the same values.
+    let other_weights = engine.block.source == "synthetic"
+        && stored != config.quality.reference_dtype
+        && stored.is_none_or(Format::is_quantized);
+    if let (true, Some(format)) = (other_weights, config.quality.reference_dtype) {
+        block.error = Some(format!(
+            "no divergence was measured: seeded weights in {} are other weights than in {}",
+            engine.block.dtype,
+            format.name()
+        ));
+    } else if let Some(format) = config.quality.reference_dtype {
         let mut settings = config.clone();
         settings.model.dtype = Some(format);
         settings.engine.ops = OpsChoice::Reference;

@@ -6,9 +6,27 @@ use serde_json::Value;
 
 use crate::sandbox::{Sandbox, finish, json_of, text_of};
 
+/// `quality` of a run of a small model of random weights over a text of random words.
 fn quality(settings: &[&str]) -> Value {
     let sandbox = Sandbox::new();
-    let mut arguments = vec!["quality=embedded", "quality.tokens=96", "quality.window=48", "repeats=1", "warmup=0"];
+    let model = format!("model.path={}", sandbox.model(|_, _| {}).display());
+    let mut state = 7u32;
+    let words: Vec<String> = (0..96)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            format!("t{}", (state >> 16) % 258)
+        })
+        .collect();
+    let text = format!("quality.text={}", sandbox.write("words.txt", words.join(" ")).display());
+    let mut arguments = vec![
+        model.as_str(),
+        &text,
+        "quality.window=48",
+        "repeats=1",
+        "warmup=0",
+        "prompt_tokens=4",
+        "infer.max_new_tokens=2",
+    ];
     arguments.extend(settings);
     finish(sandbox.stage1(&arguments)).exits(0);
     json_of(&sandbox.the_run(), "metrics.json")["quality"].clone()
@@ -31,6 +49,17 @@ fn the_same_weights_diverge_by_nothing_and_fewer_bits_by_more() {
     // Pinsker: the divergence bounds how far any loss can move on average, so perplexities of near models are near.
     let near = (number(&q8["perplexity"]) / number(&same["perplexity"])).ln().abs();
     assert!(near < 0.1, "{near}");
+}
+
+#[test]
+fn seeded_weights_of_another_format_are_not_called_the_same() {
+    let sandbox = Sandbox::new();
+    let settings = ["quality=embedded", "quality.tokens=8", "model.dtype=q8_0", "repeats=1", "warmup=0"];
+    finish(sandbox.stage1(&settings)).exits(0);
+    let run = sandbox.the_run();
+    let found = json_of(&run, "metrics.json")["quality"].clone();
+    assert!(found["kl_mean_nats"].is_null() && found["error"].as_str().unwrap().contains("other weights"), "{found}");
+    assert!(text_of(&run, "report.md").contains("Quality of the predictions"));
 }
 
 #[test]

@@ -367,17 +367,7 @@ fn quality(context: &AbContext, dir: &Path, diagnostics: &mut Diagnostics) -> Ve
                 format!("`{}`: {error}", settings.label),
             ));
         }
-        all.push(QualityRow {
-            label: settings.label.clone(),
-            text: block.text,
-            tokens: block.predicted,
-            perplexity: block.perplexity,
-            perplexity_ci95: block.perplexity_ci95,
-            kl_mean_nats: block.kl_mean_nats,
-            kl_p99_nats: block.kl_p99_nats,
-            top1_agreement: block.top1_agreement,
-            reference: block.reference_dtype,
-        });
+        all.push(QualityRow::of(&settings.label, block));
     }
     all
 }

@@ -8,7 +8,7 @@
 //! - The scale has at most 22 significant bits, so that 1.5·2²³ × scale is exact, and one fused multiply-add takes the offset off:
 //!   (1.5·2²³ + v) × scale − 1.5·2²³ × scale = v × scale, rounded once.
 
-use super::layout::Layout;
+use super::layout::{Encoding, Layout, padded_pairs};
 use super::{BLOCK, Kernels};
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::estimate::format::Format;
@@ -43,7 +43,7 @@ pub(super) enum Form {
     Blocks { zero_point: i32 },
     /// f32.
     F32,
-    /// Pairs of bf16.
+    /// bf16, for tiles.
     Bf16Pairs,
 }
 
@@ -61,8 +61,8 @@ pub(crate) struct PackedActivations {
     pub(super) extreme: bool,
     /// `[rows][cols]`.
     pub(super) values: Vec<f32>,
-    /// `[rows][cols / 2]`, the first of a pair in the low half.
-    pub(super) pairs: Vec<u32>,
+    /// bf16 bits, `[rows][2 × padded pairs]`.
+    pub(super) pairs: Vec<u16>,
 }
 
 impl Default for PackedActivations {
@@ -101,7 +101,7 @@ impl PackedActivations {
     ) {
         let layout = Layout::new(kernels, format, cols).expect("activations are packed for a matrix that was packed");
         let x = &x[..rows * cols];
-        self.form = form(&layout);
+        self.form = form(kernels, &layout, rows);
         self.rows = rows;
         self.cols = cols;
         self.extreme = false;
@@ -133,15 +133,18 @@ impl PackedActivations {
                 self.values.extend_from_slice(x);
             }
             Form::Bf16Pairs => {
-                let pairs = cols.div_ceil(2);
-                self.pairs.resize(rows * pairs, 0);
+                let width = 2 * padded_pairs(cols);
+                self.pairs.resize(rows * width, 0);
                 let target = SharedMut::new(&mut self.pairs);
                 pool.for_ranges(rows, grain, &|range| {
                     // SAFETY: row ranges are disjoint.
-                    let out = unsafe { target.slice(range.start * pairs..range.end * pairs) };
+                    let out = unsafe { target.slice(range.start * width..range.end * width) };
                     let x = &x[range.start * cols..range.end * cols];
-                    for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(pairs)) {
-                        round_pairs(x, out);
+                    for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(width)) {
+                        let (values, padding) = out.split_at_mut(cols);
+                        // SAFETY: the kernels are available, or nothing could have been packed for them.
+                        unsafe { round_bf16(kernels, x, values) };
+                        padding.fill(0);
                     }
                 });
             }
@@ -158,11 +161,13 @@ impl PackedActivations {
     }
 }
 
-/// The form that products with matrices of `layout` need.
-pub(super) fn form(layout: &Layout) -> Form {
+/// The form that products of `rows` rows with matrices of `layout` need.
+pub(super) fn form(kernels: Kernels, layout: &Layout, rows: usize) -> Form {
     match layout.encoding {
-        super::layout::Encoding::Columns => Form::F32,
-        super::layout::Encoding::ColumnPairs => Form::Bf16Pairs,
+        Encoding::Columns => Form::F32,
+        Encoding::ColumnPairs => Form::Bf16Pairs,
+        #[cfg(target_arch = "x86_64")]
+        _ if kernels == Kernels::Amx && rows >= super::amx::FEWEST_TOKENS => Form::Bf16Pairs,
         _ => Form::Blocks { zero_point: layout.zero_point() },
     }
 }
@@ -236,10 +241,28 @@ fn round_block(x: &[f32; BLOCK], zero_point: i32, q: &mut [i8; BLOCK]) -> Header
     Header { scale, offset: -MAGIC * scale, start: start - zero_point * sum, sum: scale * sum as f32 }
 }
 
-/// Rounds a row to pairs of bf16, to nearest even; a missing last value is 0.
-fn round_pairs(x: &[f32], out: &mut [u32]) {
-    let bits = |value: f32| u32::from(half::bf16::from_f32(value).to_bits());
-    for (x, out) in x.chunks(2).zip(out) {
-        *out = bits(x[0]) | x.get(1).map_or(0, |second| bits(*second) << 16);
+/// Rounds to bf16, to nearest even; NaN stays NaN.
+///
+/// # Safety
+/// The CPU must have `kernels`.
+unsafe fn round_bf16(kernels: Kernels, x: &[f32], out: &mut [u16]) {
+    #[inline(always)]
+    fn round_all(x: &[f32], out: &mut [u16]) {
+        for (x, out) in x.iter().zip(out) {
+            let bits = x.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            *out = if bits & 0x7fff_ffff > 0x7f80_0000 { (bits >> 16 | 0x40) as u16 } else { rounded as u16 };
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    fn avx512(x: &[f32], out: &mut [u16]) {
+        round_all(x, out);
+    }
+    match kernels.isa() {
+        // SAFETY: the caller's promise.
+        #[cfg(target_arch = "x86_64")]
+        super::Isa::Avx512 => unsafe { avx512(x, out) },
+        _ => round_all(x, out),
     }
 }

@@ -1,16 +1,32 @@
-//! Products of dense panels: f32, f16 and bf16 widened to f32, and bf16 by the CPU's own products.
+//! Products of dense panels: f32, and f16 and bf16 widened to f32.
 
 #[cfg(target_arch = "x86_64")]
 use super::super::simd::{Avx2, Avx512};
 use super::super::simd::{Isa, Portable, Vector};
-use crate::engine::ops::kernels::{Element, PREFETCH_BYTES, prefetch};
+use crate::engine::ops::kernels::{self, Element, PREFETCH_BYTES, prefetch};
+use crate::estimate::format::Format;
+
+/// Widens `values` to f32.
+///
+/// # Safety
+/// The CPU must have `isa`; `from` must hold as many values as `to`.
+pub(super) unsafe fn widen(isa: Isa, format: Format, from: *const u8, to: &mut [f32]) {
+    // SAFETY: the caller's promise; panels begin on cache lines.
+    unsafe {
+        match format {
+            Format::BF16 => kernels::widen_bf16(isa, std::slice::from_raw_parts(from.cast(), to.len()), to),
+            Format::F16 => kernels::widen_f16(isa, std::slice::from_raw_parts(from.cast(), to.len()), to),
+            _ => unreachable!("only half-width formats are widened"),
+        }
+    }
+}
 
 /// `M` dense panels, the tokens they are multiplied with, and where the results go.
 #[derive(Clone, Copy)]
 pub(super) struct DenseJob<const M: usize> {
     pub(super) values: [*const u8; M],
     pub(super) cols: usize,
-    /// Activations of the first token, `cols` each (bf16: 32-bit pairs, half as many, rounded up).
+    /// Activations of the first token, `cols` each (for bf16 pairs: 32-bit pairs, see `padded_pairs`).
     pub(super) x: *const u8,
     pub(super) tokens: usize,
     /// First result of each panel.
@@ -101,77 +117,5 @@ pub(super) unsafe fn dense<E: Element, const M: usize>(isa: Isa, job: &DenseJob<
         Isa::Avx2 => unsafe { avx2::<E, M>(job) },
         // SAFETY: needs no instruction set.
         _ => unsafe { panels::<Portable, 4, E, M>(job) },
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) mod bf16 {
-    #[allow(clippy::wildcard_imports, reason = "intrinsics of one prefix")]
-    use std::arch::x86_64::*;
-
-    use super::{DenseJob, PREFETCH_BYTES, prefetch};
-
-    const ROWS: usize = 16;
-
-    #[inline(always)]
-    unsafe fn tile<const M: usize, const N: usize>(job: &DenseJob<M>, token: usize) {
-        let pairs = job.cols.div_ceil(2);
-        // SAFETY: the caller promises panels and activations of `pairs` pairs and room for the results; any bits are a `__m512bh`.
-        unsafe {
-            let x = job.x.cast::<i32>().add(token * pairs);
-            let mut totals = [[_mm512_setzero_ps(); N]; M];
-            for pair in 0..pairs {
-                let mut weights = [_mm512_setzero_si512(); M];
-                for (m, weights) in weights.iter_mut().enumerate() {
-                    let at = job.values[m].add(pair * ROWS * 4);
-                    if N <= 2 {
-                        prefetch(at.wrapping_add(PREFETCH_BYTES));
-                    }
-                    *weights = _mm512_loadu_si512(at.cast());
-                }
-                for n in 0..N {
-                    let value = _mm512_set1_epi32(*x.add(n * pairs + pair));
-                    for m in 0..M {
-                        totals[m][n] = _mm512_dpbf16_ps(
-                            totals[m][n],
-                            std::mem::transmute::<__m512i, __m512bh>(weights[m]),
-                            std::mem::transmute::<__m512i, __m512bh>(value),
-                        );
-                    }
-                }
-            }
-            for (totals, out) in totals.iter().zip(job.out) {
-                for (n, total) in totals.iter().enumerate() {
-                    _mm512_storeu_ps(out.add((token + n) * job.stride), *total);
-                }
-            }
-        }
-    }
-
-    /// Products of bf16 pairs.
-    ///
-    /// # Safety
-    /// The CPU must have AVX-512 with BF16; the job's pointers must be good for its sizes.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
-    pub(in super::super) unsafe fn pairs<const M: usize>(job: &DenseJob<M>) {
-        let mut token = 0;
-        // SAFETY: the caller's promise; tiles stay inside `tokens`.
-        unsafe {
-            while token + 8 <= job.tokens {
-                tile::<M, 8>(job, token);
-                token += 8;
-            }
-            while token + 4 <= job.tokens {
-                tile::<M, 4>(job, token);
-                token += 4;
-            }
-            while token + 2 <= job.tokens {
-                tile::<M, 2>(job, token);
-                token += 2;
-            }
-            if token < job.tokens {
-                tile::<M, 1>(job, token);
-            }
-        }
     }
 }

@@ -4,7 +4,7 @@
 //!   likewise), padded to a cache line; then per block the values. `q8_0`: eight groups of four columns, `[group][row][4]` bytes.
 //!   `q4_*`: four groups `[group][row][4]` bytes, whose low nibbles are columns 4·group.. and high nibbles columns 16 + 4·group.., as
 //!   the file has them.
-//! - Dense: `[column][row]`; for bf16 products `[column / 2][row][2]`.
+//! - Dense: `[column][row]`; for bf16 products `[column / 2][row][2]`, zeros up to a multiple of 32 columns.
 
 use super::{BLOCK, Kernels};
 use crate::estimate::format::Format;
@@ -22,6 +22,11 @@ pub(super) enum Encoding {
     Columns,
     /// bf16, two columns together.
     ColumnPairs,
+}
+
+/// Pairs of columns of a row of bf16, filled up with zeros to whole tiles.
+pub(super) fn padded_pairs(cols: usize) -> usize {
+    cols.div_ceil(32) * 16
 }
 
 /// Sizes and offsets of the panels of one matrix.
@@ -50,7 +55,7 @@ impl Layout {
                 Kernels::Portable | Kernels::Avx2 => Encoding::SignedBytes,
                 _ => Encoding::BiasedBytes,
             },
-            Format::BF16 if kernels.has_bf16_products() => Encoding::ColumnPairs,
+            Format::BF16 if kernels == Kernels::Amx => Encoding::ColumnPairs,
             Format::F32 | Format::F16 | Format::BF16 => Encoding::Columns,
             _ => return None,
         };
@@ -69,7 +74,7 @@ impl Layout {
             Encoding::Nibbles => cols / 2,
             Encoding::BiasedBytes | Encoding::SignedBytes => cols,
             Encoding::Columns => cols.checked_mul(format.block().1)?,
-            Encoding::ColumnPairs => cols.div_ceil(2).checked_mul(4)?,
+            Encoding::ColumnPairs => padded_pairs(cols).checked_mul(4)?,
         };
         let panel_bytes = row_bytes.checked_mul(panel_rows)?.checked_add(values)?.checked_next_multiple_of(64)?;
         Some(Self { format, encoding, panel_rows, cols, blocks, values, panel_bytes })

@@ -15,19 +15,23 @@ fn f16_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 /// `out[token][row]` of one panel for `tokens`, at `stride` values between tokens. All rows of the panel are written.
-pub(super) fn panel(
+///
+/// # Safety
+/// `out` must have room for a panel's rows for every token, at `stride`.
+pub(super) unsafe fn panel(
     layout: &Layout,
     panel: &[u8],
     activations: &PackedActivations,
     tokens: std::ops::Range<usize>,
-    out: &mut [f32],
+    out: *mut f32,
     stride: usize,
 ) {
     for (token, index) in tokens.zip(0..) {
         let mut sums = [0.0f32; MAX_ROWS];
         let sums = &mut sums[..layout.panel_rows];
         blocks(layout, panel, activations, token, sums);
-        out[index * stride..index * stride + sums.len()].copy_from_slice(sums);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(out.add(index * stride), sums.len()) }.copy_from_slice(sums);
     }
 }
 

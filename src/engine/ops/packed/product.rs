@@ -4,23 +4,23 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::activations::{PackedActivations, form};
+use super::activations::{Form, PackedActivations, form};
 #[cfg(target_arch = "x86_64")]
 use super::blocks::Job;
-use super::dense::{DenseJob, dense};
-use super::layout::Encoding;
+use super::dense::{DenseJob, dense, widen};
+use super::layout::{Encoding, padded_pairs};
 use super::pack::{Line, Order, PackedMatrix};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
 use super::{Kernels, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{amx, x86};
 use crate::engine::ops::kernels;
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::estimate::format::Format;
 
 /// Tokens of a tile that goes through the scratch of a thread: a multiple of every register tile.
-const TILE_TOKENS: usize = 24;
-/// Up to this many tokens nibbles are used as they are; with more it pays to turn them into bytes once.
-const NIBBLE_TOKENS: usize = 12;
+const TILE_TOKENS: usize = 96;
+/// Up to this many tokens nibbles (or 16-bit values) are used as they are; with more it pays to turn them into bytes (or f32) once.
+const EXPAND_TOKENS: usize = 12;
 /// Bytes of activations that one task goes through, so that they stay in L2 beside the weights.
 const ACTIVATION_BYTES: usize = 1 << 20;
 /// Multiplications below which waking another thread costs more than it saves.
@@ -94,7 +94,8 @@ fn plain_group<const M: usize>(
     height: usize,
     rows: usize,
 ) {
-    let group = Group::<M>::new(matrix, std::array::from_fn(|m| first + m), tokens.len(), &mut scratch.bytes);
+    let group =
+        Group::<M>::new(matrix, std::array::from_fn(|m| first + m), activations, tokens.len(), &mut scratch.bytes);
     let row = first * height;
     if row + M * height <= rows {
         let at = tokens.start * stride + row;
@@ -141,7 +142,8 @@ pub(crate) fn matmul_silu_mul(
     for_tasks(pool, gate_up, activations.rows, &|groups, tokens, scratch| {
         scratch.tile.resize(TILE_TOKENS * 2 * height, 0.0);
         for pair in groups {
-            let group = Group::<2>::new(gate_up, [2 * pair, 2 * pair + 1], tokens.len(), &mut scratch.bytes);
+            let group =
+                Group::<2>::new(gate_up, [2 * pair, 2 * pair + 1], activations, tokens.len(), &mut scratch.bytes);
             let first = pair * height;
             let count = height.min(rows - first);
             for start in tokens.clone().step_by(TILE_TOKENS) {
@@ -172,8 +174,8 @@ fn for_tasks(
     let groups = matrix.panels.div_ceil(GROUP);
     let serial = pool.threads() == 1 || (matrix.rows() * tokens).saturating_mul(matrix.cols()) < SERIAL_PRODUCTS;
     let grain = if serial { groups } else { groups.div_ceil(pool.threads() * 6) };
-    let activation_bytes = matrix.cols() * if matrix.format().is_quantized() { 1 } else { 4 };
-    // Whole tiles of 24 tokens. Results do not depend on the cut: each is the same chain of additions in every register tile.
+    let activation_bytes = matrix.cols() * if matrix.format().is_quantized() { 2 } else { 4 };
+    // Whole tiles. Results do not depend on the cut: each is the same chain of additions in every register tile.
     let chunk = (ACTIVATION_BYTES / activation_bytes / TILE_TOKENS).max(1) * TILE_TOKENS;
     let (stretches, chunks) = (groups.div_ceil(grain), tokens.div_ceil(chunk));
     pool.run(stretches * chunks, &|task| {
@@ -188,39 +190,94 @@ fn for_tasks(
 struct Group<'a, const M: usize> {
     matrix: &'a PackedMatrix,
     panels: [usize; M],
-    /// The values expanded to bytes, in the scratch of the thread.
-    expanded: Option<[*const u8; M]>,
+    /// The values in another form, in the scratch of the thread.
+    expanded: Option<(Expanded, [*const u8; M])>,
+}
+
+/// What the values of a panel are turned into once, when many tokens are multiplied with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expanded {
+    /// Nibbles to bytes.
+    Bytes,
+    /// Quantized values to bf16, for tiles.
+    Tiles,
+    /// f16 or bf16 to f32.
+    Floats,
+}
+
+impl Expanded {
+    /// The form that pays for `tokens`.
+    fn choose(matrix: &PackedMatrix, activations: &PackedActivations, tokens: usize) -> Option<Self> {
+        let layout = &matrix.layout;
+        match (matrix.kernels, layout.encoding) {
+            (_, Encoding::ColumnPairs) => None,
+            _ if activations.form == Form::Bf16Pairs => Some(Self::Tiles),
+            (_, Encoding::Columns) => (tokens > EXPAND_TOKENS && layout.format != Format::F32).then_some(Self::Floats),
+            (Kernels::Portable, _) => None,
+            (_, Encoding::Nibbles) => (tokens > EXPAND_TOKENS).then_some(Self::Bytes),
+            _ => None,
+        }
+    }
+    /// Writes the values of a panel in this form.
+    ///
+    /// # Safety
+    /// The CPU must have the kernels of `matrix`; `to` must have room for a panel in this form.
+    unsafe fn write(self, matrix: &PackedMatrix, panel: &[u8], to: *mut u8) {
+        let layout = &matrix.layout;
+        let from = panel[layout.values..].as_ptr();
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self, matrix.kernels) {
+                (Self::Floats, kernels) => {
+                    let to = std::slice::from_raw_parts_mut(to.cast::<f32>(), layout.panel_rows * layout.cols);
+                    widen(kernels.isa(), layout.format, from, to);
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Self::Tiles, _) => amx::expand(layout, panel, to),
+                #[cfg(target_arch = "x86_64")]
+                (Self::Bytes, Kernels::Avx2) => x86::avx2::expand_nibbles(from, layout.blocks, to),
+                #[cfg(target_arch = "x86_64")]
+                (Self::Bytes, Kernels::AvxVnni) => x86::avx_vnni::expand_nibbles(from, layout.blocks, to),
+                #[cfg(target_arch = "x86_64")]
+                (Self::Bytes, Kernels::Avx512Vnni | Kernels::Amx) => {
+                    x86::avx512_vnni::expand_nibbles(from, layout.blocks, to);
+                }
+                _ => unreachable!("the portable kernels read nibbles"),
+            }
+        }
+    }
 }
 
 impl<'a, const M: usize> Group<'a, M> {
-    /// Expands nibbles into `bytes` where there are enough tokens for it. The group must not outlive the next change of `bytes`.
-    fn new(matrix: &'a PackedMatrix, panels: [usize; M], tokens: usize, bytes: &mut Vec<Line>) -> Self {
+    /// Expands the values into `scratch` where there are enough tokens for it. The group must not outlive the next change of `scratch`.
+    fn new(
+        matrix: &'a PackedMatrix,
+        panels: [usize; M],
+        activations: &PackedActivations,
+        tokens: usize,
+        scratch: &mut Vec<Line>,
+    ) -> Self {
         let layout = &matrix.layout;
-        let expand =
-            layout.encoding == Encoding::Nibbles && tokens > NIBBLE_TOKENS && matrix.kernels != Kernels::Portable;
-        let lines = (layout.panel_rows * layout.cols).div_ceil(64);
-        let expanded = expand.then(|| {
-            bytes.resize(M * lines, Line([0; 64]));
-            let base = bytes.as_mut_ptr();
-            std::array::from_fn(|m| {
+        let expanded = Expanded::choose(matrix, activations, tokens).map(|form| {
+            let bytes = match form {
+                Expanded::Bytes => layout.panel_rows * layout.cols,
+                Expanded::Tiles => layout.panel_rows * padded_pairs(layout.cols) * 4,
+                Expanded::Floats => layout.panel_rows * layout.cols * 4,
+            };
+            let lines = bytes.div_ceil(64);
+            if scratch.len() < M * lines {
+                scratch.resize(M * lines, Line([0; 64]));
+            }
+            let base = scratch.as_mut_ptr();
+            let values = std::array::from_fn(|m| {
                 // SAFETY: `M` stretches of `lines` lines each; the matrix was packed, so the CPU has its kernels.
                 unsafe {
                     let to = base.add(m * lines).cast::<u8>();
-                    let from = matrix.panel(panels[m])[layout.values..].as_ptr();
-                    match matrix.kernels {
-                        Kernels::Portable => {}
-                        #[cfg(target_arch = "x86_64")]
-                        Kernels::Avx2 => x86::avx2::expand_nibbles(from, layout.blocks, to),
-                        #[cfg(target_arch = "x86_64")]
-                        Kernels::AvxVnni => x86::avx_vnni::expand_nibbles(from, layout.blocks, to),
-                        #[cfg(target_arch = "x86_64")]
-                        Kernels::Avx512Vnni => x86::avx512_vnni::expand_nibbles(from, layout.blocks, to),
-                        #[cfg(not(target_arch = "x86_64"))]
-                        _ => {}
-                    }
+                    form.write(matrix, matrix.panel(panels[m]), to);
                     to.cast_const()
                 }
-            })
+            });
+            (form, values)
         });
         Self { matrix, panels, expanded }
     }
@@ -230,89 +287,114 @@ impl<'a, const M: usize> Group<'a, M> {
     /// # Safety
     /// Each place of `out` must have room for a panel's rows for every token, at `stride`.
     unsafe fn product(&self, activations: &PackedActivations, tokens: Range<usize>, out: [*mut f32; M], stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match activations.form {
+                Form::F32 | Form::Bf16Pairs => self.dense(activations, tokens, out, stride),
+                _ if activations.extreme || self.matrix.kernels == Kernels::Portable => {
+                    let layout = &self.matrix.layout;
+                    for (panel, out) in self.panels.iter().zip(out) {
+                        portable::panel(layout, self.matrix.panel(*panel), activations, tokens.clone(), out, stride);
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                _ => self.blocks(activations, tokens, out, stride),
+                #[cfg(not(target_arch = "x86_64"))]
+                _ => unreachable!("no other kernels than the portable ones are available"),
+            }
+        }
+    }
+
+    /// [`Self::product`] of dense panels.
+    unsafe fn dense(&self, activations: &PackedActivations, tokens: Range<usize>, out: [*mut f32; M], stride: usize) {
         let (matrix, layout) = (self.matrix, &self.matrix.layout);
-        let kernels = if activations.extreme { Kernels::Portable } else { matrix.kernels };
-        match layout.encoding {
-            Encoding::Columns | Encoding::ColumnPairs => {
-                let x = if layout.encoding == Encoding::Columns {
-                    activations.values[tokens.start * layout.cols..].as_ptr().cast::<u8>()
-                } else {
-                    activations.pairs[tokens.start * layout.cols.div_ceil(2)..].as_ptr().cast::<u8>()
-                };
-                let job = DenseJob {
-                    values: self.panels.map(|panel| matrix.panel(panel).as_ptr()),
-                    cols: layout.cols,
-                    x,
-                    tokens: tokens.len(),
-                    out,
-                    stride,
-                };
-                let isa = matrix.kernels.isa();
-                // SAFETY: the CPU has the kernels; panels and activations have `cols` columns; `out` is the caller's promise.
-                unsafe {
-                    match (layout.encoding, layout.format) {
-                        #[cfg(target_arch = "x86_64")]
-                        (Encoding::ColumnPairs, _) => super::dense::bf16::pairs(&job),
-                        (_, Format::BF16) => dense::<bf16, M>(isa, &job),
-                        (_, Format::F16) => dense::<f16, M>(isa, &job),
-                        _ => dense::<f32, M>(isa, &job),
-                    }
-                }
+        let x = if activations.form == Form::F32 {
+            activations.values[tokens.start * layout.cols..].as_ptr().cast::<u8>()
+        } else {
+            activations.pairs[tokens.start * 2 * padded_pairs(layout.cols)..].as_ptr().cast::<u8>()
+        };
+        let values = match self.expanded {
+            Some((_, values)) => values,
+            None => self.panels.map(|panel| matrix.panel(panel).as_ptr()),
+        };
+        let job = DenseJob { values, cols: layout.cols, x, tokens: tokens.len(), out, stride };
+        let isa = matrix.kernels.isa();
+        // SAFETY: the CPU has the kernels; panels and activations have `cols` columns; `out` is the caller's promise.
+        unsafe {
+            match (activations.form, layout.format) {
+                #[cfg(target_arch = "x86_64")]
+                (Form::Bf16Pairs, _) => amx::pairs(&job),
+                (_, Format::BF16) if self.expanded.is_none() => dense::<bf16, M>(isa, &job),
+                (_, Format::F16) if self.expanded.is_none() => dense::<f16, M>(isa, &job),
+                _ => dense::<f32, M>(isa, &job),
             }
-            _ if kernels == Kernels::Portable => {
-                for (panel, out) in self.panels.iter().zip(out) {
-                    // SAFETY: the caller's promise.
-                    let out =
-                        unsafe { std::slice::from_raw_parts_mut(out, (tokens.len() - 1) * stride + layout.panel_rows) };
-                    portable::panel(layout, matrix.panel(*panel), activations, tokens.clone(), out, stride);
+        }
+    }
+
+    /// [`Self::product`] of quantized panels with 8-bit activations.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn blocks(&self, activations: &PackedActivations, tokens: Range<usize>, out: [*mut f32; M], stride: usize) {
+        let (matrix, layout) = (self.matrix, &self.matrix.layout);
+        let panels = self.panels.map(|panel| matrix.panel(panel));
+        let minima = layout.format == Format::Q4_1;
+        let mut job = Job {
+            values: panels.map(|panel| panel[layout.values..].as_ptr()),
+            scales: panels.map(<[u8]>::as_ptr),
+            minima: panels.map(|panel| if minima { panel[layout.minima(0)..].as_ptr() } else { panel.as_ptr() }),
+            blocks: layout.blocks,
+            quants: activations.quants[tokens.start * layout.cols..].as_ptr(),
+            headers: activations.headers[tokens.start * layout.blocks..].as_ptr(),
+            tokens: tokens.len(),
+            out,
+            stride,
+        };
+        let mut stored = if layout.encoding == Encoding::Nibbles { Stored::Nibbles } else { Stored::Bytes };
+        if let Some((_, values)) = self.expanded {
+            job.values = values;
+            stored = Stored::Expanded;
+        }
+        macro_rules! run {
+            ($set:ident) => {
+                match (stored, minima) {
+                    (Stored::Nibbles, false) => x86::$set::nibbles::<M, false>(&job),
+                    (Stored::Nibbles, true) => x86::$set::nibbles::<M, true>(&job),
+                    (Stored::Expanded, false) => x86::$set::expanded::<M, false>(&job),
+                    (Stored::Expanded, true) => x86::$set::expanded::<M, true>(&job),
+                    (Stored::Bytes, _) => x86::$set::bytes::<M>(&job),
                 }
+            };
+        }
+        // SAFETY: the CPU has the kernels; panels and activations have `blocks` blocks; `out` is the caller's promise.
+        unsafe {
+            match matrix.kernels {
+                Kernels::Portable => unreachable!("portable kernels are called before"),
+                Kernels::Avx2 => run!(avx2),
+                Kernels::AvxVnni => run!(avx_vnni),
+                Kernels::Avx512Vnni | Kernels::Amx => run!(avx512_vnni),
             }
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                let panels = self.panels.map(|panel| matrix.panel(panel));
-                let minima = layout.format == Format::Q4_1;
-                let job = Job {
-                    values: self.expanded.unwrap_or(panels.map(|panel| panel[layout.values..].as_ptr())),
-                    scales: panels.map(<[u8]>::as_ptr),
-                    minima: panels
-                        .map(|panel| if minima { panel[layout.minima(0)..].as_ptr() } else { panel.as_ptr() }),
-                    blocks: layout.blocks,
-                    quants: activations.quants[tokens.start * layout.cols..].as_ptr(),
-                    headers: activations.headers[tokens.start * layout.blocks..].as_ptr(),
-                    tokens: tokens.len(),
-                    out,
-                    stride,
-                };
-                macro_rules! run {
-                    ($set:ident) => {
-                        match (layout.encoding, self.expanded.is_some(), minima) {
-                            (Encoding::Nibbles, false, false) => x86::$set::nibbles::<M, false>(&job),
-                            (Encoding::Nibbles, false, true) => x86::$set::nibbles::<M, true>(&job),
-                            (Encoding::Nibbles, true, false) => x86::$set::expanded::<M, false>(&job),
-                            (Encoding::Nibbles, true, true) => x86::$set::expanded::<M, true>(&job),
-                            _ => x86::$set::bytes::<M>(&job),
-                        }
-                    };
-                }
-                // SAFETY: the CPU has the kernels; panels and activations have `blocks` blocks; `out` is the caller's promise.
-                unsafe {
-                    match kernels {
-                        Kernels::Portable => {}
-                        Kernels::Avx2 => run!(avx2),
-                        Kernels::AvxVnni => run!(avx_vnni),
-                        Kernels::Avx512Vnni => run!(avx512_vnni),
-                    }
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!("no other kernels than the portable ones are available"),
         }
     }
 }
 
+/// What the values of a job are.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+enum Stored {
+    /// As packed.
+    Nibbles,
+    /// As packed.
+    Bytes,
+    /// Nibbles made bytes.
+    Expanded,
+}
+
 /// The conditions stated at [`matmul`].
 fn check(matrix: &PackedMatrix, activations: &PackedActivations, out: usize, rows: usize, stride: usize) {
-    assert_eq!(activations.form, form(&matrix.layout), "activations are packed for the matrix's format and kernels");
+    assert_eq!(
+        activations.form,
+        form(matrix.kernels, &matrix.layout, activations.rows),
+        "activations are packed for the matrix's format and kernels"
+    );
     assert_eq!(activations.cols, matrix.cols(), "activations are as wide as the matrix");
     assert!(stride >= rows, "rows of the result do not overlap");
     let needed = activations.rows.checked_sub(1).map_or(0, |last| last * stride + rows);
