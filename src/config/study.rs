@@ -292,6 +292,8 @@ fn sort_arguments(request: &StudyRequest, sources: &Sources) -> Result<Arguments
                 return Err(ConfigError::Conflict { message: format!("two variants are called `{name}`"), origin });
             }
             sorted.variants.push((name.to_owned(), settings));
+        } else if keys::find(STAGE1, value.trim()).is_some() {
+            return Err(refused(argument, name.chars().count() + 2, &format!("`{}` is no `key=value`", value.trim())));
         } else {
             // Neither a setting nor a variant: most likely a misspelt setting.
             let known = STUDY.iter().chain(STAGE1).map(|key| key.path).filter(|path| !path.contains('*'));

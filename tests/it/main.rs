@@ -1,5 +1,6 @@
 //! One integration-test binary, a module per subject.
 
+mod ab;
 mod analyze;
 mod analyze_sample;
 mod chromium;
