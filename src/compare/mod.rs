@@ -8,7 +8,9 @@ pub mod attribution;
 pub mod cost;
 pub mod effect;
 pub mod equal_work;
+mod evidence;
 mod fact_rules;
+mod family;
 pub mod gate;
 pub mod gate_rule;
 pub mod import;
@@ -23,3 +25,5 @@ mod words;
 
 #[cfg(test)]
 mod testing;
+mod verdict;
+mod words;
