@@ -4,6 +4,22 @@
 //! `load`, read from a trace, or imported from another tool; [`result::CompareMetrics`] is the one form of the answer. Readers are in
 //! `import`, the statistics of single numbers in `crate::stats`.
 
+pub mod attribution;
+pub mod cost;
+pub mod effect;
+pub mod equal_work;
+mod fact_rules;
+pub mod gate;
+pub mod gate_rule;
+pub mod import;
+pub mod judge;
 pub mod measure;
+mod pairing;
 pub mod result;
+pub mod settings;
+pub mod stored;
 pub mod subject;
+mod words;
+
+#[cfg(test)]
+mod testing;

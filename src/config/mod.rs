@@ -12,6 +12,7 @@ mod render;
 mod run_file;
 pub mod schema;
 mod sources;
+pub mod study;
 mod tree;
 pub mod yaml;
 

@@ -263,6 +263,12 @@ impl<T> SharedMut<T> {
         // SAFETY: inside the slice by the assertion, disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.end - range.start) }
     }
+    /// A pointer to the part `range`, for tasks whose elements lie strided among each other's.
+    pub(crate) fn pointer(&self, range: std::ops::Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.1, "range lies inside the wrapped slice");
+        // SAFETY: inside the slice by the assertion.
+        unsafe { self.0.add(range.start) }
+    }
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ fn published_shapes_have_the_published_number_of_parameters() {
 #[test]
 fn every_choice_of_every_group_composes() {
     for group in config::catalog(None).unwrap() {
-        if !["model", "hardware", "dataset", "engine", "profiling", "run"].contains(&group.name.as_str()) {
+        if !["model", "hardware", "dataset", "engine", "profiling", "quality", "run"].contains(&group.name.as_str()) {
             continue;
         }
         assert!(!group.choices.is_empty());
@@ -530,7 +530,15 @@ fn a_command_without_types_composes_from_its_own_root() {
 
 /// The keys with their defaults, as `docs/CONFIG.md` shows them.
 fn key_table() -> String {
-    let root = composed(&["model=null", "hardware=null", "dataset=null", "engine=null", "profiling=null", "run=null"]);
+    let root = composed(&[
+        "model=null",
+        "hardware=null",
+        "dataset=null",
+        "engine=null",
+        "profiling=null",
+        "quality=null",
+        "run=null",
+    ]);
     let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
     for key in keys::STAGE1 {
         let default = match (key.kind, root.value.pointer(&format!("/{}", key.path.replace('.', "/")))) {

@@ -17,6 +17,7 @@ mod kernel_summary;
 mod loader;
 mod metrics_schema;
 mod nsys_reports;
+mod quality;
 mod record;
 mod report;
 mod report_analyze;

@@ -5,9 +5,16 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::quantile::{median, quantile_of_sorted};
+mod generator;
+mod plan;
+
+pub use generator::Generator;
+pub use plan::{Bootstrap, Side};
+
+use super::quantile::{median, quantile, quantile_of_sorted};
 use super::summary::mean;
 
 /// Resamples that keep the Monte-Carlo error of a 95 % endpoint well under the width of the interval (Efron & Tibshirani §14.3 ask
@@ -15,20 +22,38 @@ use super::summary::mean;
 pub const RESAMPLES: u32 = 10_000;
 
 /// Statistics with an interval here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Statistic {
     /// Arithmetic mean.
     Mean,
     /// Median.
     Median,
+    /// A quantile, type 7 as in [`super::quantile`].
+    Quantile {
+        /// Level in thousandths, 0..=1000: 990 for p99.
+        per_mille: u16,
+    },
 }
 
 impl Statistic {
+    /// The statistic of `values`; `None` for none, for one that is not finite, or for a quantile above 1000 per mille.
+    pub fn estimate(self, values: &[f64]) -> Option<f64> {
+        if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        match self {
+            Self::Mean => mean(values),
+            Self::Median => median(values),
+            Self::Quantile { per_mille } => quantile(values, f64::from(per_mille) / 1000.0),
+        }
+    }
     /// Of finite, non-empty values.
-    fn of(self, values: &mut [f64]) -> f64 {
+    pub(super) fn of(self, values: &mut [f64]) -> f64 {
         match self {
             Self::Mean => values.iter().sum::<f64>() / values.len() as f64,
             Self::Median => median_in_place(values),
+            Self::Quantile { .. } => self.estimate(values).unwrap_or(f64::NAN),
         }
     }
 }
@@ -139,10 +164,7 @@ fn median_in_place(values: &mut [f64]) -> f64 {
 /// The quantile levels of a BCa interval (Efron & Tibshirani eqs. 14.10, 14.14, 14.15).
 fn bca_levels(values: &[f64], statistic: Statistic, replicates: &[f64], tail: f64) -> Option<[f64; 2]> {
     let normal = Normal::new(0.0, 1.0).ok()?;
-    let observed = match statistic {
-        Statistic::Mean => mean(values)?,
-        Statistic::Median => median(values)?,
-    };
+    let observed = statistic.estimate(values)?;
     // Ties count half, as in SciPy: a median hits the observed value often.
     let below = replicates.partition_point(|replicate| *replicate < observed);
     let up_to = replicates.partition_point(|replicate| *replicate <= observed);
@@ -209,7 +231,7 @@ mod tests {
         for _ in 0..6 {
             listed = listed.iter().flat_map(|sum| SIX.iter().map(move |value| sum + value)).collect();
         }
-        let listed = super::super::quantile::sorted(&listed.iter().map(|sum| sum / 6.0).collect::<Vec<_>>());
+        let listed = crate::stats::quantile::sorted(&listed.iter().map(|sum| sum / 6.0).collect::<Vec<_>>());
         let levels = bca_levels(&SIX, Statistic::Mean, &listed, 0.025).unwrap();
         near(levels, [0.058_079_902_831_924_886, 0.993_583_311_880_954_3], 1e-9);
     }
