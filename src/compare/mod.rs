@@ -26,4 +26,3 @@ mod words;
 #[cfg(test)]
 mod testing;
 mod verdict;
-mod words;
