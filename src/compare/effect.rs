@@ -157,11 +157,7 @@ impl Item<'_> {
     fn noise_floor(&self, controls: &[Comparison]) -> Option<f64> {
         let statistic = statistic_name(self.statistic);
         let mine = |row: &&Comparison| row.measure == self.name && row.case == self.case && row.statistic == statistic;
-        let of = |row: &Comparison| {
-            let [low, high] = row.ci95.filter(|[low, high]| *low > 0.0 && high.is_finite())?;
-            Some((high - 1.0).max(1.0 / low - 1.0).max(0.0))
-        };
-        controls.iter().filter(mine).filter_map(of).reduce(f64::max)
+        controls.iter().filter(mine).filter_map(noise_of).reduce(f64::max)
     }
 
     fn comparison(
@@ -268,6 +264,12 @@ impl Item<'_> {
     }
 }
 
+/// The largest ratio (or its reciprocal) − 1 that a comparison of two equal sides allows.
+pub(super) fn noise_of(control: &Comparison) -> Option<f64> {
+    let [low, high] = control.ci95.filter(|[low, high]| *low > 0.0 && high.is_finite())?;
+    Some((high - 1.0).max(1.0 / low - 1.0).max(0.0))
+}
+
 /// Whether pieces of a subject failed and none ended well.
 pub(super) fn all_failed(subject: &Subject) -> bool {
     subject.outcomes.ok == 0 && subject.outcomes.failed + subject.outcomes.oom > 0
@@ -316,6 +318,13 @@ fn pair_up<'a>(
         }
     }
     let mut items = Vec::new();
+    // A side without cases meets a lone case and what has no case: a name found in one of the two is not missing in the other.
+    let elsewhere = |subject: &Subject, name: &str| {
+        pairs.len() == 2
+            && pairs[0].name().is_some()
+            && (pairs[0].baseline.is_none() || pairs[0].candidate.is_none())
+            && subject.measures.iter().any(|measure| measure.name == name)
+    };
     for (case_at, pair) in pairs.iter().enumerate() {
         let of = |subject: &'a Subject, case: &Option<String>| {
             let case = case.clone();
@@ -328,7 +337,9 @@ fn pair_up<'a>(
         };
         for (at, left) in of(baseline, &pair.baseline).enumerate() {
             let Some(right) = pairing::measure(candidate, pair.candidate.as_deref(), &left.name) else {
-                lone(baseline, labels[1], &left.name, diagnostics);
+                if !elsewhere(candidate, &left.name) {
+                    lone(baseline, labels[1], &left.name, diagnostics);
+                }
                 continue;
             };
             // A name that comes twice is compared once, with the first of each side.
@@ -348,7 +359,9 @@ fn pair_up<'a>(
             }
         }
         for right in of(candidate, &pair.candidate) {
-            if pairing::measure(baseline, pair.baseline.as_deref(), &right.name).is_none() {
+            if pairing::measure(baseline, pair.baseline.as_deref(), &right.name).is_none()
+                && !elsewhere(baseline, &right.name)
+            {
                 lone(candidate, labels[0], &right.name, diagnostics);
             }
         }

@@ -106,7 +106,7 @@ impl Sides<'_> {
             None => None,
         };
         // Where each side has one case, a fact of the case and one of the subject are the same thing.
-        let lone = if let [pair] = self.pairs { Some(pair) } else { None };
+        let lone = pairing::lone_pair(self.pairs);
         let of = |subject: &Subject, of_pair: fn(&CasePair) -> &Option<String>| {
             let own = pair.or(lone).and_then(|pair| of_pair(pair).as_ref());
             let of_case = own.and_then(|case| known(&subject.facts, &format!("case:{case}.{fact}")));
@@ -121,7 +121,7 @@ impl Sides<'_> {
 
     fn difference(&self, name: &str, settings: &CompareSettings) -> Option<Difference> {
         let (case, fact) = split_case(name);
-        if case.is_some() && self.pairs.len() == 1 && self.names_whole(fact) {
+        if case.is_some() && pairing::lone_pair(self.pairs).is_some() && self.names_whole(fact) {
             return None;
         }
         let rule = fact_rules::rule(fact);

@@ -16,6 +16,10 @@ pub(super) struct FactRule {
     pub meaning: &'static str,
 }
 
+/// Facts of readers that have no constant in [`fact`].
+const BUILD_PROFILE: &str = "build_profile";
+const WEIGHTS_SOURCE: &str = "weights_source";
+
 const HARDWARE: [&str; 9] = [
     fact::DEVICE,
     fact::CPU,
@@ -61,6 +65,7 @@ pub(super) fn rule(name: &str) -> FactRule {
         fact::KERNEL => of(Flag, Flag, false, "another kernel of the system may schedule otherwise"),
         fact::TOOL => of(Flag, Flag, false, "another tool or version may measure otherwise"),
         fact::MODE => of(Flag, Flag, false, "the times were found in another way"),
+        BUILD_PROFILE => of(Flag, Flag, false, "a build without optimisation is another engine"),
         fact::OPS => of(Note, Note, false, "the operators are implemented otherwise"),
         fact::BACKEND => of(Note, Note, false, "another engine or server did the work"),
         fact::SEED => of(Note, Note, false, "other random numbers were drawn"),
@@ -89,7 +94,7 @@ pub(super) fn studies(key: &str, name: &str) -> bool {
     if key == name || below || last(key) == last(name) {
         return true;
     }
-    let formats = [fact::DTYPE, fact::COMPUTE_DTYPE, fact::WEIGHTS_SHA256, fact::OUTPUT_SHA256];
+    let formats = [fact::DTYPE, fact::COMPUTE_DTYPE, fact::WEIGHTS_SHA256, WEIGHTS_SOURCE, fact::OUTPUT_SHA256];
     let prompts = [fact::PROMPTS_SHA256, fact::OUTPUT_SHA256];
     let last_of_key = last(key);
     let of_model = matches!(key, "model" | "model.path" | "model.hf_id" | "model.name" | "model.architecture");

@@ -1,14 +1,16 @@
 //! The whole judgement over a baseline and its candidates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::effect::all_failed;
 use super::result::{
-    Attribution, COMPARE_SCHEMA_VERSION, CompareMetrics, Comparison, CostRow, Difference, GateResult, QualityRow,
-    StudyBlock, SubjectBlock, SubjectMeasure,
+    Attribution, COMPARE_SCHEMA_VERSION, CompareMetrics, Comparison, CostRow, Difference, DifferenceKind, GateResult,
+    QualityRow, StudyBlock, SubjectBlock, SubjectMeasure,
 };
+use super::sentences::{self, Judged};
 use super::settings::CompareSettings;
 use super::subject::Subject;
-use crate::diagnostics::{Diagnostic, Validity};
+use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::stats::summary::Summary;
 
 /// Subjects that cannot be judged.
@@ -103,7 +105,11 @@ pub fn judge(
             return Err(JudgeError::SameLabel { label: subject.label.clone() });
         }
     }
-    let (mut differences, mut comparisons, mut diagnostics) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut differences, mut comparisons) = (Vec::new(), Vec::new());
+    let mut diagnostics = Diagnostics::default();
+    for subject in subjects {
+        about(subject, settings, &mut diagnostics);
+    }
     for candidate in candidates {
         let found = super::equal_work::differences(baseline, candidate, settings);
         let compared = super::effect::compare_subjects(baseline, candidate, &found, controls, settings);
@@ -111,18 +117,86 @@ pub fn judge(
         comparisons.extend(compared.comparisons);
         diagnostics.extend(compared.diagnostics);
     }
-    let gate = (!settings.gate.is_empty()).then(|| super::gate::evaluate(baseline, candidates, settings));
+    let gate = (!settings.gate.is_empty()).then(|| super::gate::evaluate(baseline, candidates, controls, settings));
+    let cost: Vec<CostRow> = subjects.iter().flat_map(super::cost::cost_rows).collect();
+    let validity = Validity::from_reasons(reasons(subjects, &differences, settings));
+    let sentences = sentences::sentences(&Judged {
+        baseline: &baseline.label,
+        candidates: &candidates.iter().map(|subject| subject.label.as_str()).collect::<Vec<_>>(),
+        differences: &differences,
+        comparisons: &comparisons,
+        controls,
+        attribution: &attribution,
+        gate: gate.as_ref(),
+        cost: &cost,
+        invalid: &validity.reasons,
+    });
     Ok(Judgement {
-        validity: Validity::from_reasons(Vec::new()),
+        validity,
         subjects: subjects.iter().map(block).collect(),
         differences,
         comparisons,
         attribution,
         gate,
-        cost: subjects.iter().flat_map(super::cost::cost_rows).collect(),
-        sentences: Vec::new(),
-        diagnostics,
+        cost,
+        sentences,
+        diagnostics: diagnostics.into_vec(),
     })
+}
+
+/// Why the verdicts may not be relied on.
+fn reasons(subjects: &[Subject], differences: &[Difference], settings: &CompareSettings) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for subject in subjects {
+        if !subject.validity.is_valid() && !settings.allow_invalid {
+            let why = subject.validity.reasons.join("; ");
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            reasons.push(format!("`{}` is INVALID itself{why}", subject.label));
+        } else if all_failed(subject) {
+            reasons.push(format!("no piece of `{}` ended well", subject.label));
+        }
+    }
+    let unequal: BTreeSet<&str> = differences
+        .iter()
+        .filter(|row| row.kind == DifferenceKind::NotTheSameWork)
+        .map(|row| row.candidate_label.as_str())
+        .collect();
+    if !settings.gate.is_empty() {
+        reasons.extend(unequal.iter().map(|label| {
+            format!("a gate cannot be held against `{label}`, which did not do the same work as the baseline")
+        }));
+    }
+    reasons
+}
+
+/// Findings about one subject.
+fn about(subject: &Subject, settings: &CompareSettings, diagnostics: &mut Diagnostics) {
+    diagnostics.extend(subject.diagnostics.iter().cloned());
+    let (label, outcomes) = (&subject.label, &subject.outcomes);
+    if !subject.validity.is_valid() && settings.allow_invalid {
+        let why = subject.validity.reasons.join("; ");
+        diagnostics.note(
+            "invalid_side",
+            Severity::Warn,
+            format!("`{label}` is INVALID and is compared all the same, as was asked for: {why}"),
+        );
+    }
+    let bad = outcomes.failed.saturating_add(outcomes.oom);
+    if bad > 0 {
+        let all = bad.saturating_add(outcomes.ok);
+        let text = format!(
+            "{bad} of {all} pieces of `{label}` failed ({} out of memory): the values are of those that ended well",
+            outcomes.oom
+        );
+        diagnostics.note("failed_pieces", Severity::Warn, text);
+    }
+    if outcomes.disturbed > 0 {
+        let text = format!(
+            "{} of {} pieces of `{label}` were disturbed by other processes; they stay in the values",
+            outcomes.disturbed, outcomes.ok
+        );
+        diagnostics.note("disturbed_pieces", Severity::Warn, text);
+    }
 }
 
 /// A subject as it stands in the file.

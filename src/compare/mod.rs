@@ -18,6 +18,7 @@ pub mod judge;
 pub mod measure;
 mod pairing;
 pub mod result;
+mod sentences;
 pub mod settings;
 pub mod stored;
 pub mod subject;

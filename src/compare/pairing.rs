@@ -24,13 +24,40 @@ impl CasePair {
 }
 
 /// The cases both subjects have, in the baseline's order. A lone case pairs with a lone case, whatever they are called.
+///
+/// What has no case (the time to load) stands beside the cases: a lone named case is still alone, and meets what has no case where the other
+/// side has no named one.
 pub(super) fn case_pairs(baseline: &Subject, candidate: &Subject) -> Vec<CasePair> {
     let (left, right) = (cases(baseline), cases(candidate));
-    if let ([left], [right]) = (left.as_slice(), right.as_slice()) {
-        return vec![CasePair { baseline: left.clone(), candidate: right.clone() }];
+    let both = left.iter().filter(|case| right.contains(case));
+    let mut pairs: Vec<CasePair> =
+        both.map(|case| CasePair { baseline: case.clone(), candidate: case.clone() }).collect();
+    if let (Some(left), Some(right)) = (lone_case(&left), lone_case(&right))
+        && left != right
+    {
+        pairs.insert(0, CasePair { baseline: left.clone(), candidate: right.clone() });
     }
-    let both = left.into_iter().filter(|case| right.contains(case));
-    both.map(|case| CasePair { baseline: case.clone(), candidate: case }).collect()
+    pairs
+}
+
+/// The one case of a subject: its only named one, or what has no case where nothing is named.
+fn lone_case(cases: &[Option<String>]) -> Option<&Option<String>> {
+    let mut named = cases.iter().filter(|case| case.is_some());
+    match (named.next(), named.next()) {
+        (Some(only), None) => Some(only),
+        (None, _) => cases.first(),
+        _ => None,
+    }
+}
+
+/// The pair that is alone, if one is: facts of it and of the whole subject are the same thing.
+pub(super) fn lone_pair(pairs: &[CasePair]) -> Option<&CasePair> {
+    let mut named = pairs.iter().filter(|pair| pair.name().is_some());
+    match (named.next(), named.next()) {
+        (Some(only), None) => Some(only),
+        (None, _) => pairs.first(),
+        _ => None,
+    }
 }
 
 /// Cases of a subject in order of appearance.
@@ -203,5 +230,10 @@ mod tests {
         let pairs = case_pairs(&with(&[Some("a"), Some("b")]), &with(&[Some("b"), Some("c")]));
         assert_eq!(pairs, [CasePair { baseline: Some("b".to_owned()), candidate: Some("b".to_owned()) }]);
         assert!(case_pairs(&with(&[]), &with(&[Some("b")])).is_empty());
+        // What has no case does not make a lone case one of two.
+        let named = |pair: &CasePair| (pair.baseline.clone(), pair.candidate.clone());
+        let pairs = case_pairs(&with(&[Some("a"), None]), &with(&[None]));
+        assert_eq!(pairs.iter().map(named).collect::<Vec<_>>(), [(Some("a".to_owned()), None), (None, None)]);
+        assert_eq!(lone_pair(&pairs).unwrap().name().as_deref(), Some("a"));
     }
 }
