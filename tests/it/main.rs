@@ -7,6 +7,7 @@ mod chromium;
 mod classify;
 mod cli;
 mod compare_sample;
+mod compare_import;
 mod config;
 mod docs;
 mod engine;

@@ -373,14 +373,7 @@ fn load_json(path: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loaded> {
     }
     // Rows have a reader of their own, which takes old versions and salvages.
     let parsed = match foreign::read(&name, &bytes) {
-        Err(error) if path.extension().is_some_and(|kind| kind == "jsonl") && first_line_is_rows(&name, &bytes) => {
-            if !options.salvage {
-                return Err(import_failure(error)
-                    .hint("`--salvage` reads the other rows and counts the bad ones as lost")
-                    .into());
-            }
-            return load_rows(path, &bytes, options);
-        }
+        Err(_) if first_line_is_rows(&name, &bytes) => return load_rows(path, &bytes, options),
         parsed => parsed.map_err(import_failure)?,
     };
     match parsed.format {

@@ -45,6 +45,19 @@ struct Input {
 #[serde(default)]
 struct Coverage {
     graph_state: Option<String>,
+    detail: Detail,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Detail {
+    trust: Trust,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Trust {
+    kernel_shares: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,7 +144,9 @@ pub fn analyzed_subject(file: &str, metrics: &Value, tag: Option<&str>) -> Resul
 }
 
 fn measures(builder: &mut Builder, metrics: &Metrics) {
-    let hidden = metrics.coverage.graph_state.as_deref() == Some("hidden");
+    let coverage = &metrics.coverage;
+    let kernels_seen =
+        coverage.graph_state.as_deref() != Some("hidden") && coverage.detail.trust.kernel_shares.unwrap_or(true);
     for (row, phase) in metrics.phases.iter().enumerate() {
         let steps: Vec<StepValues> = metrics
             .steps
@@ -145,7 +160,7 @@ fn measures(builder: &mut Builder, metrics: &Metrics) {
             })
             .collect();
         if !steps.is_empty() {
-            step_measures(builder, &phase.name, &steps, !hidden);
+            step_measures(builder, &phase.name, &steps, kernels_seen);
         } else if let Some((names, summary)) = PHASES
             .iter()
             .find(|names| names.phase == phase.name)

@@ -57,7 +57,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn fact(&mut self, name: &str, value: Option<String>) {
-        self.facts.insert(name.to_owned(), value.map(|text| clipped(&text)));
+        self.facts.insert(clipped(name), value.map(|text| clipped(&text)));
     }
     pub(super) fn case_fact(&mut self, name: &str, value: Option<String>) {
         self.case_facts.insert(name.to_owned(), value.map(|text| clipped(&text)));

@@ -65,7 +65,10 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Documents, ImportError> 
                 );
                 break;
             }
-            Err(damaged) => return Err(bad(&damaged)),
+            // After a scalar the text is no list of documents, and the first error says more.
+            Err(damaged) => {
+                return Err(bad(if values.iter().any(|value| !value.is_object()) { &error } else { &damaged }));
+            }
         }
     }
     // Scalars in a row are text that happens to begin with a number, not documents.

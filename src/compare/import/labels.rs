@@ -107,7 +107,7 @@ mod tests {
     fn subjects(facts: &[&[(&str, &str)]]) -> Vec<Subject> {
         let make = |facts: &&[(&str, &str)]| {
             let mut builder = Builder::new(SubjectKind::Stage1, "made", "t");
-            for (name, value) in **facts {
+            for (name, value) in *facts {
                 builder.fact(name, Some((*value).to_owned()));
             }
             builder.finish()

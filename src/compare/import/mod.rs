@@ -8,6 +8,8 @@ pub mod analyzed;
 mod builder;
 pub mod error;
 pub mod foreign;
+#[cfg(test)]
+mod foreign_tests;
 mod google_benchmark;
 mod guidellm;
 mod hyperfine;
@@ -19,7 +21,11 @@ pub mod merge;
 mod operators;
 mod sglang;
 pub mod stage1;
+#[cfg(test)]
+mod stage1_tests;
 pub mod trace;
+#[cfg(test)]
+mod trace_tests;
 mod vllm;
 
 pub use error::ImportError;

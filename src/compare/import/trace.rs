@@ -92,7 +92,12 @@ pub fn trace_subject(parts: &TraceParts<'_>) -> Subject {
     let tools: BTreeSet<String> = timeline
         .sources
         .iter()
-        .map(|source| source.version.as_ref().map_or_else(|| source.tool.clone(), |v| format!("{} {v}", source.tool)))
+        .map(|source| {
+            // As `analyze` words it, so that a trace and its analysis are seen to be of one tool.
+            let version = source.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+            let schema = source.schema.as_ref().map_or_else(String::new, |schema| format!(" (schema {schema})"));
+            format!("{}{version}{schema}", source.tool)
+        })
         .collect();
     let tool = tools.into_iter().collect::<Vec<_>>().join(", ");
     let label = parts.files.first().map_or_else(|| "trace".to_owned(), |file| stem(file));
