@@ -27,4 +27,3 @@ mod words;
 #[cfg(test)]
 mod testing;
 mod verdict;
-mod words;

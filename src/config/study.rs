@@ -292,6 +292,8 @@ fn sort_arguments(request: &StudyRequest, sources: &Sources) -> Result<Arguments
                 return Err(ConfigError::Conflict { message: format!("two variants are called `{name}`"), origin });
             }
             sorted.variants.push((name.to_owned(), settings));
+        } else if keys::find(STAGE1, value.trim()).is_some() {
+            return Err(refused(argument, name.chars().count() + 2, &format!("`{}` is no `key=value`", value.trim())));
         } else {
             // Neither a setting nor a variant: most likely a misspelt setting.
             let known = STUDY.iter().chain(STAGE1).map(|key| key.path).filter(|path| !path.contains('*'));
@@ -533,4 +535,126 @@ fn compose_variants(parts: &Parts, config_dir: Option<&Path>) -> Result<Vec<Stud
         });
     }
     Ok(variants)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(arguments: &[&str]) -> Result<Study, ConfigError> {
+        study(&StudyRequest {
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            ..StudyRequest::default()
+        })
+    }
+
+    fn at<'a>(study: &'a Study, variant: usize, pointer: &str) -> &'a Value {
+        study.variants[variant].composed.value.pointer(pointer).unwrap()
+    }
+
+    #[test]
+    fn variants_settings_of_all_and_settings_of_the_study_are_told_apart() {
+        let study = asked(&[
+            "base=engine.threads=1",
+            "cand='engine.threads=2'".replace('\'', "").as_str(),
+            "repeats=3",
+            "blocks=40",
+            "control=off",
+            "third=",
+            "fail_on=a_ms>+1%,b",
+        ])
+        .unwrap();
+        let labels: Vec<&str> = study.variants.iter().map(|variant| variant.label.as_str()).collect();
+        assert_eq!(labels, ["base", "cand", "third"], "the first one is the baseline");
+        for (variant, threads) in [(0, json!(1)), (1, json!(2)), (2, Value::Null)] {
+            assert_eq!(at(&study, variant, "/engine/threads"), &threads);
+            assert_eq!(at(&study, variant, "/repeats"), &json!(3));
+            assert_eq!(at(&study, variant, "/profiling/span_repeats"), &json!(SPAN_REPEATS));
+        }
+        assert_eq!((study.config.blocks, study.config.control_blocks(), study.config.min_blocks), (40, 0, 8));
+        assert_eq!(study.config.fail_on, ["a_ms>+1%,b"]);
+        assert_eq!(asked(&["a=", "b="]).unwrap().config.control_blocks(), 8, "a control as long as the shortest study");
+    }
+
+    #[test]
+    fn commas_in_quotes_and_brackets_do_not_separate_settings() {
+        let study = asked(&["a=", "b=torch_profiler.activities=[cpu,cuda],prompt='x, y=1',repeats=2"]).unwrap();
+        assert_eq!(at(&study, 1, "/prompt"), "x, y=1");
+        assert_eq!(at(&study, 1, "/repeats"), &json!(2));
+        assert_eq!(split("a=1, b=[1,2],c={x:1,y:2}").unwrap(), ["a=1", "b=[1,2]", "c={x:1,y:2}"]);
+        assert!(split("a=1,,b=2").is_err());
+    }
+
+    #[test]
+    fn a_variant_may_set_its_environment_and_nothing_else_of_its_process() {
+        let study = asked(&["a=", "b=env.OMP_NUM_THREADS=1,batch=2", "env.SHARED=x"]).unwrap();
+        assert_eq!(study.variants[1].environment.len(), 2);
+        assert_eq!(study.variants[0].environment["SHARED"], "x");
+        assert_eq!(at(&study, 1, "/batch"), &json!(2));
+        assert!(!study.variants[1].overrides.iter().any(|text| text.starts_with("env.")));
+        assert!(asked(&["a=", "b=env.1X=1"]).is_err());
+    }
+
+    #[test]
+    fn a_study_file_takes_maps_nested_or_dotted_and_lists_and_the_command_line_stands_before_it() {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        let text = "shared:\n  model: synthetic\n  infer:\n    max_new_tokens: 5\nvariants:\n  q4.1:\n    model.dtype: bf16\n  n:\n    engine:\n      threads: 2\n      cuda_graph: off\n  l: [batch=2]\nmargin: 0.02\nfail_on: x_ms>1%\n";
+        std::fs::write(file.path(), text).unwrap();
+        let request = |arguments: &[&str]| StudyRequest {
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            file: Some(file.path().to_owned()),
+            config_dir: None,
+        };
+        let read = study(&request(&["margin=0.03", "l=batch=3"])).unwrap();
+        assert_eq!(at(&read, 0, "/model/dtype"), "bf16");
+        assert_eq!(at(&read, 1, "/engine/threads"), &json!(2));
+        assert_eq!(at(&read, 2, "/batch"), &json!(3));
+        assert_eq!(at(&read, 1, "/infer/max_new_tokens"), &json!(5));
+        assert_eq!((read.config.margin, read.config.fail_on.as_slice()), (0.03, ["x_ms>1%".to_owned()].as_slice()));
+        // What is written is the same study when it is read.
+        let written = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        std::fs::write(written.path(), read.to_yaml_with_provenance()).unwrap();
+        let again = study(&StudyRequest { file: Some(written.path().to_owned()), ..StudyRequest::default() }).unwrap();
+        assert_eq!(again.config, read.config);
+        assert_eq!(again.sha256(), read.sha256());
+    }
+
+    #[test]
+    fn every_mistake_in_a_file_names_its_line() {
+        for (text, line, words) in [
+            ("variants:\n  a: {}\n  b:\n    engine.thread: 2\n", 0, "engine.thread"),
+            ("variants:\n  a: {}\n  b: 3\n", 3, "expected a map of settings"),
+            ("variants: [a, b]\n", 1, "expected a map of variants"),
+            ("variants:\n  a: {}\n  b: {}\nblock: 3\n", 4, "unknown key `block`"),
+            ("variants:\n  a: {}\n  b: {}\nprecision: x\n", 4, "`precision` is `x`"),
+            ("variants:\n  a: {}\n  \"b c\": {}\n", 3, "is no label"),
+        ] {
+            let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let error =
+                study(&StudyRequest { file: Some(file.path().to_owned()), ..StudyRequest::default() }).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(words), "{text}: {said}");
+            if line > 0 {
+                assert!(said.contains(&format!(":{line}")), "{text}: {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_studies_are_sound_and_ask_what_they_say() {
+        for (name, labels) in [
+            ("aa", vec!["base", "same"]),
+            ("ops", vec!["reference", "fused"]),
+            ("quantization", vec!["f32", "f16", "bf16", "q8_0", "q4_1"]),
+            ("threads", vec!["one", "two"]),
+        ] {
+            let study = asked(&[&format!("study={name}")]).unwrap();
+            assert_eq!(study.variants.iter().map(|variant| variant.label.as_str()).collect::<Vec<_>>(), labels);
+        }
+        let quantization = asked(&["study=quantization"]).unwrap();
+        assert_eq!(at(&quantization, 3, "/quality/text"), "embedded", "the quality is measured");
+        assert_eq!(at(&quantization, 3, "/model/dtype"), "q8_0");
+        assert_eq!(asked(&["study=aa"]).unwrap().config.control_blocks(), 0);
+    }
 }

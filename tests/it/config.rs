@@ -7,6 +7,8 @@ use perfprof::config::compose::{ComposeRequest, Composed, compose};
 use perfprof::config::schema::choice::{DeviceChoice, InferMode, ModelSource, OpsChoice, Switch};
 use perfprof::config::schema::keys::{self, Kind};
 use perfprof::config::schema::stage1::Stage1Config;
+use perfprof::config::schema::study::STUDY;
+use perfprof::config::study::StudyRequest;
 use perfprof::config::{self, ConfigError};
 use perfprof::diagnostics::Failure;
 use perfprof::estimate::format::Format;
@@ -570,11 +572,25 @@ fn group_table() -> String {
     table
 }
 
+/// The keys of a study with their defaults, as `docs/CONFIG.md` shows them.
+fn study_table() -> String {
+    let request = StudyRequest { arguments: vec!["study=threads".to_owned()], ..StudyRequest::default() };
+    let defaults = config::study::study(&request).expect("the embedded study is sound").to_yaml_with_provenance();
+    let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in STUDY {
+        let line = defaults.lines().find_map(|line| line.strip_prefix(&format!("{}: ", key.path)));
+        let default = line.and_then(|line| line.split("  #").next()).expect("every key has a default");
+        let null = if key.nullable { ", or `null`" } else { "" };
+        table.push_str(&format!("| `{}` | {}{null} | `{default}` | {} |\n", key.path, key.kind.words(), key.meaning));
+    }
+    table
+}
+
 #[test]
 fn the_manual_has_every_key_and_every_group() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
     let mut text = std::fs::read_to_string(&path).unwrap();
-    for (name, table) in [("keys", key_table()), ("groups", group_table())] {
+    for (name, table) in [("keys", key_table()), ("groups", group_table()), ("study", study_table())] {
         let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
         let from = text.find(&begin).unwrap_or_else(|| panic!("no `{begin}`")) + begin.len();
         let to = text.find(&end).unwrap_or_else(|| panic!("no `{end}`"));

@@ -1,10 +1,12 @@
 //! One integration-test binary, a module per subject.
 
+mod ab;
 mod analyze;
 mod analyze_sample;
 mod chromium;
 mod classify;
 mod cli;
+mod compare_sample;
 mod compare_import;
 mod compare_attribution;
 mod config;
@@ -23,6 +25,7 @@ mod quality;
 mod record;
 mod report;
 mod report_analyze;
+mod report_compare;
 mod report_sample;
 mod sandbox;
 mod scripts;

@@ -178,7 +178,22 @@ fn plan(directory: &RunDir, study: &Study, configs: &[Stage1Config], diagnostics
     }
 }
 
-/// The dotted keys in which a variant differs from the baseline.
+/// Settings that say what work is done. Variants that differ in them do not do the same work, however much that was meant.
+const WORK: [&str; 11] = [
+    "prompt",
+    "prompt_tokens",
+    "cases",
+    "dataset",
+    "infer.max_new_tokens",
+    "infer.ignore_eos",
+    "infer.temperature",
+    "infer.top_k",
+    "infer.top_p",
+    "infer.seed",
+    "infer.chat_template",
+];
+
+/// The dotted keys in which a variant differs from the baseline, without those of [`WORK`].
 fn studied(variants: &[StudyVariant]) -> Vec<String> {
     let Some((baseline, candidates)) = variants.split_first() else { return Vec::new() };
     let mut keys = BTreeSet::new();
@@ -191,7 +206,10 @@ fn studied(variants: &[StudyVariant]) -> Vec<String> {
                 .map(|name| format!("env.{name}")),
         );
     }
-    keys.into_iter().collect()
+    let is_work = |key: &String| {
+        WORK.iter().any(|work| key == work || key.strip_prefix(work).is_some_and(|rest| rest.starts_with('.')))
+    };
+    keys.into_iter().filter(|key| !is_work(key)).collect()
 }
 
 fn differing(path: &str, a: &Value, b: &Value, keys: &mut BTreeSet<String>) {

@@ -12,7 +12,7 @@ use crate::record::atomic;
 use crate::record::reader::METRICS_FILE;
 use crate::record::run_dir::rfc3339;
 use crate::record::{RecordError, reader};
-use crate::report::compare::{CompareReport, Distribution, distributions, files};
+use crate::report::compare::{CompareReport, Distribution, compare_console, distributions, files};
 use crate::runner::ab::rebuild::{RebuildError, Rebuilt, rebuild};
 
 /// A study with everything its reports are made of.
@@ -94,11 +94,8 @@ pub fn print_summary(rendered: &RenderedStudy, directory: &Path, context: &Conte
         }
         serde_json::to_string_pretty(&value)? + "\n"
     } else {
-        let _ = std::io::stdout().is_terminal();
-        let mut text = String::new();
-        for sentence in &metrics.sentences {
-            text.push_str(&format!("{sentence}\n"));
-        }
+        let color = context.color(std::io::stdout().is_terminal());
+        let mut text = compare_console(&rendered.report(), color, context.width());
         text.push_str(&format!("\n{}\n", directory.join("compare.html").display()));
         text
     };

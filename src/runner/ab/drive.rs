@@ -309,6 +309,9 @@ impl<H: Host> Study<'_, H> {
         {
             rows.push(row(None, false, *status, Some(error.clone())));
         }
+        if end.interrupted {
+            rows.push(row(None, false, RowStatus::Interrupted, Some("cut short by the user".to_owned())));
+        }
         let begin = self.rows.len() as u64;
         for (index, row) in rows.iter_mut().enumerate() {
             row.index = begin + index as u64;

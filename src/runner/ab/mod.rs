@@ -6,6 +6,8 @@ pub mod drive;
 pub mod plan;
 pub mod process;
 pub mod rebuild;
+#[cfg(test)]
+mod simulation_tests;
 pub mod steady;
 pub mod stop;
 pub mod widths;

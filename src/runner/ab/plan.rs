@@ -56,3 +56,84 @@ fn williams(n: usize) -> Vec<Vec<u32>> {
         (0..n).map(|position| if position % 2 == 1 { position.div_ceil(2) } else { (n - position / 2) % n }).collect();
     (0..n).map(|row| first.iter().map(|letter| ((letter + row) % n) as u32).collect()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// How often each variant stands in each position, over `blocks`.
+    fn positions(blocks: &[Vec<u32>]) -> BTreeMap<(u32, usize), u32> {
+        let mut counts = BTreeMap::new();
+        for block in blocks {
+            for (position, variant) in block.iter().enumerate() {
+                *counts.entry((*variant, position)).or_insert(0) += 1;
+            }
+        }
+        counts
+    }
+
+    /// How often each variant comes right after each other within a block.
+    fn followers(blocks: &[Vec<u32>]) -> BTreeMap<(u32, u32), u32> {
+        let mut counts = BTreeMap::new();
+        for block in blocks {
+            for pair in block.windows(2) {
+                *counts.entry((pair[0], pair[1])).or_insert(0) += 1;
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn two_variants_take_turns_as_abba_or_baab() {
+        let mut seen = [false; 2];
+        for seed in 0..50 {
+            for pair in order(2, 20, seed).chunks(2) {
+                let flat: Vec<u32> = pair.concat();
+                assert!(flat == [0, 1, 1, 0] || flat == [1, 0, 0, 1], "{flat:?}");
+                seen[flat[0] as usize] = true;
+            }
+        }
+        assert_eq!(seen, [true; 2], "which variant comes first is drawn");
+    }
+
+    #[test]
+    fn after_each_round_every_variant_stood_equally_often_in_every_position() {
+        for variants in 2..=9 {
+            let round = round_length(variants);
+            for rounds in [1, 2, 4] {
+                let blocks = order(variants, round * rounds, 7);
+                for block in &blocks {
+                    let mut sorted = block.clone();
+                    sorted.sort_unstable();
+                    assert_eq!(sorted, (0..variants as u32).collect::<Vec<_>>(), "a block holds every variant once");
+                }
+                let counts = positions(&blocks);
+                assert_eq!(counts.len(), variants * variants, "{variants} variants");
+                let times = round * rounds / variants as u32;
+                assert!(counts.values().all(|count| *count == times), "{variants} variants: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_variant_follows_every_other_equally_often() {
+        for variants in 2..=9 {
+            // An odd number of variants needs two rounds.
+            let rounds = if variants % 2 == 0 { 1 } else { 2 };
+            let blocks = order(variants, round_length(variants) * rounds, 11);
+            let counts = followers(&blocks);
+            assert_eq!(counts.len(), variants * (variants - 1), "{variants} variants");
+            let first = counts.values().next().copied();
+            assert!(counts.values().all(|count| Some(*count) == first), "{variants} variants: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_comes_from_the_seed_and_a_longer_plan_begins_like_a_shorter_one() {
+        assert_eq!(order(4, 12, 3), order(4, 12, 3));
+        assert_eq!(order(5, 23, 3)[..7], order(5, 7, 3));
+        assert!((1..20).any(|seed| order(3, 6, seed) != order(3, 6, 0)), "the seed changes nothing");
+        assert_eq!(order(2, 0, 1), Vec::<Vec<u32>>::new());
+    }
+}

@@ -140,3 +140,61 @@ pub fn last_words(log: &Path) -> Option<String> {
     };
     Some(words.chars().take(500).collect())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn shell(dir: &Path, script: &str, limit: Duration) -> ChildCommand {
+        ChildCommand {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+            log: dir.join("log"),
+            limit,
+        }
+    }
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn codes_signals_and_words_of_a_process_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo out; echo \"error: $GREETING\" >&2; echo '  caused by: a' >&2; echo '  caused by: b' >&2; echo >&2; echo 'hint: c' >&2; exit 7";
+        let command = shell(dir.path(), script, LONG);
+        let end = run(&command, &|| false).unwrap();
+        assert_eq!((end.code, end.signal, end.overran), (Some(7), None, false));
+        assert_eq!(last_words(&command.log).unwrap(), "hello: a: b");
+        let end = run(&shell(dir.path(), "kill -9 $$", LONG), &|| false).unwrap();
+        assert_eq!((end.code, end.signal), (None, Some(9)));
+        assert!(last_words(&command.log).is_none(), "a process that said nothing has no last words");
+    }
+
+    #[test]
+    fn an_interrupt_is_passed_on_once_and_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = dir.path().join("marks");
+        let script = format!(
+            "trap 'echo told >> {0}' INT; touch {0}.ready; while ! [ -s {0} ]; do sleep 0.01; done; sleep 0.2; exit 130",
+            marks.display()
+        );
+        let ready = dir.path().join("marks.ready");
+        let asked = Cell::new(0);
+        let interrupted = || {
+            let yes = ready.exists();
+            asked.set(asked.get() + u32::from(yes));
+            yes
+        };
+        let end = run(&shell(dir.path(), &script, LONG), &interrupted).unwrap();
+        assert_eq!(end.code, Some(130));
+        assert_eq!(std::fs::read_to_string(&marks).unwrap(), "told\n");
+        assert!(asked.get() >= 1);
+    }
+
+    #[test]
+    fn a_process_without_an_end_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let end = run(&shell(dir.path(), "sleep 600", Duration::from_millis(50)), &|| false).unwrap();
+        assert!(end.overran);
+    }
+}

@@ -94,6 +94,17 @@ pub fn rebuild(dir: &Path, salvage: bool) -> Result<Rebuilt, RebuildError> {
     };
     let quality = quality(&context, dir, &mut diagnostics);
     note_disturbance(&rows, &mut diagnostics);
+    if study.false_alarms > 0 {
+        diagnostics.note(
+            "control_found_a_difference",
+            Severity::Warn,
+            format!(
+                "the A/A control called {} of {} measures different although nothing differed: differences of that size mean little here",
+                study.false_alarms,
+                study.control.len()
+            ),
+        );
+    }
     let mut metrics = judged.into_metrics("ab", &context.run_id, status, quality, Some(study));
     diagnostics.extend(std::mem::take(&mut metrics.diagnostics));
     metrics.diagnostics = diagnostics.into_vec();

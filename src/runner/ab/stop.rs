@@ -85,3 +85,38 @@ impl StopRule {
         (elapsed_s + block_s > self.budget_s).then_some(StopReason::Budget)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: StopRule = StopRule { min_blocks: 6, max_blocks: 20, round: 2, budget_s: 100.0, precision: 0.01 };
+
+    #[test]
+    fn the_rule_looks_after_whole_rounds_only_and_never_before_the_shortest_study() {
+        let looks: Vec<u32> = (1..=20).filter(|blocks| RULE.looks_at(*blocks)).collect();
+        assert_eq!(looks, [6, 8, 10, 12, 14, 16, 18]);
+        let never = || -> Vec<Option<f64>> { panic!("nothing may be looked at") };
+        assert_eq!(RULE.after_block(7, 0.0, 1.0, never), None);
+        assert_eq!(RULE.after_block(20, 0.0, 1.0, never), Some(StopReason::Blocks));
+    }
+
+    #[test]
+    fn every_interval_must_be_narrow_enough() {
+        let after = |widths: &[Option<f64>]| RULE.after_block(6, 0.0, 1.0, || widths.to_vec());
+        assert_eq!(after(&[Some(0.01), Some(0.001)]), Some(StopReason::PreciseEnough));
+        for wide in [&[Some(0.011), Some(0.001)][..], &[Some(0.001), None], &[Some(f64::NAN)], &[]] {
+            assert_eq!(after(wide), None, "{wide:?}");
+        }
+    }
+
+    #[test]
+    fn no_block_is_begun_that_the_budget_would_not_see_end() {
+        let after = |elapsed_s, block_s| RULE.after_block(1, elapsed_s, block_s, Vec::new);
+        assert_eq!(after(90.0, 10.0), None);
+        assert_eq!(after(90.0, 10.1), Some(StopReason::Budget));
+        for reason in [StopReason::Budget, StopReason::PreciseEnough, StopReason::Interrupted] {
+            assert_eq!(StopReason::from_words(reason.words()), Some(reason));
+        }
+    }
+}

@@ -20,13 +20,19 @@ fn value(row: &RepeatRow, measure: &str) -> Option<f64> {
     }
 }
 
-/// Blocks in which every one of `variants` variants has a repeat that counts.
+/// Blocks in which every one of `variants` variants has a repeat that counts, and nothing failed or was cut short.
 pub fn whole_blocks(rows: &[AbRow], part: AbPart, variants: usize) -> BTreeSet<u32> {
     let mut seen: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.part == part && counts(row)) {
-        seen.entry(row.block).or_default().insert(row.variant);
+    let mut broken = BTreeSet::new();
+    for row in rows.iter().filter(|row| row.part == part) {
+        if row.status != RowStatus::Ok {
+            broken.insert(row.block);
+        } else if counts(row) {
+            seen.entry(row.block).or_default().insert(row.variant);
+        }
     }
-    seen.into_iter().filter(|(_, of)| of.len() == variants).map(|(block, _)| block).collect()
+    seen.retain(|block, of| of.len() == variants && !broken.contains(block));
+    seen.into_keys().collect()
 }
 
 /// Whether a row enters the headline measures.
