@@ -6,6 +6,7 @@ mod chromium;
 mod classify;
 mod cli;
 mod compare_sample;
+mod compare_schema;
 mod config;
 mod docs;
 mod engine;

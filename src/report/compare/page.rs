@@ -132,7 +132,8 @@ fn effects(report: &CompareReport<'_>) -> Section {
     if context::many(metrics) {
         part.push("All candidates side by side", tables::matrix(metrics), [true, false, false]);
     }
-    part.push("Every measure", tables::effects(metrics, &rows, true), [true, false, rows.len() > 12]);
+    part.push("Every measure", tables::effects(metrics, &rows), [true, false, rows.len() > 12]);
+    part.push("Reasons", tables::reasons(metrics, &rows), [false, rows.len() > 12, false]);
     part.folded("Statistics behind the verdicts", tables::statistics(&rows));
     part
 }
@@ -165,7 +166,7 @@ fn spread(report: &CompareReport<'_>) -> Section {
     let mut part = section("spread", "The values behind it", "Values");
     let groups = charts::groups(report);
     if groups.is_empty() {
-        part.missing("There are no single values to draw: the sources give summaries only, or nothing ended well.");
+        part.missing("There are no single values to draw.");
         return part;
     }
     let choices = groups
@@ -190,7 +191,7 @@ fn why(report: &CompareReport<'_>) -> Section {
     let mut part = section("why", "Where the difference comes from", "Why");
     if metrics.attribution.is_empty() {
         part.missing(
-            "Nothing was attributed: at least one side has no operators or kernels to attribute a difference to.",
+            "Nothing was attributed: there are no operators or kernels of both sides to attribute a difference to.",
         );
         return part;
     }
@@ -272,7 +273,9 @@ fn study(report: &CompareReport<'_>) -> Option<Section> {
     part.heading("A/A control");
     part.blocks.extend(charts::control(metrics).map(|chart| Block::Chart { chart }));
     let rows: Vec<&Comparison> = study.control.iter().collect();
-    part.push("", tables::effects(metrics, &rows, true), [true, false, false]);
+    part.push("", tables::effects(metrics, &rows), [true, false, false]);
+    part.folded("Reasons", tables::reasons(metrics, &rows));
+    part.folded("Statistics", tables::statistics(&rows));
     Some(part)
 }
 
