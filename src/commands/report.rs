@@ -1,8 +1,8 @@
 //! `perfprof report`: rebuilds the reports of runs from the rows on disk.
 
 use super::Context;
-use super::{ab, compare};
 use super::render::{print_summary, render_run};
+use super::{ab, compare};
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::find::resolve_run;
 use crate::record::run_dir::RunStatus;

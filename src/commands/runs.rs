@@ -6,8 +6,8 @@ use std::path::Path;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::{Context, print_answer};
 use super::compare::inputs::{LoadOptions, load_subject};
+use super::{Context, print_answer};
 use crate::compare::stored::{STORED_SCHEMA_VERSION, StoredBaseline};
 use crate::diagnostics::{ExitStatus, Failure, escape_control};
 use crate::record::find::{self, RunEntry};
@@ -235,12 +235,8 @@ fn store_baseline(
     label: Option<&str>,
     file: &std::path::Path,
 ) -> anyhow::Result<()> {
-    let options = LoadOptions {
-        root: &context.output_root,
-        salvage: false,
-        traces_of_runs: false,
-        cancelled: &|| false,
-    };
+    let options =
+        LoadOptions { root: &context.output_root, salvage: false, traces_of_runs: false, cancelled: &|| false };
     let loaded = load_subject(&path.to_string_lossy(), label, &options)?;
     let stored = StoredBaseline { version: STORED_SCHEMA_VERSION, subject: loaded.subject };
     atomic::write_json_atomic(file, &stored).map_err(RecordError::into_failure)?;

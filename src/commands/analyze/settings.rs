@@ -167,9 +167,8 @@ fn read_rules(path: Option<&Path>) -> anyhow::Result<(Classifier, usize, PhasePa
         Some(path) => rules(path)?,
         None => RulesFile::default(),
     };
-    let classifier = Classifier::with_user_rules(&rules.classes).map_err(|error| {
-        Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md")
-    })?;
+    let classifier = Classifier::with_user_rules(&rules.classes)
+        .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md"))?;
     Ok((classifier, rules.classes.len(), rules.phases.unwrap_or_default()))
 }
 

@@ -166,18 +166,15 @@ fn settings(options: &CompareOptions) -> Result<CompareSettings, Failure> {
     }
     for rule in &options.fail_on {
         settings.gate.push(Rule::parse(rule).map_err(|error| {
-            usage(error.to_string()).hint("for instance `tpot_ms.p50>+3%`, `ttft_ms.p99>+5ms`, `decode_tok_per_s<-2%@99%`")
+            usage(error.to_string())
+                .hint("for instance `tpot_ms.p50>+3%`, `ttft_ms.p99>+5ms`, `decode_tok_per_s<-2%@99%`")
         })?);
     }
     Ok(settings)
 }
 
 /// Where each candidate's difference comes from: by the traces where both sides have one, else by their tables of operators.
-fn attribution(
-    sides: &[Side],
-    classifier: &Classifier,
-    patterns: &PhasePatterns,
-) -> anyhow::Result<Vec<Attribution>> {
+fn attribution(sides: &[Side], classifier: &Classifier, patterns: &PhasePatterns) -> anyhow::Result<Vec<Attribution>> {
     let Some((baseline, candidates)) = sides.split_first() else { return Ok(Vec::new()) };
     let settings = TraceSettings { classifier, patterns, max_rows: ATTRIBUTION_ROWS };
     let mut all = Vec::new();

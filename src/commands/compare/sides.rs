@@ -73,15 +73,16 @@ pub(super) fn load(options: &CompareOptions, context: &Context, interrupt: &Inte
             directories.push(first.run_dir.into_iter().collect());
             continue;
         }
-        let mut source = first.label;
         directories.push(std::iter::once(&first).chain(&rest).filter_map(|one| one.run_dir.clone()).collect());
+        let mut source = first.label;
         let mut together = vec![first.subject];
         together.extend(rest.into_iter().map(|one| one.subject));
         let name = label.map_or_else(|| source.fallback.clone(), str::to_owned);
         // A tag or an id of one of several runs would name the wrong thing.
         source = LabelSource { given: label.map(str::to_owned), tag: None, fallback: source.fallback };
         let merged = merge(&name, together, &[]).map_err(|error| {
-            Failure::new(ExitStatus::Usage, format!("`{text}`: {error}")).hint("runs joined by commas must be of one kind")
+            Failure::new(ExitStatus::Usage, format!("`{text}`: {error}"))
+                .hint("runs joined by commas must be of one kind")
         })?;
         subjects.push(merged);
         sources.push(source);
