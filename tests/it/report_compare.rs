@@ -371,6 +371,26 @@ fn a_name_of_a_hundred_kilobytes_stays_bounded_in_a_comparison() {
 static NO_NUMBER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?:^|[^A-Za-z_-])(NaN|null|-?inf|[iI]nfinity|undefined)(?:$|[^A-Za-z_-])").unwrap());
 
+#[test]
+fn thousands_of_comparisons_stay_bounded() {
+    let mut sample = study();
+    let row = sample.metrics.comparisons[0].clone();
+    sample.metrics.comparisons = (0..4_000)
+        .map(|at| {
+            let mut row = row.clone();
+            row.case = Some(format!("case {}", at / 10));
+            row.measure = format!("measure_{}_ms", at % 10);
+            row
+        })
+        .collect();
+    let html = without_blocks(&compare_html(&sample.report()).unwrap());
+    assert!(html.len() < 6_000_000, "{} bytes", html.len());
+    assert!(html.contains("3\u{202f}000 more comparisons are in comparisons.csv."));
+    assert!(html.contains("3920 more effects are not drawn"));
+    assert!(ci_summary_md(&sample.report()).len() < 200_000);
+    assert_eq!(column(&comparisons_csv(&sample.report()).unwrap(), "ratio").len(), 4_003);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

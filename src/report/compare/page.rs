@@ -10,6 +10,8 @@ use crate::report::chart::Chart;
 use crate::report::number::count;
 use crate::report::table::Table;
 
+/// Comparisons shown; comparisons.csv has all.
+const MEASURES: usize = 1000;
 /// Rows of an attribution shown; attribution.csv has all.
 const PARTS: usize = 400;
 /// Attributions drawn; the others stand in attribution.csv.
@@ -127,7 +129,9 @@ fn effects(report: &CompareReport<'_>) -> Section {
         part.missing("No measure was compared.");
         return part;
     }
-    let rows = words::ranked(metrics);
+    let mut rows = words::ranked(metrics);
+    let hidden = rows.len().saturating_sub(MEASURES) as u64;
+    rows.truncate(MEASURES);
     part.chart(charts::effects(metrics));
     if context::many(metrics) {
         part.push("All candidates side by side", tables::matrix(metrics), [true, false, false]);
@@ -135,6 +139,9 @@ fn effects(report: &CompareReport<'_>) -> Section {
     part.push("Every measure", tables::effects(metrics, &rows), [true, false, rows.len() > 12]);
     part.push("Reasons", tables::reasons(metrics, &rows), [false, rows.len() > 12, false]);
     part.folded("Statistics behind the verdicts", tables::statistics(&rows));
+    if hidden > 0 {
+        part.missing(&format!("{} more comparisons are in comparisons.csv.", count(hidden)));
+    }
     part
 }
 

@@ -66,7 +66,10 @@ fn told(metrics: &CompareMetrics, row: &Comparison) -> String {
     match outcome {
         Outcome::NotComparable => format!("{who}, {name}: not judged, because the work was not the same"),
         Outcome::Verdict(Verdict::Same) => {
-            format!("{who}, {name}: the same; any difference is smaller than {}", size(Some(row.margin)))
+            format!(
+                "{who}, {name}: the same; with 95 % confidence any difference is smaller than {}",
+                size(Some(row.margin))
+            )
         }
         Outcome::Verdict(Verdict::CannotTell) => {
             let more = row.n_needed.map_or_else(String::new, |needed| {

@@ -252,7 +252,7 @@ pub(super) fn duration_interval(ends: Option<[f64; 2]>) -> Option<String> {
 pub(super) fn money(value: f64) -> String {
     match value.abs() {
         magnitude if !value.is_finite() || magnitude >= 1e9 => digits(value),
-        magnitude if magnitude >= 0.995 => format!("{value:.2}"),
+        magnitude if magnitude >= 0.0995 => format!("{value:.2}"),
         0.0 => "0".to_owned(),
         magnitude => {
             let decimals = (2 - magnitude.log10().floor() as i32).clamp(2, 12) as usize;
