@@ -11,7 +11,7 @@ use crate::report::number::count;
 use crate::report::table::Table;
 
 /// Comparisons shown; comparisons.csv has all.
-const MEASURES: usize = 1000;
+const MEASURES: usize = 400;
 /// Rows of an attribution shown; attribution.csv has all.
 const PARTS: usize = 400;
 /// Attributions drawn; the others stand in attribution.csv.
