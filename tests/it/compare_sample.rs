@@ -373,7 +373,7 @@ pub(crate) fn unequal() -> CompareSample {
         meaning: "the sides read different prompts".to_owned(),
     });
     for row in &mut sample.metrics.comparisons {
-        row.reason = "fused is faster or slower".to_owned();
+        "fused is faster or slower".clone_into(&mut row.reason);
     }
     sample.metrics.gate = None;
     sample
@@ -481,7 +481,7 @@ pub(crate) fn poisoned(change: &dyn Fn(&str) -> String) -> CompareSample {
     }
     let study = sample.metrics.study.as_mut().unwrap();
     study.warmup_dropped = study.warmup_dropped.iter().map(|(name, value)| (change(name), value.clone())).collect();
-    sample.metrics.status = "complete".to_owned();
+    "complete".clone_into(&mut sample.metrics.status);
     for one in &mut sample.distributions {
         (one.label, one.measure, one.unit) = (change(&one.label), change(&one.measure), change(&one.unit));
         one.case = one.case.as_deref().map(change);

@@ -208,9 +208,10 @@ pub(in crate::report) fn in_order(mut chart: Chart, all: &[Series], unit: &str) 
         let longest = series.iter().map(|one| one.values.len()).max().unwrap_or(1).max(2);
         let x = Scale::linear([0.0, (longest - 1) as f64], [BEGIN + 8.0, EDGE - 8.0]);
         for (at, one) in series.iter().enumerate() {
-            let points = one.values.iter().enumerate().filter(|(_, value)| value.is_finite());
-            let dots: String =
-                points.map(|(place, value)| format!("M{:.1} {:.1}h.01", x.at(place as f64), y.at(*value))).collect();
+            let mut dots = String::new();
+            for (place, value) in one.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+                dots.push_str(&format!("M{:.1} {:.1}h.01", x.at(place as f64), y.at(*value)));
+            }
             svg.path(&dots, &format!("dots s{}", at % 8), None);
         }
     }

@@ -53,9 +53,12 @@ fn row(metrics: &CompareMetrics, row: &Comparison) -> ForestRow {
     }
 }
 
+/// Candidate, baseline and case.
+type Key<'a> = (&'a str, &'a str, Option<&'a str>);
+
 /// Rows grouped by candidate and case, the best-known measures first within each group.
-fn grouped<'a>(rows: &[&'a Comparison]) -> Vec<((&'a str, &'a str, Option<&'a str>), Vec<&'a Comparison>)> {
-    let mut groups: Vec<((&str, &str, Option<&str>), Vec<&Comparison>)> = Vec::new();
+fn grouped<'a>(rows: &[&'a Comparison]) -> Vec<(Key<'a>, Vec<&'a Comparison>)> {
+    let mut groups: Vec<(Key<'_>, Vec<&Comparison>)> = Vec::new();
     for row in rows {
         let key = (row.candidate_label.as_str(), row.baseline_label.as_str(), row.case.as_deref());
         match groups.iter_mut().find(|(known, _)| *known == key) {

@@ -137,8 +137,7 @@ pub(super) fn attribution(part: &Attribution, limit: usize) -> Table {
         "#of it: calls",
         "#of it: time per call",
         "#Calls",
-        "#Share of all changes",
-        "Matched by",
+        "#Share",
     ]);
     for row in part.rows.iter().take(limit) {
         let kernel = match (&row.kernel, &row.baseline_kernel) {
@@ -156,7 +155,10 @@ pub(super) fn attribution(part: &Attribution, limit: usize) -> Table {
             Cell::text_up_to(&row.class, 40),
             if place.is_empty() { dash() } else { Cell::text(&place.join(" · ")) },
             maybe_text(kernel.as_deref()),
-            Cell::text(words::change_code(row.change)),
+            Cell {
+                note: Some(format!("matched by: {}", cut(&one_line(&row.matched_by), 200))),
+                ..Cell::text(words::change_code(row.change))
+            },
             time(row.baseline_ns),
             time(row.candidate_ns),
             signed(row.delta_ns),
@@ -168,7 +170,6 @@ pub(super) fn attribution(part: &Attribution, limit: usize) -> Table {
                 row.candidate_calls - row.baseline_calls,
             ),
             Cell { sort: row.share.is_finite().then_some(row.share), ..Cell::text(&words::signed_share(row.share)) },
-            Cell::text(&row.matched_by),
         ]);
     }
     table

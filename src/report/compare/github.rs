@@ -44,7 +44,7 @@ pub fn ci_summary_md(report: &CompareReport<'_>) -> String {
             folded(&mut text, "All measures", |text| text.table(&tables::effects(metrics, &rows), ROWS, "compare.md"));
         }
         folded(&mut text, "Statistics behind the verdicts", |text| {
-            text.table(&tables::statistics(&rows), ROWS, "compare.md")
+            text.table(&tables::statistics(&rows), ROWS, "compare.md");
         });
     }
     if !metrics.differences.is_empty() {

@@ -182,11 +182,7 @@ pub fn compare_stakeholder_summary_md(report: &CompareReport<'_>) -> String {
     }
     text.list(&compared);
     text.heading(2, "What came out");
-    if !metrics.validity.is_valid() {
-        let mut lines = vec!["The comparison is INVALID, so nothing is concluded from it:".to_owned()];
-        lines.extend(metrics.validity.reasons.iter().cloned());
-        text.list(&lines);
-    } else {
+    if metrics.validity.is_valid() {
         let rows = words::ranked(metrics);
         let mut lines: Vec<String> =
             candidates(metrics).iter().take(6).map(|label| verdict::tally(metrics, label)).collect();
@@ -203,6 +199,10 @@ pub fn compare_stakeholder_summary_md(report: &CompareReport<'_>) -> String {
         text.list(&lines);
         text.heading(2, "How sure it is");
         text.list(&certainty(report));
+    } else {
+        let mut lines = vec!["The comparison is INVALID, so nothing is concluded from it:".to_owned()];
+        lines.extend(metrics.validity.reasons.iter().cloned());
+        text.list(&lines);
     }
     text.heading(2, "What it costs");
     text.list(&cost(metrics));

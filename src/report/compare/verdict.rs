@@ -142,12 +142,14 @@ pub(super) fn answers(metrics: &CompareMetrics) -> Vec<String> {
     if !unequal(metrics) && !metrics.sentences.is_empty() {
         return metrics.sentences.iter().map(|sentence| full_stop(sentence)).collect();
     }
-    let mut all = Vec::new();
-    for candidate in candidates(metrics) {
-        all.push(full_stop(&tally(metrics, candidate)));
+    // Everyone's count before anyone's details.
+    let candidates = candidates(metrics);
+    let mut all: Vec<String> = candidates.iter().map(|candidate| full_stop(&tally(metrics, candidate))).collect();
+    let each = if candidates.len() > 1 { 1 } else { 3 };
+    for candidate in candidates {
         let rows = words::ranked(metrics).into_iter().filter(|row| row.candidate_label == candidate);
         let judged = rows.filter(|row| words::outcome(metrics, row) != Outcome::NotComparable);
-        all.extend(judged.take(3).map(|row| full_stop(&words::finding(metrics, row))));
+        all.extend(judged.take(each).map(|row| full_stop(&words::finding(metrics, row))));
     }
     all
 }
@@ -205,7 +207,7 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
     for row in metrics.differences.iter().filter(|row| row.kind == DifferenceKind::Flag) {
         let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".to_owned());
         lines.push(full_stop(&format!(
-            "{}: {} for {}, {} for the baseline. {}",
+            "{}: {} for {}, {} for the baseline: {}",
             row.fact,
             known(&row.candidate),
             row.candidate_label,

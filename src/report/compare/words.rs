@@ -52,7 +52,7 @@ impl Outcome {
             Self::NotComparable => "not the same work",
             Self::Verdict(Verdict::Same) => "the same",
             Self::Verdict(Verdict::CannotTell) => "cannot tell",
-            _ => self.code(),
+            Self::Verdict(Verdict::Faster | Verdict::Slower | Verdict::Lower | Verdict::Higher) => self.code(),
         }
     }
     /// Good or bad news, for a measure of `direction`.
