@@ -9,6 +9,7 @@ mod cli;
 mod compare_sample;
 mod compare_import;
 mod compare_attribution;
+mod compare_schema;
 mod config;
 mod docs;
 mod engine;
