@@ -22,8 +22,8 @@ mod sentences;
 pub mod settings;
 pub mod stored;
 pub mod subject;
+mod verdict;
 mod words;
 
 #[cfg(test)]
 mod testing;
-mod verdict;

@@ -67,7 +67,8 @@ fn the_schema_of_comparisons_is_a_schema_and_accepts_what_is_written() {
 #[test]
 fn the_schema_of_comparisons_takes_every_word_of_every_vocabulary() {
     // Odd comparisons hold every variant of every enum, in every place, and numbers that no study gives: only the latter are refused.
-    let plausible = ["minimum", "maximum", "less than", "greater than", "does not match", "shorter than", "not valid under any"];
+    let plausible =
+        ["minimum", "maximum", "less than", "greater than", "does not match", "shorter than", "not valid under any"];
     for seed in 0..40 {
         let document = serde_json::to_value(Odd::new(seed).sample().metrics).unwrap();
         let wrong: Vec<String> =
