@@ -11,7 +11,7 @@ use super::pairing;
 use super::result::{Comparison, Difference, DifferenceKind, Verdict};
 use super::settings::{CONFIDENCE, CompareSettings, fits, split_statistic, statistic_name};
 use super::subject::{MeasureValues, Subject};
-use super::verdict::{self, Terms};
+use super::verdict::{self, Detectable, Terms};
 use super::words;
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::stats::bootstrap::{Bootstrap, Statistic};
@@ -41,6 +41,17 @@ pub fn compare_subjects(
     controls: &[Comparison],
     settings: &CompareSettings,
 ) -> Compared {
+    compare_with([baseline, candidate], differences, controls, settings, true)
+}
+
+/// [`compare_subjects`], with or without what longer studies would find.
+fn compare_with(
+    [baseline, candidate]: [&Subject; 2],
+    differences: &[Difference],
+    controls: &[Comparison],
+    settings: &CompareSettings,
+    plans: bool,
+) -> Compared {
     let mut diagnostics = Diagnostics::default();
     let mut items = pair_up(baseline, candidate, settings, &mut diagnostics);
     let mut bootstrap = Bootstrap::new(settings.resamples, settings.seed);
@@ -59,11 +70,12 @@ pub fn compare_subjects(
     }
     let adjusted = adjust(&items);
     let identical = !baseline.run_ids.is_empty() && baseline.run_ids == candidate.run_ids;
-    let compare = |(item, (p_adjusted, tests)): (&Item<'_>, &(Option<f64>, f64))| {
-        item.comparison([baseline, candidate], *p_adjusted, *tests, identical, controls, settings)
-    };
-    let mut comparisons: Vec<(Place, Comparison)> =
-        items.iter().zip(&adjusted).map(|pair| (pair.0.place(), compare(pair))).collect();
+    let mut given = Given { identical, controls, settings, detectable: plans.then(Detectable::default) };
+    let mut comparisons: Vec<(Place, Comparison)> = items
+        .iter()
+        .zip(&adjusted)
+        .map(|(item, (p, tests))| (item.place(), item.comparison([baseline, candidate], *p, *tests, &mut given)))
+        .collect();
     comparisons.sort_by(|left, right| left.0.cmp(&right.0));
     Compared {
         comparisons: comparisons.into_iter().map(|(_, comparison)| comparison).collect(),
@@ -135,6 +147,14 @@ struct Item<'a> {
     evidence: Result<Evidence, Refusal>,
 }
 
+/// What all measures of a comparison share.
+struct Given<'a> {
+    identical: bool,
+    controls: &'a [Comparison],
+    settings: &'a CompareSettings,
+    detectable: Option<Detectable>,
+}
+
 impl Item<'_> {
     /// Per-token figures come first where the work was not the same.
     fn place(&self) -> Place {
@@ -165,10 +185,9 @@ impl Item<'_> {
         [baseline, candidate]: [&Subject; 2],
         p_adjusted: Option<f64>,
         tests: f64,
-        identical: bool,
-        controls: &[Comparison],
-        settings: &CompareSettings,
+        given: &mut Given<'_>,
     ) -> Comparison {
+        let settings = given.settings;
         let kind = measure::kind(self.name);
         let unit = self.sides.baseline.unit.as_str();
         let margin = self.margin(settings);
@@ -193,7 +212,7 @@ impl Item<'_> {
             n: [self.sides.baseline, self.sides.candidate].map(|side| side.values.len() as u64),
             units: [0, 0],
             margin,
-            noise_floor: self.noise_floor(controls),
+            noise_floor: self.noise_floor(given.controls),
             minimal_detectable_effect: None,
             n_needed: None,
             verdict: Verdict::CannotTell,
@@ -217,7 +236,8 @@ impl Item<'_> {
                     p_adjusted,
                     tests,
                     unequal: self.unequal.as_deref(),
-                    identical: identical && evidence.pair.baseline == evidence.pair.candidate,
+                    identical: given.identical && evidence.pair.baseline == evidence.pair.candidate,
+                    plans: given.detectable.is_some(),
                 };
                 comparison.margin = verdict::effective_margin(evidence, &terms);
                 let ruling = verdict::rule(evidence, &terms);
@@ -234,8 +254,9 @@ impl Item<'_> {
                 comparison.p_value = test.map(|test| test.p_value);
                 comparison.test = test.map(|test| test.name.to_owned());
                 comparison.units = evidence.pair.units();
+                let detectable = given.detectable.as_mut().filter(|_| multiple);
                 comparison.minimal_detectable_effect =
-                    multiple.then(|| verdict::minimal_detectable_effect(evidence, comparison.margin, tests)).flatten();
+                    detectable.and_then(|known| known.effect(evidence, comparison.margin, tests));
                 comparison.n_needed = ruling.n_needed;
                 comparison.verdict = ruling.verdict;
                 comparison.reason = ruling.reason;
@@ -418,3 +439,7 @@ fn adjust(items: &[Item<'_>]) -> Vec<(Option<f64>, f64)> {
     }
     all
 }
+
+#[cfg(test)]
+#[path = "effect_tests.rs"]
+mod tests;

@@ -13,6 +13,7 @@ mod run_file;
 pub mod schema;
 mod sources;
 pub mod study;
+pub mod sweep;
 mod tree;
 pub mod yaml;
 

@@ -397,7 +397,8 @@ impl Operator {
             Self::RmsNorm { rows, width }
             | Self::AddRmsNorm { rows, width }
             | Self::SiluMul { rows, width }
-            | Self::Add { rows, width } => format!("{rows}×{width}"),
+            | Self::Add { rows, width }
+            | Self::Sample { rows, width } => format!("{rows}×{width}"),
             Self::GatedLinear { rows, inner, width, weight } => format!("{rows}×{inner} → 2×{width} {weight}"),
             Self::RopeKvWrite { rows, heads, kv_heads, head_dim, cache } => {
                 format!("{rows}×({heads}+{kv_heads})×{head_dim} {cache}")
@@ -409,7 +410,6 @@ impl Operator {
                 format!("b{batch} q{queries} kv{kv_len} h{heads}/{kv_heads}×{head_dim}")
             }
             Self::Routing { rows, experts } => format!("{rows} → {experts} experts"),
-            Self::Sample { rows, width } => format!("{rows}×{width}"),
             Self::Opaque { rows } => format!("{rows} tokens"),
         }
     }

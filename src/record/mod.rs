@@ -19,6 +19,7 @@ pub mod rows;
 pub mod rows_writer;
 pub mod run_dir;
 pub mod spans;
+pub mod sweep;
 
 pub use error::RecordError;
 pub use rows_writer::RowsWriter;

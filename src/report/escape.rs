@@ -155,6 +155,11 @@ mod tests {
     }
 
     #[test]
+    fn xml_holds_no_character_that_xml_forbids() {
+        assert_eq!(xml("a\u{fffe}\u{ffff}\0\u{b}<&\"\n]]>"), "a\\u{fffe}\\u{ffff}\\u{0}\\u{b}&lt;&amp;&quot; ↵ ]]&gt;");
+    }
+
+    #[test]
     fn cutting_counts_characters() {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöüß", 3), "äö…");

@@ -261,6 +261,7 @@ mod tests {
             ("ok", "ok-back"),
             ("panel", "bad"),
             ("ink", "bad-back"),
+            ("bad", "bad-back"),
             ("top-ink", "top"),
             ("on-dark", "k0"),
             ("on-dark", "k7"),

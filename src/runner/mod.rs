@@ -10,3 +10,4 @@ pub mod cases;
 pub mod quality;
 pub mod stage1;
 pub mod summary;
+pub mod sweep;

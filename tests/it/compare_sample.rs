@@ -166,6 +166,7 @@ fn part(
         count_ns: if both { count_delta * before } else { 0.0 },
         per_call_ns: if both { candidate_calls * (now - before) } else { 0.0 },
         share: (candidate_ns - baseline_ns) / whole,
+        delta_ci95_ns: both.then_some([candidate_ns - baseline_ns - 4e4, candidate_ns - baseline_ns + 4e4]),
         matched_by: "same module, other kernel".to_owned(),
     }
 }
@@ -186,6 +187,7 @@ fn attribution(baseline: &str, candidate: &str) -> Attribution {
                 baseline_ns: 12.0e6,
                 candidate_ns: 8.9e6,
                 delta_ns: -3.1e6,
+                delta_ci95_ns: Some([-3.2e6, -3.0e6]),
             },
             PhaseChange {
                 phase: "prefill".to_owned(),
@@ -193,6 +195,7 @@ fn attribution(baseline: &str, candidate: &str) -> Attribution {
                 baseline_ns: 80.0e6,
                 candidate_ns: 80.1e6,
                 delta_ns: 0.1e6,
+                delta_ci95_ns: None,
             },
         ],
         rows: vec![
@@ -370,7 +373,7 @@ pub(crate) fn unequal() -> CompareSample {
         meaning: "the sides read different prompts".to_owned(),
     });
     for row in &mut sample.metrics.comparisons {
-        row.reason = "fused is faster or slower".to_owned();
+        "fused is faster or slower".clone_into(&mut row.reason);
     }
     sample.metrics.gate = None;
     sample
@@ -478,7 +481,7 @@ pub(crate) fn poisoned(change: &dyn Fn(&str) -> String) -> CompareSample {
     }
     let study = sample.metrics.study.as_mut().unwrap();
     study.warmup_dropped = study.warmup_dropped.iter().map(|(name, value)| (change(name), value.clone())).collect();
-    sample.metrics.status = "complete".to_owned();
+    "complete".clone_into(&mut sample.metrics.status);
     for one in &mut sample.distributions {
         (one.label, one.measure, one.unit) = (change(&one.label), change(&one.measure), change(&one.unit));
         one.case = one.case.as_deref().map(change);
@@ -656,6 +659,7 @@ impl Odd {
                 baseline_ns: odd.number(),
                 candidate_ns: odd.number(),
                 delta_ns: odd.number(),
+                delta_ci95_ns: odd.interval(),
             }),
             rows: self.some(20, |odd| AttributionRow {
                 phase: phase(odd),
@@ -675,6 +679,7 @@ impl Odd {
                 count_ns: odd.number(),
                 per_call_ns: odd.number(),
                 share: odd.number(),
+                delta_ci95_ns: odd.interval(),
                 matched_by: odd.text(),
             }),
             rows_omitted: self.below(3),

@@ -83,7 +83,7 @@ pub(super) fn amounts(profile: &Profile<'_>, side: usize, matchings: &[&Matching
     let mut summed = vec![0_u64; profile.units.len()];
     for piece in &profile.pieces {
         let phase = usize::from(profile.units[piece.unit as usize].phase);
-        let row = matchings[phase].row(side, *piece);
+        let row = matchings[phase].row(side, profile, *piece);
         let phase = &mut phases[phase];
         phase.rows[row].add(piece.unit, piece.ns, u64::from(piece.is_call()));
         if profile.roles[piece.role as usize].hidden {

@@ -1,17 +1,21 @@
 //! Two traces: kernels, copies, graphs, idle time and overlap of each phase.
 
 use super::amounts::{Amount, PhaseAmounts, amounts};
+use super::layers::stand_out;
 use super::matching::{Common, How, Matching, Row, matching};
 use super::noise::welch;
 use super::parts::{Part, by_size, finish_phase};
 use super::profile::{CAUSES, PhaseKind, Profile, SHORT_GAPS, grid_words};
-use super::sentences::sentences;
+use super::sentences::{KERNELS_LOST, sentences};
 use super::{TraceSettings, TraceSide};
 use crate::analysis::coverage::GraphState;
 use crate::analysis::idle::IdleCause;
 use crate::analysis::steps::PatternError;
 use crate::compare::result::{Attribution, AttributionRow, ChangeKind, PhaseChange};
 use crate::diagnostics::{Diagnostic, Severity};
+
+/// A trace that has less than this share of the kernels it launched explains nothing.
+const LEAST_COVERAGE: f64 = 0.99;
 
 /// Where the difference between two traces comes from: one attribution, over all devices.
 ///
@@ -55,12 +59,12 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
     same_phases(&mut sides, &mut diagnostics);
     let sides = [&sides[0], &sides[1]];
     let with_idle = sides.iter().all(|side| side.coverage.trust.idle_shares);
-    doubts(sides, with_idle, &mut diagnostics);
+    doubts(sides, &mut diagnostics);
 
     let phases = phase_pairs(sides);
     let common = Common::of(sides.map(|side| side.roles.as_slice()));
     let calls = sides.map(calls_by_phase);
-    let matchings: Vec<Matching> = phases
+    let mut matchings: Vec<Matching> = phases
         .iter()
         .map(|pair| {
             let none = [0, 1].map(|side| vec![0_u64; sides[side].roles.len()]);
@@ -68,13 +72,25 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
             matching(sides, &common, *pair, [of(0), of(1)])
         })
         .collect();
-    let by_side = [0, 1].map(|side| {
-        let mut own: Vec<(usize, &Matching)> =
-            phases.iter().zip(&matchings).filter_map(|(pair, matching)| Some((pair[side]?, matching))).collect();
-        own.sort_by_key(|(phase, _)| *phase);
-        let own: Vec<&Matching> = own.into_iter().map(|(_, matching)| matching).collect();
-        amounts(sides[side], side, &own)
+    // Every phase of a side stands in exactly one pair.
+    let matching_of = [0, 1].map(|side| {
+        let number = |phase: usize| phases.iter().position(|pair| pair[side] == Some(phase)).unwrap_or(0);
+        (0..sides[side].phases.len()).map(number).collect::<Vec<usize>>()
     });
+    let sums = |matchings: &[Matching]| {
+        [0, 1].map(|side| {
+            let own: Vec<&Matching> = matching_of[side].iter().map(|number| &matchings[*number]).collect();
+            amounts(sides[side], side, &own)
+        })
+    };
+    let mut by_side = sums(&matchings);
+    let splits = stand_out(sides, &matchings, &matching_of, &by_side);
+    if !splits.is_empty() {
+        for (number, row, layer) in splits {
+            matchings[number].part(row, layer);
+        }
+        by_side = sums(&matchings);
+    }
 
     let mut rows = Vec::new();
     let mut changes = Vec::new();
@@ -94,6 +110,9 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
             diagnostics.push(Diagnostic::new("steps_not_aligned", Severity::Info, text));
         }
         let change = phase_change(&name, &of, with_idle);
+        if !of[0].vary && !of[1].vary && of.iter().all(|side| side.wall.ns() == 0) {
+            continue;
+        }
         missing_phase(sides, &change, &mut diagnostics);
         let mut own = phase_rows(sides, &name, matching, &of, with_idle);
         rows_omitted += finish_phase(&mut own, &name, max_rows);
@@ -106,6 +125,7 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
     rows.sort_by(by_size);
     let larger = if explained[1].total_ns > explained[0].total_ns { 1 } else { 0 };
     let per = if sides[0].has_steps() { "step of its phase" } else { "whole trace" };
+    let lost = diagnostics.iter().any(|diagnostic| diagnostic.code == KERNELS_LOST);
     let mut attribution = Attribution {
         baseline_label: sides[0].label.to_owned(),
         candidate_label: sides[1].label.to_owned(),
@@ -114,10 +134,14 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
         phases: changes,
         rows,
         rows_omitted,
-        accounted_share: explained[larger].share(),
+        accounted_share: explained[larger].share().filter(|_| !lost),
         sentences: Vec::new(),
         diagnostics,
     };
+    if attribution.phases.iter().any(|phase| phase.delta_ci95_ns.is_some()) {
+        let text = "intervals are of how steps vary within each trace, taken as independent; how one run differs from the next is not in them";
+        attribution.diagnostics.push(Diagnostic::new("noise_within_traces", Severity::Info, text));
+    }
     attribution.sentences = sentences(&attribution);
     attribution
 }
@@ -213,7 +237,7 @@ fn missing_phase(sides: [&Profile<'_>; 2], change: &PhaseChange, diagnostics: &m
 }
 
 /// What the traces cannot tell.
-fn doubts(sides: [&Profile<'_>; 2], with_idle: bool, diagnostics: &mut Vec<Diagnostic>) {
+fn doubts(sides: [&Profile<'_>; 2], diagnostics: &mut Vec<Diagnostic>) {
     for side in sides {
         if !side.coverage.trust.idle_shares {
             let why = side.coverage.trust.reasons.first().map_or("", String::as_str);
@@ -222,9 +246,14 @@ fn doubts(sides: [&Profile<'_>; 2], with_idle: bool, diagnostics: &mut Vec<Diagn
                 side.label
             );
             diagnostics.push(Diagnostic::new("idle_refused", Severity::Warn, text));
-        } else if !side.coverage.trust.kernel_shares {
-            let why = side.coverage.trust.reasons.first().map_or("", String::as_str);
-            diagnostics.push(Diagnostic::new("kernels_missing", Severity::Warn, format!("{}: {why}", side.label)));
+        }
+        if let Some(kept) = side.coverage.launches.kernel_coverage.filter(|kept| *kept < LEAST_COVERAGE) {
+            let text = format!(
+                "{:.1} % of the kernels that {} launched are not in its trace: what stands as new or gone may only be missing, so no cause is named",
+                (1.0 - kept) * 100.0,
+                side.label
+            );
+            diagnostics.push(Diagnostic::new(KERNELS_LOST, Severity::DataLoss, text));
         }
         let records = side.coverage.graphs.whole_graph_records;
         if side.coverage.graphs.state == GraphState::Hidden || records > 0 {
@@ -242,7 +271,6 @@ fn doubts(sides: [&Profile<'_>; 2], with_idle: bool, diagnostics: &mut Vec<Diagn
         );
         diagnostics.push(Diagnostic::new("mean_over_devices", Severity::Info, text));
     }
-    let _ = with_idle;
 }
 
 /// `ns` per unit.
@@ -294,22 +322,20 @@ fn phase_rows(
             [true, true] => ChangeKind::Changed,
         };
         let words = Words::of(sides, matching, row);
-        let matched_by = match change {
+        let mut matched_by = match change {
             ChangeKind::Gone => "only in the baseline",
             ChangeKind::New => "only in the candidate",
             _ => words.matched_by,
-        };
+        }
+        .to_owned();
+        if let Some(layer) = matching.without(number) {
+            matched_by.push_str(&format!(", without layer {layer}"));
+        }
         let [before, after] = words.names;
         let names = [before.filter(|_| has[0]), after.filter(|_| has[1])];
         rows.push(
-            Part {
-                module: words.module,
-                class: words.class,
-                names,
-                matched_by: matched_by.to_owned(),
-                ..part(amounts)
-            }
-            .row(phase, change),
+            Part { layer: row.layer, module: words.module, class: words.class, names, matched_by, ..part(amounts) }
+                .row(phase, change),
         );
     }
     if with_idle {
@@ -385,6 +411,10 @@ impl Words {
             [Some(before), Some(after)] if before != after => Some(format!("{before} → {after}")),
             [before, after] => after.or(before),
         };
+        let module = match row.layer {
+            Some(layer) => module.map(|module| module.replace("layers.*", &format!("layers.{layer}"))),
+            None => module,
+        };
         let class = first[1].or(first[0]).map_or("", |role| role.class).to_owned();
         Self { module, class, names, matched_by }
     }
@@ -392,7 +422,7 @@ impl Words {
     /// Whether other rows have the same role on `side`, so that the grid tells them apart.
     fn is_one_of_several(matching: &Matching, row: &Row, side: usize) -> bool {
         let role = row.halves[side].first().map(|(role, _)| *role);
-        let same = |other: &&Row| other.halves[side].first().map(|(role, _)| *role) == role;
+        let same = |other: &&Row| other.layer.is_none() && other.halves[side].first().map(|(role, _)| *role) == role;
         matching.rows.iter().filter(same).count() > 1
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Row {
     /// Baseline and candidate; empty where it has none.
     pub(super) halves: [Half; 2],
     pub(super) how: How,
+    /// The only layer it is of, where that stands out.
+    pub(super) layer: Option<u32>,
 }
 
 /// The rows of one phase and the way from an operation to its row.
@@ -86,15 +88,34 @@ pub(super) struct Matching {
     slots: [Vec<Vec<u32>>; 2],
     /// By side and role: row of all other calls.
     otherwise: [Vec<u32>; 2],
+    /// By row: a layer whose calls have another row; empty if there is none.
+    apart: Vec<Option<(u32, u32)>>,
     /// False where the steps were too long to align.
     pub(super) aligned: bool,
 }
 
 impl Matching {
-    /// Row of a piece.
-    pub(super) fn row(&self, side: usize, piece: Piece) -> usize {
+    /// Row of a piece of `profile`, which is `side`.
+    pub(super) fn row(&self, side: usize, profile: &Profile<'_>, piece: Piece) -> usize {
         let slots = &self.slots[side][piece.role as usize];
-        slots.get(piece.nth()).copied().unwrap_or(self.otherwise[side][piece.role as usize]) as usize
+        let row = slots.get(piece.nth()).copied().unwrap_or(self.otherwise[side][piece.role as usize]);
+        match self.apart.get(row as usize) {
+            Some(Some((layer, own))) if profile.layer(piece.op) == Some(*layer) => *own as usize,
+            _ => row as usize,
+        }
+    }
+
+    /// Gives `layer` of `row` a row of its own.
+    pub(super) fn part(&mut self, row: usize, layer: u32) {
+        let own = self.rows.len() as u32;
+        self.rows.push(Row { layer: Some(layer), ..self.rows[row].clone() });
+        self.apart.resize(self.rows.len(), None);
+        self.apart[row] = Some((layer, own));
+    }
+
+    /// The layer that was taken out of `row`.
+    pub(super) fn without(&self, row: usize) -> Option<u32> {
+        self.apart.get(row).copied().flatten().map(|(layer, _)| layer)
     }
 }
 
@@ -163,13 +184,13 @@ pub(super) fn matching(
             }
         }
     }
-    let map = fuse(&mut builder);
+    let map = fuse(&mut builder, &steps);
     for row in slots.iter_mut().flatten().flatten().chain(otherwise.iter_mut().flatten()) {
         if *row != NONE {
             *row = map[*row as usize];
         }
     }
-    Matching { rows: builder.rows, slots, otherwise, aligned }
+    Matching { rows: builder.rows, slots, otherwise, apart: Vec::new(), aligned }
 }
 
 /// Whether any module is known by one name on both sides.
@@ -224,7 +245,7 @@ impl Builder<'_> {
 
     fn row(&mut self, key: [Option<(u32, u64)>; 2], how: How) -> u32 {
         *self.known.entry(key).or_insert_with(|| {
-            self.rows.push(Row { halves: key.map(|half| half.into_iter().collect()), how });
+            self.rows.push(Row { halves: key.map(|half| half.into_iter().collect()), how, layer: None });
             (self.rows.len() - 1) as u32
         })
     }
@@ -267,14 +288,14 @@ impl Builder<'_> {
             .filter(|other| self.calls[1 - side][*other as usize] > 0 && self.same(side, role, *other))
             .max_by_key(|other| self.common.role[side][role as usize] == self.common.role[1 - side][*other as usize]);
         let mut key = [None, None];
-        key[side] = Some((role, if counterpart.is_some() { 0 } else { shape }));
+        key[side] = Some((role, 0));
         key[1 - side] = counterpart.map(|other| (other, 0));
         self.row(key, How::Role)
     }
 }
 
 /// Makes rows of fused modules one; the new row of each old one.
-fn fuse(builder: &mut Builder<'_>) -> Vec<u32> {
+fn fuse(builder: &mut Builder<'_>, steps: &[Vec<Piece>; 2]) -> Vec<u32> {
     let common = builder.common;
     let mut families: FxHashMap<Family, Vec<usize>> = FxHashMap::default();
     for (row, known) in builder.rows.iter().enumerate() {
@@ -317,6 +338,11 @@ fn fuse(builder: &mut Builder<'_>) -> Vec<u32> {
                     merged.halves[side].push(*half);
                 }
             }
+        }
+    }
+    for row in builder.rows.iter_mut().filter(|row| row.how == How::Fused) {
+        for (half, step) in row.halves.iter_mut().zip(steps) {
+            half.sort_by_key(|(role, _)| step.iter().position(|piece| piece.role == *role));
         }
     }
     map

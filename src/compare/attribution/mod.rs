@@ -7,6 +7,7 @@ mod align;
 mod amounts;
 mod families;
 mod kernels;
+mod layers;
 mod matching;
 mod names;
 mod noise;
@@ -14,6 +15,15 @@ mod operators;
 mod parts;
 mod profile;
 mod sentences;
+
+#[cfg(test)]
+mod kernels_tests;
+#[cfg(test)]
+mod operators_tests;
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+mod test_traces;
 
 pub use self::kernels::attribute_traces;
 pub use self::operators::attribute_operators;

@@ -65,4 +65,36 @@ mod tests {
         values.iter().for_each(|value| moments.add(*value));
         (moments, values.len() as u64)
     }
+
+    /// SciPy 1.17.1: `stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)`.
+    #[test]
+    fn intervals_equal_those_of_scipy() {
+        let cases: [(&[u64], &[u64], [f64; 2]); 2] = [
+            (
+                &[100, 104, 98, 101, 99, 103, 97],
+                &[110, 115, 103, 121, 108],
+                [2.720_895_722_658_9, 19.507_675_705_912_526],
+            ),
+            (
+                &[0, 0, 0, 50, 0, 70, 0, 0, 0, 0],
+                &[10, 0, 40, 0, 0, 0],
+                [-26.070_313_073_919_394, 18.736_979_740_586_065],
+            ),
+        ];
+        for (a, b, expected) in cases {
+            let found = welch(moments(a), moments(b)).unwrap();
+            assert!((found[0] - expected[0]).abs() < 1e-8 && (found[1] - expected[1]).abs() < 1e-8, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn four_steps_say_nothing_and_equal_ones_no_spread() {
+        let four = moments(&[1, 2, 3, 4]);
+        let five = moments(&[7; 5]);
+        assert_eq!(welch(four, five), None);
+        assert_eq!(welch(five, moments(&[9; 6])), Some([2.0, 2.0]));
+        // Times that no square of 64 bits holds.
+        let huge = moments(&[u64::MAX; 5]);
+        assert!(welch(huge, huge).is_some_and(|[low, high]| low <= 0.0 && high >= 0.0));
+    }
 }

@@ -11,6 +11,7 @@
 use rustc_hash::FxHashMap;
 
 use super::names::normal_name;
+use super::sentences::GRAPH;
 use super::{TraceSettings, TraceSide};
 use crate::analysis::classify::KernelClass;
 use crate::analysis::coverage::{Coverage, coverage};
@@ -418,6 +419,11 @@ impl<'a> Profile<'a> {
         self.pieces[range].iter().filter(move |piece| piece.unit == unit && piece.is_call())
     }
 
+    /// Whether ranges name layers.
+    pub(super) fn has_layers(&self) -> bool {
+        !self.layers.is_empty()
+    }
+
     /// Layer of an operation.
     pub(super) fn layer(&self, op: OpRef) -> Option<u32> {
         if op.kind() != OpKind::Kernel {
@@ -562,7 +568,7 @@ impl<'a> Roles<'a> {
             }
             OpKind::Copy => (KernelClass::Memcpy.name(), name, op_name(self.timeline, op), false),
             OpKind::Memset => (KernelClass::Memset.name(), name, "[memset]".to_owned(), false),
-            OpKind::Graph => ("graph", name, "[whole graph]".to_owned(), true),
+            OpKind::Graph => (GRAPH, name, "[whole graph]".to_owned(), true),
         };
         *self.by_role.entry((module, class, normal)).or_insert_with(|| {
             let module = (module < COPY).then(|| {

@@ -4,6 +4,10 @@ use super::parts::REMAINDER;
 use crate::compare::result::{Attribution, AttributionRow, ChangeKind, PhaseChange};
 use crate::stats::summary::student_t_quantile;
 
+/// Class of a record of a whole graph.
+pub(super) const GRAPH: &str = "graph";
+/// Code of the diagnostic of a trace that misses kernels.
+pub(super) const KERNELS_LOST: &str = "kernels_lost";
 /// Parts named for each phase at most.
 const PARTS: usize = 3;
 /// Parts below this share of all changes of a phase are not named.
@@ -72,6 +76,11 @@ struct Voice<'a> {
 
 /// The sentences of an attribution, phase by phase.
 pub(super) fn sentences(attribution: &Attribution) -> Vec<String> {
+    let lost = attribution.diagnostics.iter().filter(|diagnostic| diagnostic.code == KERNELS_LOST);
+    let lost: Vec<String> = lost.map(|diagnostic| format!("{}.", diagnostic.first)).collect();
+    if !lost.is_empty() {
+        return lost;
+    }
     let busy_only = attribution.diagnostics.iter().any(|diagnostic| diagnostic.code == "idle_refused");
     let mut out = Vec::new();
     for phase in attribution.phases.iter().filter(|phase| phase.units[0] > 0 && phase.units[1] > 0) {
@@ -89,6 +98,15 @@ pub(super) fn sentences(attribution: &Attribution) -> Vec<String> {
             attribution.rows.iter().filter(|row| row.phase == phase.phase && row.class != REMAINDER).collect();
         let verdict = seen(phase.delta_ns, phase.delta_ci95_ns, phase.units, attribution.phases.len());
         out.push(of_phase(phase, verdict, &voice));
+        let graphs = graphs_for_kernels(phase, &rows, &voice);
+        let rows: Vec<&AttributionRow> = match &graphs {
+            // What went into a graph, or came out of one, is no news of its own.
+            Some(_) => {
+                rows.into_iter().filter(|row| !matches!(row.change, ChangeKind::New | ChangeKind::Gone)).collect()
+            }
+            None => rows,
+        };
+        out.extend(graphs);
         out.extend(of_parts(phase, &rows, verdict, &voice));
     }
     out
@@ -97,15 +115,16 @@ pub(super) fn sentences(attribution: &Attribution) -> Vec<String> {
 fn of_phase(phase: &PhaseChange, verdict: Seen, voice: &Voice<'_>) -> String {
     let Voice { per, baseline, candidate, .. } = voice;
     let subject = match (voice.busy_only, phase.phase.as_str()) {
-        (true, name) => format!("the time in which devices are busy in {name}"),
+        (true, name) => format!("the busy time of {name}"),
         (false, "trace") => "the traced time".to_owned(),
         (false, "outside") => "the time before the first and after the last step".to_owned(),
         (false, "between_steps") => "the time between steps".to_owned(),
         (false, name) => name.to_owned(),
     };
-    let is_step = !voice.busy_only && !matches!(phase.phase.as_str(), "trace" | "outside" | "between_steps");
+    let is_step = !voice.busy_only && is_unit_of_steps(phase);
     if phase.delta_ns == 0.0 {
-        return format!("{subject} takes {}{per} in both {baseline} and {candidate}.", time(phase.candidate_ns));
+        let text = format!("{subject} takes {}{per} in both {baseline} and {candidate}.", time(phase.candidate_ns));
+        return sentence_case(text, phase);
     }
     let relative = if phase.baseline_ns > 0.0 {
         format!(" ({})", percent(phase.delta_ns / phase.baseline_ns))
@@ -114,39 +133,72 @@ fn of_phase(phase: &PhaseChange, verdict: Seen, voice: &Voice<'_>) -> String {
     };
     let against =
         format!("{} in {candidate} against {} in {baseline}", time(phase.candidate_ns), time(phase.baseline_ns));
-    let interval = |[low, high]: [f64; 2]| {
-        format!(
-            "95 % interval {} to {} from {} and {} steps",
-            signed(low),
-            signed(high),
-            phase.units[0],
-            phase.units[1]
-        )
-    };
-    let interval = phase.delta_ci95_ns.map(|range| match voice.per {
-        " per repeat" => interval(range).replace(" steps", " repeats"),
-        _ => interval(range),
-    });
+    let unit = if voice.per == " per repeat" { "repeats" } else { "steps" };
+    let units = format!("{} and {} {unit}", phase.units[0], phase.units[1]);
+    let interval = phase
+        .delta_ci95_ns
+        .map(|[low, high]| format!("95 % interval {} to {} from {units}", signed(low), signed(high)));
     let slower = match (phase.delta_ns > 0.0, is_step) {
         (true, true) => "slower",
         (false, true) => "faster",
         (true, false) => "longer",
         (false, false) => "shorter",
     };
-    match (verdict, interval) {
+    let text = match (verdict, interval) {
         (Seen::Noise, Some(interval)) => format!(
-            "the difference of {}{relative}{per} in {subject} is within the noise of the steps: {against} ({interval}).",
+            "the difference of {}{relative}{per} in {subject} is within the noise of the {unit}: {against} ({interval}).",
             signed(phase.delta_ns)
-        )
-        .replace("noise of the steps", if voice.per == " per repeat" { "noise of the repeats" } else { "noise of the steps" }),
+        ),
         (Seen::Real, Some(interval)) => {
             format!("{subject} is {}{relative} {slower}{per}: {against} ({interval}).", time(phase.delta_ns))
         }
-        _ => format!(
-            "{subject} is {}{relative} {slower}{per}: {against}; there is too little to tell this from noise.",
-            time(phase.delta_ns)
-        ),
+        _ => {
+            let few = if is_unit_of_steps(phase) {
+                format!("{units} are too few to tell this from noise")
+            } else {
+                "one trace of each does not tell this from noise".to_owned()
+            };
+            format!("{subject} is {}{relative} {slower}{per}: {against}; {few}.", time(phase.delta_ns))
+        }
+    };
+    sentence_case(text, phase)
+}
+
+fn is_unit_of_steps(phase: &PhaseChange) -> bool {
+    !matches!(phase.phase.as_str(), "trace" | "outside" | "between_steps")
+}
+
+/// A capital in front, but not where the name of a phase stands there.
+fn sentence_case(text: String, phase: &PhaseChange) -> String {
+    match text.chars().next() {
+        Some(first) if !text.starts_with(&phase.phase) => first.to_uppercase().chain(text.chars().skip(1)).collect(),
+        _ => text,
     }
+}
+
+/// One side has records of whole graphs where the other has kernels.
+fn graphs_for_kernels(phase: &PhaseChange, rows: &[&AttributionRow], voice: &Voice<'_>) -> Option<String> {
+    let graph =
+        rows.iter().find(|row| row.class == GRAPH && matches!(row.change, ChangeKind::New | ChangeKind::Gone))?;
+    let (opposite, with, without) = match graph.change {
+        ChangeKind::New => (ChangeKind::Gone, voice.candidate, voice.baseline),
+        _ => (ChangeKind::New, voice.baseline, voice.candidate),
+    };
+    let kernels = rows.iter().filter(|row| row.change == opposite);
+    let (calls, ns) = kernels.fold((0.0, 0.0), |(calls, ns), row| {
+        (calls + row.baseline_calls + row.candidate_calls, ns + row.baseline_ns + row.candidate_ns)
+    });
+    (calls > 0.0).then(|| {
+        format!(
+            "In {}: {} records of whole graphs{} ({}) in {with} stand beside {} operations ({}) that only {without} shows; which kernels ran inside the graphs cannot be told.",
+            phase.phase,
+            count(graph.baseline_calls + graph.candidate_calls),
+            voice.per,
+            time(graph.baseline_ns + graph.candidate_ns),
+            count(calls),
+            time(ns),
+        )
+    })
 }
 
 fn of_parts(phase: &PhaseChange, rows: &[&AttributionRow], verdict: Seen, voice: &Voice<'_>) -> Vec<String> {

@@ -82,7 +82,8 @@ struct Steps {
     workload: Option<String>,
     source: Option<String>,
     table: Vec<Step>,
-    steps_omitted: u64,
+    #[serde(rename = "steps_omitted")]
+    omitted: u64,
     hints: Vec<String>,
 }
 
@@ -169,11 +170,11 @@ fn measures(builder: &mut Builder, metrics: &Metrics) {
             builder.series(None, &Series::of(names.step, "ms", Vec::new()).reported(Some(summary.clone())), 0);
         }
     }
-    if metrics.steps.steps_omitted > 0 {
+    if metrics.steps.omitted > 0 {
         let first = format!(
             "the file lists the first {} steps; {} later ones are not among the values",
             metrics.steps.table.len(),
-            metrics.steps.steps_omitted
+            metrics.steps.omitted
         );
         builder.note("steps_omitted", Severity::Warn, first);
     }

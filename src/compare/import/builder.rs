@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap;
+
 use super::merge;
 use crate::compare::subject::{MeasureValues, Outcomes, Subject, SubjectKind};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
@@ -78,7 +80,12 @@ pub(super) fn clipped(text: &str) -> String {
 pub(super) struct Builder {
     subject: Subject,
     diagnostics: Diagnostics,
+    /// Row of each measure of each case: a file may hold any number of them.
+    places: FxHashMap<(Option<String>, &'static str), usize>,
 }
+
+/// A case and what was run in it.
+type CaseFacts = (Option<String>, BTreeMap<String, Option<String>>);
 
 impl Builder {
     pub(super) fn new(kind: SubjectKind, label: &str, tool: &str) -> Self {
@@ -97,7 +104,7 @@ impl Builder {
             power_w: None,
             diagnostics: Vec::new(),
         };
-        Self { subject, diagnostics: Diagnostics::default() }
+        Self { subject, diagnostics: Diagnostics::default(), places: FxHashMap::default() }
     }
 
     /// What has no rule of its own here.
@@ -164,8 +171,8 @@ impl Builder {
         let runs = (0..values.len() as u32)
             .map(|index| if series.own_process_each { first_run.saturating_add(index) } else { first_run });
         let measures = &mut self.subject.measures;
-        let known = measures.iter_mut().find(|known| known.case.as_deref() == case && known.name == series.name);
-        if let Some(known) = known {
+        let place = *self.places.entry((case.map(str::to_owned), series.name)).or_insert(measures.len());
+        if let Some(known) = measures.get_mut(place) {
             known.runs.extend(runs);
             known.values.extend(values);
             if !known.values.is_empty() {
@@ -188,7 +195,7 @@ impl Builder {
     /// Adds results: names their cases, numbers repeats of one case as processes of their own, and states each fact once where all agree.
     pub(super) fn entries(&mut self, entries: Vec<Entry>) {
         let cases = case_names(&entries);
-        let facts: Vec<(Option<String>, BTreeMap<String, Option<String>>)> =
+        let facts: Vec<CaseFacts> =
             cases.iter().cloned().zip(entries.iter().map(|entry| entry.facts.clone())).collect();
         self.facts_of_cases(&facts);
         let mut met: BTreeMap<Option<String>, u32> = BTreeMap::new();
@@ -207,7 +214,7 @@ impl Builder {
     }
 
     /// A fact that all results share is one of the subject; others belong to their cases.
-    fn facts_of_cases(&mut self, entries: &[(Option<String>, BTreeMap<String, Option<String>>)]) {
+    fn facts_of_cases(&mut self, entries: &[CaseFacts]) {
         let names: BTreeSet<&String> = entries.iter().flat_map(|(_, facts)| facts.keys()).collect();
         for name in names {
             let of = |facts: &BTreeMap<String, Option<String>>| facts.get(name).cloned().flatten();
@@ -268,14 +275,15 @@ fn sane(summary: Summary) -> Summary {
 
 /// The case of each entry: as the source names it, else what differs between the entries, else none.
 fn case_names(entries: &[Entry]) -> Vec<Option<String>> {
-    let differing: BTreeSet<&str> = entries
-        .iter()
-        .flat_map(|entry| entry.tells.iter().map(|(name, _)| *name))
+    let names: BTreeSet<&str> = entries.iter().flat_map(|entry| entry.tells.iter().map(|(name, _)| *name)).collect();
+    let value = |entry: &'_ Entry, name: &str| -> Option<String> {
+        entry.tells.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    };
+    let differing: BTreeSet<&str> = names
+        .into_iter()
         .filter(|name| {
-            let value =
-                |entry: &Entry| entry.tells.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-            let first = entries.first().and_then(value);
-            entries.iter().any(|entry| value(entry) != first)
+            let first = entries.first().and_then(|entry| value(entry, name));
+            entries.iter().any(|entry| value(entry, name) != first)
         })
         .collect();
     let suffix = |entry: &Entry| -> String {

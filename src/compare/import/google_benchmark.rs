@@ -1,5 +1,7 @@
 //! `--benchmark_format=json` of google-benchmark: mean times of an iteration, one value for each repetition.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::builder::{Entry, Series};
@@ -8,8 +10,10 @@ use crate::compare::subject::{Outcomes, fact};
 
 pub(super) fn entries(documents: &[Value]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
+    let mut places: BTreeMap<(Option<String>, String), usize> = BTreeMap::new();
     for document in documents {
         let context = document.get("context").unwrap_or(&Value::Null);
+        let host = context.to_string();
         for row in json::list(document, "benchmarks").unwrap_or_default() {
             // Aggregates (mean, median, stddev) repeat what the repetitions say.
             if json::text(row, "run_type") == Some("aggregate") {
@@ -18,7 +22,8 @@ pub(super) fn entries(documents: &[Value]) -> Vec<Entry> {
             let name = json::text(row, "run_name").or_else(|| json::text(row, "name")).unwrap_or("unnamed").to_owned();
             let next = entry(row, context, name);
             // Repetitions come from one process.
-            match entries.iter_mut().find(|known| known.case == next.case && known.facts == next.facts) {
+            let place = *places.entry((next.case.clone(), host.clone())).or_insert(entries.len());
+            match entries.get_mut(place) {
                 Some(known) => join(known, next),
                 None => entries.push(next),
             }

@@ -133,19 +133,16 @@ fn merge_operators(into: &mut Vec<OperatorTime>, from: Vec<OperatorTime>) {
     let (ours, theirs) = (repeats_of(into), repeats_of(&from));
     let place = |row: &OperatorTime| (row.case.clone(), row.phase.clone());
     for row in from {
-        match places.get(&key(&row)) {
-            Some(&index) => {
-                let known = &mut into[index];
-                known.calls = known.calls.saturating_add(row.calls);
-                known.total_ns = known.total_ns.saturating_add(row.total_ns);
-                if known.shape != row.shape {
-                    known.shape = None;
-                }
+        if let Some(&index) = places.get(&key(&row)) {
+            let known = &mut into[index];
+            known.calls = known.calls.saturating_add(row.calls);
+            known.total_ns = known.total_ns.saturating_add(row.total_ns);
+            if known.shape != row.shape {
+                known.shape = None;
             }
-            None => {
-                places.insert(key(&row), into.len());
-                into.push(row);
-            }
+        } else {
+            places.insert(key(&row), into.len());
+            into.push(row);
         }
     }
     for row in into {

@@ -92,12 +92,16 @@ pub fn subject(files: &Stage1Files) -> Result<Subject, ImportError> {
 
     let plain: Vec<&RepeatRow> = files.rows.iter().filter(|row| row.status == RowStatus::Ok && !row.spans).collect();
     let cases = case_order(files, &plain);
+    let mut by_case: BTreeMap<&str, Vec<&RepeatRow>> = BTreeMap::new();
+    for row in &plain {
+        by_case.entry(&row.case).or_default().push(row);
+    }
+    let rows_of = |case: &str| by_case.get(case).map_or(&[][..], Vec::as_slice);
     if files.rows.is_empty() {
         summaries(&mut builder, files);
     } else {
         for case in &cases {
-            let of_case: Vec<&RepeatRow> = plain.iter().copied().filter(|row| row.case == *case).collect();
-            measures(&mut builder, files, case, &of_case);
+            measures(&mut builder, files, case, rows_of(case));
         }
     }
     if let Some(context) = &files.context {
@@ -106,7 +110,7 @@ pub fn subject(files: &Stage1Files) -> Result<Subject, ImportError> {
 
     facts(&mut builder, files, &plain, &tool);
     for case in &cases {
-        case_facts(&mut builder, files, case, &plain);
+        case_facts(&mut builder, files, case, rows_of(case));
     }
 
     let outcomes = outcomes(files);
@@ -125,28 +129,27 @@ pub fn subject(files: &Stage1Files) -> Result<Subject, ImportError> {
 
 /// What the run itself found that may affect a number.
 fn findings(files: &Stage1Files) -> Vec<Diagnostic> {
-    let all: Vec<&Diagnostic> = match &files.metrics {
-        // The summary holds those of the context and the rows too.
-        Some(metrics) => metrics.diagnostics.iter().collect(),
-        None => {
-            let before = files.context.iter().flat_map(|context| context.diagnostics.iter());
-            before.chain(files.rows.iter().flat_map(|row| row.diagnostics.iter())).collect()
-        }
+    // The summary holds those of the context and the rows too.
+    let all: Vec<&Diagnostic> = if let Some(metrics) = &files.metrics {
+        metrics.diagnostics.iter().collect()
+    } else {
+        let before = files.context.iter().flat_map(|context| context.diagnostics.iter());
+        before.chain(files.rows.iter().flat_map(|row| row.diagnostics.iter())).collect()
     };
     all.into_iter().filter(|found| found.severity >= Severity::Warn).cloned().collect()
 }
 
 /// Cases in the order they were planned, then those that only rows name.
 fn case_order(files: &Stage1Files, plain: &[&RepeatRow]) -> Vec<String> {
-    let mut cases: Vec<String> = Vec::new();
-    let planned = files.context.iter().flat_map(|context| context.cases.iter().map(|case| case.name.clone()));
-    let summarised = files.metrics.iter().flat_map(|metrics| metrics.cases.iter().map(|case| case.name.clone()));
-    for case in planned.chain(summarised).chain(plain.iter().map(|row| row.case.clone())) {
-        if !cases.contains(&case) {
-            cases.push(case);
-        }
-    }
-    cases
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let planned = files.context.iter().flat_map(|context| context.cases.iter().map(|case| case.name.as_str()));
+    let summarised = files.metrics.iter().flat_map(|metrics| metrics.cases.iter().map(|case| case.name.as_str()));
+    planned
+        .chain(summarised)
+        .chain(plain.iter().map(|row| row.case.as_str()))
+        .filter(|case| seen.insert(case))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The values of the rows of one case.
@@ -320,13 +323,12 @@ fn environment(builder: &mut Builder, files: &Stage1Files, device: Option<&str>)
     }
 }
 
-fn case_facts(builder: &mut Builder, files: &Stage1Files, case: &str, plain: &[&RepeatRow]) {
-    let rows: Vec<&RepeatRow> = plain.iter().copied().filter(|row| row.case == case).collect();
+fn case_facts(builder: &mut Builder, files: &Stage1Files, case: &str, rows: &[&RepeatRow]) {
     let plan = files.context.as_ref().and_then(|context| context.cases.iter().find(|plan| plan.name == case));
     let summary = files.metrics.as_ref().and_then(|metrics| metrics.cases.iter().find(|block| block.name == case));
     // What was really done counts; the plan only speaks for a case of which nothing was done.
     let fact = |done: fn(&RepeatRow) -> u32, planned: Option<u32>| -> Option<String> {
-        if rows.is_empty() { planned.map(|planned| planned.to_string()) } else { Some(counts(&rows, done)) }
+        if rows.is_empty() { planned.map(|planned| planned.to_string()) } else { Some(counts(rows, done)) }
     };
     let batch = plan.map(|plan| plan.batch).or_else(|| summary.map(|block| block.batch));
     let prompt = plan.map(|plan| plan.prompt_len).or_else(|| summary.map(|block| block.prompt_len));

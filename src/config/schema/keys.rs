@@ -245,7 +245,7 @@ pub const STAGE1: &[Key] = &[
     ),
     key("device", Kind::Device, "Where the model runs. `auto` takes the first CUDA device, else the CPU."),
     key("engine", Kind::Section, "How the model runs. `engine=<name>` chooses a file of `configs/engine/`."),
-    key("engine.ops", Kind::Word(&["reference", "fused"]), "Which implementation of the operators."),
+    key("engine.ops", Kind::Word(&["reference", "fused"]), "Which implementation of the operators. `fused` has kernels for the CPU only."),
     optional(
         "engine.threads",
         Kind::Integer(1, 65_536),

@@ -75,7 +75,7 @@ impl Stage1Config {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Which implementation of the operators.
+    /// Which implementation of the operators. `fused` has kernels for the CPU only.
     pub ops: OpsChoice,
     /// Threads; `None` takes the physical cores available to the process.
     pub threads: Option<u32>,

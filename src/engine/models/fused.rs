@@ -10,7 +10,9 @@ use candle_core::{Device, Result, Tensor, bail};
 
 use super::decoder::CachePlan;
 use super::{CausalLm, rope};
-use crate::engine::ops::fused::{BlockedCache, FusedOperators, GatedProjection, Input, InputBuffers, Projection};
+use crate::engine::ops::fused::{
+    Biased, BlockedCache, FusedOperators, GatedProjection, Input, InputBuffers, Projection,
+};
 use crate::engine::ops::{AttentionShape, RopeTable};
 use crate::engine::weights::{Weight, WeightMap};
 use crate::estimate::architecture::Architecture;
@@ -22,14 +24,14 @@ use crate::instrument::observer::{Module, Observer, Span};
 enum Qkv {
     One(Projection),
     /// Formats differ or have no kernels.
-    Three([Projection; 3]),
+    Three(Box<[Projection; 3]>),
 }
 
 /// Gate, up and activation.
 enum GateUp {
     One(GatedProjection),
     /// Formats differ or have no kernels.
-    Two([Projection; 2]),
+    Two(Box<[Projection; 2]>),
 }
 
 struct Layer {
@@ -106,7 +108,7 @@ impl Names {
             Weight::Quantized(_) => bail!("`{name}` is quantized; norms and biases must be dense"),
         }
     }
-    fn linear(&mut self, name: &str, bias: bool) -> Result<(Weight, Option<Vec<f32>>)> {
+    fn linear(&mut self, name: &str, bias: bool) -> Result<Biased> {
         let bias = if bias { Some(self.vector(&format!("{name}.bias"))?) } else { None };
         Ok((self.weight(&format!("{name}.weight"))?, bias))
     }
@@ -132,11 +134,11 @@ impl FusedDecoder {
             let layer = layer(&architecture, &operators, &mut names, index)?;
             let qkv: &[Projection] = match &layer.qkv {
                 Qkv::One(projection) => std::slice::from_ref(projection),
-                Qkv::Three(projections) => projections,
+                Qkv::Three(projections) => &**projections,
             };
             let gate_up: &[Projection] = match &layer.gate_up {
                 GateUp::One(_) => &[],
-                GateUp::Two(projections) => projections,
+                GateUp::Two(projections) => &**projections,
             };
             let projections = qkv.iter().chain([&layer.o_proj, &layer.down_proj]).chain(gate_up);
             unpacked.extend(projections.filter(|one| !one.is_packed()).map(|one| one.format().name()));
@@ -228,7 +230,8 @@ impl FusedDecoder {
                 let operator = linear_operator(rows, projection);
                 operator!(observer, on, QkvProj, operator, ops.project(projection, &mut x, qkv, stride))?;
             }
-            Qkv::Three([q, k, v]) => {
+            Qkv::Three(projections) => {
+                let [q, k, v] = &**projections;
                 operator!(observer, on, QProj, linear_operator(rows, q), ops.project(q, &mut x, qkv, stride))?;
                 let at = &mut qkv[q_end..];
                 operator!(observer, on, KProj, linear_operator(rows, k), ops.project(k, &mut x, at, stride))?;
@@ -281,7 +284,8 @@ impl FusedDecoder {
                 let operator = Operator::GatedLinear { rows, inner: hidden, width, weight };
                 operator!(observer, on, GateUpProj, operator, ops.project_gated(gated, &mut x, activated))?;
             }
-            GateUp::Two([gate, up]) => {
+            GateUp::Two(projections) => {
+                let [gate, up] = &**projections;
                 let width = arch.intermediate_size;
                 gates.resize(count * width, 0.0);
                 operator!(
@@ -331,14 +335,14 @@ fn layer(architecture: &Architecture, operators: &FusedOperators, names: &mut Na
                 projections.push(operators.projection(weight, bias)?);
             }
             let Ok(projections) = <[Projection; 3]>::try_from(projections) else { bail!("q, k and v are three") };
-            Qkv::Three(projections)
+            Qkv::Three(Box::new(projections))
         }
     };
     let (gate, _) = names.linear(&name("mlp.gate_proj"), false)?;
     let (up, _) = names.linear(&name("mlp.up_proj"), false)?;
     let gate_up = match operators.pack_gated(gate, up)? {
         Ok(gated) => GateUp::One(gated),
-        Err((gate, up)) => GateUp::Two([operators.projection(gate, None)?, operators.projection(up, None)?]),
+        Err((gate, up)) => GateUp::Two(Box::new([operators.projection(gate, None)?, operators.projection(up, None)?])),
     };
     let (o_weight, o_bias) = names.linear(&name("self_attn.o_proj"), architecture.o_bias)?;
     let (down, _) = names.linear(&name("mlp.down_proj"), false)?;

@@ -76,7 +76,7 @@ impl Observer for Prolonging<'_> {
     }
     fn end(&mut self) {
         if let Some(began) = self.began.take() {
-            let until = began.elapsed().mul_f64(1.0 + self.slowdown.part).min(Duration::from_secs(60));
+            let until = began.elapsed().mul_f64(1.0 + self.slowdown.part).min(Duration::from_mins(1));
             while began.elapsed() < until {
                 std::hint::spin_loop();
             }

@@ -80,7 +80,7 @@ pub(in crate::report) fn boxes(mut chart: Chart, all: &[Series], unit: &str) -> 
     let height = 10.0 + ROW * series.len() as f64;
     let mut svg = Svg::new(WIDTH, height + 44.0);
     let scale = Scale::linear(range, [LEFT, RIGHT]);
-    axis(&mut svg, &scale, height, unit);
+    axis(&mut svg, &scale, height, &axis_words(unit, range));
     for (at, one) in series.iter().enumerate() {
         let top = 8.0 + ROW * at as f64;
         label(&mut svg, [LEFT - 10.0, top + 18.0], &one.label);
@@ -130,14 +130,24 @@ pub(in crate::report) fn boxes(mut chart: Chart, all: &[Series], unit: &str) -> 
     chart
 }
 
-fn axis(svg: &mut Svg, scale: &Scale, bottom: f64, unit: &str) {
+/// The unit, and whether the axis leaves out 0.
+fn axis_words(unit: &str, [low, high]: [f64; 2]) -> String {
+    let unit = escape::cut(&escape::one_line(unit), 40);
+    let cut = if low > 0.0 || high < 0.0 { "the axis does not hold 0" } else { "" };
+    match (unit.is_empty(), cut.is_empty()) {
+        (_, true) => unit,
+        (true, false) => cut.to_owned(),
+        (false, false) => format!("{unit} ({cut})"),
+    }
+}
+
+fn axis(svg: &mut Svg, scale: &Scale, bottom: f64, words: &str) {
     for tick in scale.ticks(6) {
         svg.line([scale.at(tick), 4.0, scale.at(tick), bottom], "grid", None);
         svg.text([scale.at(tick), bottom + 16.0], Anchor::Middle, "tick", &tick_label(tick));
     }
     svg.line([LEFT, bottom, RIGHT, bottom], "axis-line", None);
-    let unit = escape::cut(&escape::one_line(unit), 40);
-    svg.text([RIGHT, bottom + 34.0], Anchor::End, "axis", &format!("{unit} (the axis does not begin at 0)"));
+    svg.text([RIGHT, bottom + 34.0], Anchor::End, "axis", words);
 }
 
 /// The share of values at or below each value, one line a subject.
@@ -149,7 +159,7 @@ pub(in crate::report) fn ecdf(mut chart: Chart, all: &[Series], unit: &str) -> C
     let mut svg = Svg::new(WIDTH, BOTTOM + 44.0);
     let x = Scale::linear(range, [LEFT, RIGHT]);
     let y = Scale::linear([0.0, 100.0], [BOTTOM, TOP]);
-    axis(&mut svg, &x, BOTTOM, unit);
+    axis(&mut svg, &x, BOTTOM, &axis_words(unit, range));
     for tick in y.ticks(4) {
         svg.line([LEFT, y.at(tick), RIGHT, y.at(tick)], "grid", None);
         svg.text([LEFT - 8.0, y.at(tick) + 4.0], Anchor::End, "tick", &format!("{} %", tick_label(tick)));
@@ -198,16 +208,16 @@ pub(in crate::report) fn in_order(mut chart: Chart, all: &[Series], unit: &str) 
         let longest = series.iter().map(|one| one.values.len()).max().unwrap_or(1).max(2);
         let x = Scale::linear([0.0, (longest - 1) as f64], [BEGIN + 8.0, EDGE - 8.0]);
         for (at, one) in series.iter().enumerate() {
-            let points = one.values.iter().enumerate().filter(|(_, value)| value.is_finite());
-            let dots: String =
-                points.map(|(place, value)| format!("M{:.1} {:.1}h.01", x.at(place as f64), y.at(*value))).collect();
+            let mut dots = String::new();
+            for (place, value) in one.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+                dots.push_str(&format!("M{:.1} {:.1}h.01", x.at(place as f64), y.at(*value)));
+            }
             svg.path(&dots, &format!("dots s{}", at % 8), None);
         }
     }
-    let unit = escape::cut(&escape::one_line(unit), 40);
     let axis = if blocked { "block" } else { "order of measurement within each subject" };
     svg.text([EDGE, BOTTOM + 36.0], Anchor::End, "axis", axis);
-    svg.text([BEGIN, BOTTOM + 36.0], Anchor::Start, "axis", &format!("{unit} (the axis does not begin at 0)"));
+    svg.text([BEGIN, BOTTOM + 36.0], Anchor::Start, "axis", &axis_words(unit, range));
     chart.legend = legend(series);
     note(&mut chart, series, all.len() - series.len());
     let text = format!("{}: values in the order they were measured, {} subjects", chart.title, series.len());

@@ -70,7 +70,7 @@ pub fn assumption_sections(metrics: &CompareMetrics) -> Vec<AssumptionSection> {
                 (
                     "95 % interval",
                     format!(
-                        "made by a method that, over many studies, holds the true ratio in 95 of 100; methods used here: {}",
+                        "made so that, over many studies, 95 of 100 such intervals hold the true ratio; methods used here: {}",
                         listed(&methods, "none, no measure has an interval")
                     ),
                 ),
@@ -90,7 +90,8 @@ pub fn assumption_sections(metrics: &CompareMetrics) -> Vec<AssumptionSection> {
                 (
                     "margin δ",
                     format!(
-                        "the relative change that does not matter: ratios from 1/(1+δ) to 1+δ count as the same; here: {}",
+                        "the relative change that does not matter: ratios from 1/(1+δ) to 1+δ count as the same; an absolute difference too small to \
+                         matter can widen it; here: {}",
                         if margins.is_empty() { "none was used".to_owned() } else { margins.join(", ") }
                     ),
                 ),
@@ -112,15 +113,26 @@ pub fn assumption_sections(metrics: &CompareMetrics) -> Vec<AssumptionSection> {
             &[
                 (
                     "faster, slower, lower, higher",
-                    "the adjusted p value is below 0.05, the 95 % interval does not hold 1, and the estimate lies beyond the margin; faster and \
-                     slower are said of speed, lower and higher of everything else"
+                    "all of these: p (Holm) is below 0.05, the 95 % interval does not hold 1, the estimate lies beyond the margin, and beyond the \
+                     noise floor where a control was run; where a side is one process and no control was run, the whole interval must lie \
+                     beyond what two processes of the very same thing may differ by (5 % unless set otherwise). Faster and slower are said of \
+                     speed, lower and higher of everything else"
                         .to_owned(),
                 ),
                 (
                     "the same",
-                    "the interval made for equivalence lies wholly within the margin: the sides may differ, but by less than matters. A \
+                    "the 90 % interval (two one-sided tests at 5 % each) lies wholly within the margin, a side is not one process without a \
+                     control, and the control does not show more noise than the margin and the difference assumed between processes. A \
                      difference that was merely not found is not called the same"
                         .to_owned(),
+                ),
+                (
+                    "measures without a ratio",
+                    "zeros and negative values have none; they are judged by the shift and its interval in the same way".to_owned(),
+                ),
+                (
+                    "amount of work varied on purpose",
+                    "then only measures of one token, and shares and rates, get a verdict of speed".to_owned(),
                 ),
                 ("cannot tell", "neither of the above: the values do not decide".to_owned()),
                 (
@@ -129,7 +141,7 @@ pub fn assumption_sections(metrics: &CompareMetrics) -> Vec<AssumptionSection> {
                 ),
                 (
                     "gate",
-                    "a rule fails only where the interval at its confidence says that it is broken; undecided and missing rules do not fail".to_owned(),
+                    "a rule fails only where the interval at its confidence says that it is broken; what is undecided does not fail; a rule about a measure that is missing cannot be judged".to_owned(),
                 ),
             ],
         ),
@@ -148,6 +160,10 @@ pub fn assumption_sections(metrics: &CompareMetrics) -> Vec<AssumptionSection> {
                     "change of a part = (calls of the candidate − calls of the baseline) × mean time of a call of the baseline + calls of the \
                      candidate × (mean time of a call of the candidate − of the baseline)"
                         .to_owned(),
+                ),
+                (
+                    "95 % interval of a part",
+                    "from how the steps vary within each side (Welch); it knows nothing of how one run differs from the next".to_owned(),
                 ),
                 ("new and gone", "only one side has the part; its whole time is the change".to_owned()),
                 ("idle", "time in which the device had no work, by cause".to_owned()),

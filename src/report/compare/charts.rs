@@ -4,13 +4,13 @@ use super::context::part_name;
 use super::model::{CompareReport, Distribution};
 use super::tables::verdict;
 use super::words::{self, News, Outcome, signed_duration, size};
-use crate::compare::result::{Attribution, AttributionRow, ChangeKind, CompareMetrics, Comparison, PhaseChange};
+use crate::compare::result::{Attribution, AttributionRow, CompareMetrics, Comparison, PhaseChange};
 use crate::report::analyze::format::duration;
 use crate::report::chart::{
     Chart, ForestItem, ForestRow, Series, Tone, WaterfallStep, boxes, ecdf, forest, in_order, waterfall,
 };
 use crate::report::escape::{cut, one_line};
-use crate::report::number::{count, digits};
+use crate::report::number::count;
 
 /// Measures whose values are drawn; the others stand in the tables.
 pub(super) const GROUPS: usize = 24;
@@ -33,7 +33,7 @@ fn row(metrics: &CompareMetrics, row: &Comparison) -> ForestRow {
         ratio: row.ratio,
         interval: row.ci95,
         margin: band(row.margin).filter(|_| judged),
-        noise: row.noise_floor.filter(|part| part.is_finite() && *part > 0.0).map(|part| [1.0 - part, 1.0 + part]),
+        noise: row.noise_floor.and_then(band),
         text,
         verdict: verdict(metrics, row),
         tone: match outcome.news(row.direction) {
@@ -53,9 +53,12 @@ fn row(metrics: &CompareMetrics, row: &Comparison) -> ForestRow {
     }
 }
 
+/// Candidate, baseline and case.
+type Key<'a> = (&'a str, &'a str, Option<&'a str>);
+
 /// Rows grouped by candidate and case, the best-known measures first within each group.
-fn grouped<'a>(rows: &[&'a Comparison]) -> Vec<((&'a str, &'a str, Option<&'a str>), Vec<&'a Comparison>)> {
-    let mut groups: Vec<((&str, &str, Option<&str>), Vec<&Comparison>)> = Vec::new();
+fn grouped<'a>(rows: &[&'a Comparison]) -> Vec<(Key<'a>, Vec<&'a Comparison>)> {
+    let mut groups: Vec<(Key<'_>, Vec<&Comparison>)> = Vec::new();
     for row in rows {
         let key = (row.candidate_label.as_str(), row.baseline_label.as_str(), row.case.as_deref());
         match groups.iter_mut().find(|(known, _)| *known == key) {
@@ -218,7 +221,7 @@ fn step_text(row: &AttributionRow) -> String {
         duration(row.candidate_ns),
         signed_duration(row.delta_ns)
     );
-    if row.change == ChangeKind::Changed {
+    if row.per_call_delta_ns.is_some() {
         text.push_str(&format!(
             "; {} from the number of calls, {} from the time per call",
             signed_duration(row.count_ns),
@@ -314,7 +317,6 @@ pub(super) fn quartiles(groups: &[Group<'_>]) -> crate::report::table::Table {
         "#Median",
         "#Upper quartile",
         "#Largest",
-        "Unit",
     ]);
     for group in groups {
         for one in &group.members {
@@ -322,13 +324,82 @@ pub(super) fn quartiles(groups: &[Group<'_>]) -> crate::report::table::Table {
             sorted.sort_by(f64::total_cmp);
             let mut cells = vec![Cell::text_up_to(&group.title, 60), Cell::text_up_to(&one.label, 40)];
             cells.push(Cell::count(one.total.max(one.values.len() as u64)));
-            cells.extend([0.0, 0.25, 0.5, 0.75, 1.0].map(|p| {
-                let value = quantile_of_sorted(&sorted, p);
-                value.map_or_else(|| Cell::maybe(None), |value| Cell::number(digits(value), value))
-            }));
-            cells.push(Cell::text_up_to(&one.unit, 30));
+            cells.extend(
+                [0.0, 0.25, 0.5, 0.75, 1.0].map(|p| super::tables::value(quantile_of_sorted(&sorted, p), &one.unit)),
+            );
             table.push(cells);
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(deltas: &[f64], [baseline_ns, candidate_ns]: [f64; 2]) -> (Attribution, PhaseChange) {
+        let phase = PhaseChange {
+            phase: "decode".to_owned(),
+            units: [5, 5],
+            baseline_ns,
+            candidate_ns,
+            delta_ns: candidate_ns - baseline_ns,
+            delta_ci95_ns: None,
+        };
+        let row = |delta_ns: f64| AttributionRow {
+            phase: "decode".to_owned(),
+            layer: None,
+            module: None,
+            class: format!("class {delta_ns}"),
+            kernel: None,
+            baseline_kernel: None,
+            change: crate::compare::result::ChangeKind::Changed,
+            baseline_ns: 0.0,
+            candidate_ns: delta_ns,
+            delta_ns,
+            baseline_calls: 1.0,
+            candidate_calls: 1.0,
+            count_delta: 0.0,
+            per_call_delta_ns: Some(delta_ns),
+            count_ns: 0.0,
+            per_call_ns: delta_ns,
+            share: 0.0,
+            delta_ci95_ns: None,
+            matched_by: "same kernel".to_owned(),
+        };
+        let attribution = Attribution {
+            baseline_label: "a".to_owned(),
+            candidate_label: "b".to_owned(),
+            case: None,
+            per: "step".to_owned(),
+            phases: vec![phase.clone()],
+            rows: deltas.iter().map(|delta| row(*delta)).collect(),
+            rows_omitted: 0,
+            accounted_share: None,
+            sentences: Vec::new(),
+            diagnostics: Vec::new(),
+        };
+        (attribution, phase)
+    }
+
+    #[test]
+    fn the_steps_of_a_waterfall_add_up_whatever_is_left_out_or_unexplained() {
+        let hundred: Vec<f64> = (0..100).map(|at| f64::from(at * at % 37) - 18.0).collect();
+        for (deltas, ends) in [
+            (vec![5.0, -2.0], [100.0, 103.0]),
+            (vec![5.0, -2.0], [100.0, 90.0]),
+            (hundred, [1e6, 1.001e6]),
+            (Vec::new(), [100.0, 90.0]),
+        ] {
+            let (attribution, phase) = part(&deltas, ends);
+            let steps = steps(&attribution, &phase);
+            let sum: f64 = steps.iter().map(|step| step.delta).sum();
+            assert!((sum - (ends[1] - ends[0])).abs() < 1e-6, "{deltas:?}: {sum}");
+            assert!(steps.len() <= PARTS + 2);
+            assert!(waterfalls(0, &attribution)[0].svg.is_some());
+        }
+        let (attribution, phase) = part(&[5.0, -2.0], [100.0, 103.0]);
+        let labels: Vec<String> = steps(&attribution, &phase).into_iter().map(|step| step.label).collect();
+        assert_eq!(labels, ["class 5", "class -2"], "largest first, nothing invented");
+    }
 }

@@ -4,7 +4,7 @@ use owo_colors::Style;
 
 use super::context::part_name;
 use super::model::CompareReport;
-use super::words::{self, News, signed_duration, size};
+use super::words::{self, News, signed_duration};
 use super::{tables, verdict};
 use crate::compare::result::{AttributionRow, RuleOutcome};
 use crate::report::console::Page;
@@ -95,7 +95,7 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
                 &format!(
                     "  {:>12}  {:>8}  {}: {}",
                     signed_duration(row.delta_ns),
-                    size(Some(row.share)),
+                    words::signed_share(row.share),
                     row.phase,
                     part_name(row)
                 ),

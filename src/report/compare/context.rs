@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::model::CompareReport;
 use super::tables::{dash, maybe_text, value};
 use super::verdict::candidates;
-use super::words::{self, signed_duration, size};
+use super::words::{self, signed_duration};
 use crate::compare::result::{
     Attribution, AttributionRow, ChangeKind, CompareMetrics, CostRow, QualityRow, SubjectBlock,
 };
@@ -25,6 +25,11 @@ fn time(ns: f64) -> Cell {
 
 fn signed(ns: f64) -> Cell {
     Cell { sort: ns.is_finite().then_some(ns), ..Cell::text(&signed_duration(ns)) }
+}
+
+/// An interval of a change, from how steps vary within each side.
+fn between(ends: Option<[f64; 2]>) -> Cell {
+    words::duration_interval(ends).map_or_else(dash, |text| Cell::text(&text))
 }
 
 fn calls(value: f64) -> String {
@@ -106,7 +111,8 @@ pub(super) fn part_name(row: &AttributionRow) -> String {
         _ => {}
     }
     if parts.is_empty() {
-        parts.push(row.class.clone());
+        // The name that the attribution gives to what it sums up.
+        parts.push(if row.class == "(other)" { "all other parts".to_owned() } else { row.class.clone() });
     }
     match row.change {
         ChangeKind::New => parts.push("(new)".to_owned()),
@@ -121,19 +127,17 @@ pub(super) fn attribution(part: &Attribution, limit: usize) -> Table {
     let mut table = Table::new(&[
         "Phase",
         "Class",
-        "Module",
-        "Layer",
+        "Where",
         "Kernel or operator",
         "Kind",
         "#Baseline",
         "#Candidate",
         "#Change",
+        "95 % interval",
         "#of it: calls",
         "#of it: time per call",
-        "#Calls before",
-        "#Calls now",
-        "#Share of all changes",
-        "Matched by",
+        "#Calls",
+        "#Share",
     ]);
     for row in part.rows.iter().take(limit) {
         let kernel = match (&row.kernel, &row.baseline_kernel) {
@@ -142,23 +146,30 @@ pub(super) fn attribution(part: &Attribution, limit: usize) -> Table {
             (None, Some(before)) => Some(format!("was {before}")),
             (None, None) => None,
         };
-        let split = |ns: f64| if row.change == ChangeKind::Changed { signed(ns) } else { dash() };
+        // Without a mean on both sides there is nothing to split.
+        let split = |ns: f64| if row.per_call_delta_ns.is_some() { signed(ns) } else { dash() };
+        let mut place: Vec<String> = row.layer.map(|layer| format!("layer {layer}")).into_iter().collect();
+        place.extend(row.module.clone());
         table.push(vec![
             Cell::text_up_to(&row.phase, 40),
             Cell::text_up_to(&row.class, 40),
-            maybe_text(row.module.as_deref()),
-            row.layer.map_or_else(dash, |layer| Cell::count(u64::from(layer))),
+            if place.is_empty() { dash() } else { Cell::text(&place.join(" · ")) },
             maybe_text(kernel.as_deref()),
-            Cell::text(words::change_code(row.change)),
+            Cell {
+                note: Some(format!("matched by: {}", cut(&one_line(&row.matched_by), 200))),
+                ..Cell::text(words::change_code(row.change))
+            },
             time(row.baseline_ns),
             time(row.candidate_ns),
             signed(row.delta_ns),
+            between(row.delta_ci95_ns),
             split(row.count_ns),
             split(row.per_call_ns),
-            Cell::number(calls(row.baseline_calls), row.baseline_calls),
-            Cell::number(calls(row.candidate_calls), row.candidate_calls),
-            Cell { sort: row.share.is_finite().then_some(row.share), ..Cell::text(&size(Some(row.share))) },
-            Cell::text(&row.matched_by),
+            Cell::number(
+                format!("{} → {}", calls(row.baseline_calls), calls(row.candidate_calls)),
+                row.candidate_calls - row.baseline_calls,
+            ),
+            Cell { sort: row.share.is_finite().then_some(row.share), ..Cell::text(&words::signed_share(row.share)) },
         ]);
     }
     table
@@ -166,8 +177,16 @@ pub(super) fn attribution(part: &Attribution, limit: usize) -> Table {
 
 /// The phases of both sides.
 pub(super) fn phases(part: &Attribution) -> Table {
-    let mut table =
-        Table::new(&["Phase", "#Baseline", "#Candidate", "#Change", "#Change in %", "#Units", "#Sum of its parts"]);
+    let mut table = Table::new(&[
+        "Phase",
+        "#Baseline",
+        "#Candidate",
+        "#Change",
+        "95 % interval",
+        "#Change in %",
+        "#Units",
+        "#Sum of its parts",
+    ]);
     for phase in &part.phases {
         let sum: f64 = part.rows.iter().filter(|row| row.phase == phase.phase).map(|row| row.delta_ns).sum();
         let ratio = (phase.baseline_ns > 0.0).then(|| phase.candidate_ns / phase.baseline_ns);
@@ -176,12 +195,18 @@ pub(super) fn phases(part: &Attribution) -> Table {
             time(phase.baseline_ns),
             time(phase.candidate_ns),
             signed(phase.delta_ns),
+            between(phase.delta_ci95_ns),
             Cell { sort: ratio.filter(|ratio| ratio.is_finite()), ..Cell::text(&words::maybe_change(ratio)) },
             Cell::text(&format!("{} / {}", count(phase.units[0]), count(phase.units[1]))),
             signed(sum),
         ]);
     }
     table
+}
+
+fn money(value: Option<f64>) -> Cell {
+    let value = value.filter(|value| value.is_finite());
+    value.map_or_else(dash, |value| Cell::number(words::money(value), value))
 }
 
 /// What a million tokens cost.
@@ -200,8 +225,8 @@ pub(super) fn cost(rows: &[CostRow]) -> Table {
             Cell::text_up_to(&row.label, 40),
             row.case.as_deref().map_or_else(dash, |case| Cell::text_up_to(case, 40)),
             Cell::maybe(row.output_tok_per_s),
-            Cell::maybe(row.usd_per_hour),
-            Cell::maybe(row.usd_per_million_output_tokens),
+            money(row.usd_per_hour),
+            money(row.usd_per_million_output_tokens),
             Cell::maybe(row.joule_per_output_token),
             maybe_text(row.energy_source.as_deref()),
         ]);
@@ -272,7 +297,7 @@ pub(super) fn quality(metrics: &CompareMetrics) -> Table {
             interval.map_or_else(dash, |[low, high]| Cell::text(&format!("{} to {}", digits(low), digits(high)))),
             Cell::maybe(row.and_then(|row| row.kl_mean_nats)),
             Cell::maybe(row.and_then(|row| row.kl_p99_nats)),
-            Cell::text(&size(row.and_then(|row| row.top1_agreement))),
+            Cell::text(&words::share(row.and_then(|row| row.top1_agreement))),
             row.map_or_else(dash, |row| Cell::count(row.tokens)),
             maybe_text(row.and_then(|row| row.reference.as_deref())),
             row.map_or_else(dash, |row| Cell::text_up_to(&row.text, 40)),

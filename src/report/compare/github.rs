@@ -25,7 +25,7 @@ pub fn ci_summary_md(report: &CompareReport<'_>) -> String {
     if first.is_empty() {
         text.paragraph("No measure was compared.");
     }
-    text.table(&tables::effects(metrics, &first, false), MEASURES, "compare.md");
+    text.table(&tables::effects(metrics, &first), MEASURES, "compare.md");
     if !first.is_empty() {
         text.raw(
             "✓ better · ✗ worse · = the same · ≠ different, neither way is better · ? not decided or not the same work",
@@ -36,14 +36,15 @@ pub fn ci_summary_md(report: &CompareReport<'_>) -> String {
         text.heading(3, "Before you rely on it");
         text.list(&warnings.into_iter().take(12).collect::<Vec<_>>());
     }
-    folded(&mut text, "Why: reasons of the verdicts", |text| {
-        text.table(&tables::effects(metrics, &rows, true), ROWS, "compare.md");
-    });
-    if rows.is_empty() {
-        folded(&mut text, "Statistics", |text| text.paragraph("There are none."));
-    } else {
+    if !rows.is_empty() {
+        folded(&mut text, "Reasons of the verdicts", |text| {
+            text.table(&tables::reasons(metrics, &rows), ROWS, "compare.md");
+        });
+        if rows.len() > MEASURES {
+            folded(&mut text, "All measures", |text| text.table(&tables::effects(metrics, &rows), ROWS, "compare.md"));
+        }
         folded(&mut text, "Statistics behind the verdicts", |text| {
-            text.table(&tables::statistics(&rows), ROWS, "compare.md")
+            text.table(&tables::statistics(&rows), ROWS, "compare.md");
         });
     }
     if !metrics.differences.is_empty() {

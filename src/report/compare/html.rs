@@ -54,7 +54,7 @@ pub fn compare_html(report: &CompareReport<'_>) -> Result<String, ReportError> {
         .map(|row| {
             let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".to_owned());
             line(&format!(
-                "{}: {} of the baseline, {} of {}. {}",
+                "{}: {} of the baseline, {} of {}: {}",
                 row.fact,
                 known(&row.baseline),
                 known(&row.candidate),

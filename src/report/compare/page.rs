@@ -10,6 +10,8 @@ use crate::report::chart::Chart;
 use crate::report::number::count;
 use crate::report::table::Table;
 
+/// Comparisons shown; comparisons.csv has all.
+const MEASURES: usize = 400;
 /// Rows of an attribution shown; attribution.csv has all.
 const PARTS: usize = 400;
 /// Attributions drawn; the others stand in attribution.csv.
@@ -127,13 +129,19 @@ fn effects(report: &CompareReport<'_>) -> Section {
         part.missing("No measure was compared.");
         return part;
     }
-    let rows = words::ranked(metrics);
+    let mut rows = words::ranked(metrics);
+    let hidden = rows.len().saturating_sub(MEASURES) as u64;
+    rows.truncate(MEASURES);
     part.chart(charts::effects(metrics));
     if context::many(metrics) {
         part.push("All candidates side by side", tables::matrix(metrics), [true, false, false]);
     }
-    part.push("Every measure", tables::effects(metrics, &rows, true), [true, false, rows.len() > 12]);
+    part.push("Every measure", tables::effects(metrics, &rows), [true, false, rows.len() > 12]);
+    part.push("Reasons", tables::reasons(metrics, &rows), [false, rows.len() > 12, false]);
     part.folded("Statistics behind the verdicts", tables::statistics(&rows));
+    if hidden > 0 {
+        part.missing(&format!("{} more comparisons are in comparisons.csv.", count(hidden)));
+    }
     part
 }
 
@@ -165,7 +173,7 @@ fn spread(report: &CompareReport<'_>) -> Section {
     let mut part = section("spread", "The values behind it", "Values");
     let groups = charts::groups(report);
     if groups.is_empty() {
-        part.missing("There are no single values to draw: the sources give summaries only, or nothing ended well.");
+        part.missing("There are no single values to draw.");
         return part;
     }
     let choices = groups
@@ -190,7 +198,7 @@ fn why(report: &CompareReport<'_>) -> Section {
     let mut part = section("why", "Where the difference comes from", "Why");
     if metrics.attribution.is_empty() {
         part.missing(
-            "Nothing was attributed: at least one side has no operators or kernels to attribute a difference to.",
+            "Nothing was attributed: there are no operators or kernels of both sides to attribute a difference to.",
         );
         return part;
     }
@@ -272,7 +280,9 @@ fn study(report: &CompareReport<'_>) -> Option<Section> {
     part.heading("A/A control");
     part.blocks.extend(charts::control(metrics).map(|chart| Block::Chart { chart }));
     let rows: Vec<&Comparison> = study.control.iter().collect();
-    part.push("", tables::effects(metrics, &rows, true), [true, false, false]);
+    part.push("", tables::effects(metrics, &rows), [true, false, false]);
+    part.folded("Reasons", tables::reasons(metrics, &rows));
+    part.folded("Statistics", tables::statistics(&rows));
     Some(part)
 }
 

@@ -110,6 +110,8 @@ pub fn attribution_csv(report: &CompareReport<'_>) -> Result<String, ReportError
         "baseline_ns",
         "candidate_ns",
         "delta_ns",
+        "delta_ci95_low_ns",
+        "delta_ci95_high_ns",
         "baseline_calls",
         "candidate_calls",
         "count_delta",
@@ -121,6 +123,7 @@ pub fn attribution_csv(report: &CompareReport<'_>) -> Result<String, ReportError
     ];
     let rows = report.metrics.attribution.iter().flat_map(|part| part.rows.iter().map(move |row| (part, row)));
     let rows = rows.map(|(part, row)| {
+        let [low, high] = ends(row.delta_ci95_ns);
         vec![
             spreadsheet(&part.baseline_label),
             spreadsheet(&part.candidate_label),
@@ -136,6 +139,8 @@ pub fn attribution_csv(report: &CompareReport<'_>) -> Result<String, ReportError
             float(Some(row.baseline_ns)),
             float(Some(row.candidate_ns)),
             float(Some(row.delta_ns)),
+            low,
+            high,
             float(Some(row.baseline_calls)),
             float(Some(row.candidate_calls)),
             float(Some(row.count_delta)),

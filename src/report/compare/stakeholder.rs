@@ -66,7 +66,10 @@ fn told(metrics: &CompareMetrics, row: &Comparison) -> String {
     match outcome {
         Outcome::NotComparable => format!("{who}, {name}: not judged, because the work was not the same"),
         Outcome::Verdict(Verdict::Same) => {
-            format!("{who}, {name}: the same; any difference is smaller than {}", size(Some(row.margin)))
+            format!(
+                "{who}, {name}: the same; with 95 % confidence any difference is smaller than {}",
+                size(Some(row.margin))
+            )
         }
         Outcome::Verdict(Verdict::CannotTell) => {
             let more = row.n_needed.map_or_else(String::new, |needed| {
@@ -96,11 +99,14 @@ fn certainty(report: &CompareReport<'_>) -> Vec<String> {
         count(decided),
         count(open)
     ));
-    let least = judged.iter().flat_map(|row| row.units).min().unwrap_or(0);
-    lines.push(format!(
-        "Every side was measured in at least {} independent runs or blocks for every measure.",
-        count(least)
-    ));
+    lines.push(match judged.iter().flat_map(|row| row.units).min().unwrap_or(0) {
+        0 => "For at least one measure no independent runs were counted.".to_owned(),
+        1 => "For at least one measure a side is a single run, and what differs from run to run is not seen in it."
+            .to_owned(),
+        least => {
+            format!("For every measure each side was measured in at least {} independent runs or blocks.", count(least))
+        }
+    });
     match metrics.study.as_ref().map(|study| (study.control.len() as u64, study.false_alarms)) {
         Some((0, _)) => lines.push("No control run of a version against itself was made.".to_owned()),
         Some((n, alarms)) => lines.push(format!(
@@ -121,9 +127,8 @@ fn cost(metrics: &CompareMetrics) -> Vec<String> {
             let mut parts = Vec::new();
             if let Some(usd) = row.usd_per_million_output_tokens.filter(|usd| usd.is_finite()) {
                 let price = row.usd_per_hour.filter(|usd| usd.is_finite());
-                let at = price
-                    .map_or_else(String::new, |price| format!(" at {} USD an hour", words::value(Some(price), "")));
-                parts.push(format!("{} USD for a million generated tokens{at}", words::value(Some(usd), "")));
+                let at = price.map_or_else(String::new, |price| format!(" at {} USD an hour", words::money(price)));
+                parts.push(format!("{} USD for a million generated tokens{at}", words::money(usd)));
             }
             if let Some(joule) = row.joule_per_output_token.filter(|joule| joule.is_finite()) {
                 let source = row.energy_source.as_ref().map_or_else(String::new, |source| format!(" ({source})"));
@@ -140,13 +145,22 @@ fn cost(metrics: &CompareMetrics) -> Vec<String> {
     }
 }
 
+/// The first sentence: of the best-known measure, unless something else weighs more.
+fn first(report: &CompareReport<'_>) -> String {
+    let metrics = report.metrics;
+    let judged = words::ranked(metrics).into_iter().find(|row| words::outcome(metrics, row) != Outcome::NotComparable);
+    match judged.filter(|_| metrics.validity.is_valid()) {
+        Some(row) => format!("{}.", told(metrics, row)),
+        None => verdict::headline(report).sentence,
+    }
+}
+
 /// `stakeholder_summary.md`.
 pub fn compare_stakeholder_summary_md(report: &CompareReport<'_>) -> String {
     let metrics = report.metrics;
     let mut text = Text::new();
     text.heading(1, &format!("What came out: {}", verdict::title(metrics)));
-    let headline = verdict::headline(report);
-    text.strong(&headline.sentence);
+    text.strong(&first(report));
     text.heading(2, "What was compared");
     let mut compared = vec![format!("Baseline, which the others are held against: {}", baseline(metrics))];
     let names = candidates(metrics);
@@ -159,7 +173,7 @@ pub fn compare_stakeholder_summary_md(report: &CompareReport<'_>) -> String {
     });
     for subject in metrics.subjects.iter().take(4) {
         compared.push(format!(
-            "{}: {}, {}, {} measurements ended well",
+            "{}: {}, {}, {} measured pieces ended well",
             subject.label,
             words::subject(subject.kind),
             subject.tool,
@@ -168,11 +182,7 @@ pub fn compare_stakeholder_summary_md(report: &CompareReport<'_>) -> String {
     }
     text.list(&compared);
     text.heading(2, "What came out");
-    if !metrics.validity.is_valid() {
-        let mut lines = vec!["The comparison is INVALID, so nothing is concluded from it:".to_owned()];
-        lines.extend(metrics.validity.reasons.iter().cloned());
-        text.list(&lines);
-    } else {
+    if metrics.validity.is_valid() {
         let rows = words::ranked(metrics);
         let mut lines: Vec<String> =
             candidates(metrics).iter().take(6).map(|label| verdict::tally(metrics, label)).collect();
@@ -189,6 +199,10 @@ pub fn compare_stakeholder_summary_md(report: &CompareReport<'_>) -> String {
         text.list(&lines);
         text.heading(2, "How sure it is");
         text.list(&certainty(report));
+    } else {
+        let mut lines = vec!["The comparison is INVALID, so nothing is concluded from it:".to_owned()];
+        lines.extend(metrics.validity.reasons.iter().cloned());
+        text.list(&lines);
     }
     text.heading(2, "What it costs");
     text.list(&cost(metrics));

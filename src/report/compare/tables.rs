@@ -84,14 +84,23 @@ impl Columns {
     }
 }
 
-/// Effects: both sides, the change with its interval, the verdict.
-pub(super) fn effects(metrics: &CompareMetrics, rows: &[&Comparison], why: bool) -> Table {
+/// Why the verdicts are what they are.
+pub(super) fn reasons(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
     let columns = Columns::of(rows);
-    let mut headings = vec!["Better is", "#Baseline", "#Candidate", "#Change", "95 % interval", "Verdict"];
-    if why {
-        headings.push("Why");
+    let mut table = columns.headings(&["Verdict", "Why"]);
+    for row in rows {
+        let mut cells = columns.cells(row);
+        cells.push(Cell::text(&verdict(metrics, row)));
+        cells.push(Cell::text_up_to(&words::reason(metrics, row), SENTENCE));
+        table.push(cells);
     }
-    let mut table = columns.headings(&headings);
+    table
+}
+
+/// Effects: both sides, the change with its interval, the verdict.
+pub(super) fn effects(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
+    let columns = Columns::of(rows);
+    let mut table = columns.headings(&["Better is", "#Baseline", "#Candidate", "#Change", "95 % interval", "Verdict"]);
     for row in rows {
         let mut cells = columns.cells(row);
         cells.extend([
@@ -106,9 +115,6 @@ pub(super) fn effects(metrics: &CompareMetrics, rows: &[&Comparison], why: bool)
             interval(row.ci95),
             Cell::text(&verdict(metrics, row)),
         ]);
-        if why {
-            cells.push(Cell::text_up_to(&words::reason(metrics, row), SENTENCE));
-        }
         table.push(cells);
     }
     table
@@ -238,15 +244,18 @@ pub(super) fn gate(report: &CompareReport<'_>) -> Table {
         RuleOutcome::Passed => 3,
     });
     for rule in rules {
-        // A rule may be about a relative or an absolute change; only its sentence says which, so the figures stand as they are.
-        let plain = |value: f64| crate::report::number::digits(value);
+        // The change is in the terms of the limit: relative where that is in per cent, otherwise in the unit of the rule.
+        let relative = rule.rule.split('@').next().is_some_and(|limit| limit.trim_end().ends_with('%'));
+        let plain = |value: f64| if relative { words::change(1.0 + value) } else { words::value(Some(value), "") };
         let interval = rule.interval.filter(|ends| ends.iter().all(|end| end.is_finite()));
         table.push(vec![
             Cell::text(&rule.rule),
             Cell::text_up_to(&rule.candidate_label, 40),
             rule.case.as_deref().map_or_else(dash, |case| Cell::text_up_to(case, 40)),
             Cell::text(words::rule(rule.outcome)),
-            Cell::maybe(rule.change),
+            rule.change
+                .filter(|change| change.is_finite())
+                .map_or_else(dash, |change| Cell::number(plain(change), change)),
             interval.map_or_else(dash, |[low, high]| {
                 Cell::text(&format!("{} to {} (at {})", plain(low), plain(high), words::size(Some(rule.confidence))))
             }),

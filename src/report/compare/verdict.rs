@@ -80,8 +80,9 @@ pub(super) fn tally(metrics: &CompareMetrics, candidate: &str) -> String {
     if rows.is_empty() {
         return format!("{candidate}: no measure was compared with {}", baseline(metrics));
     }
-    let facts: Vec<&str> = words::not_the_same_work(metrics, candidate).map(|row| row.fact.as_str()).collect();
-    if !facts.is_empty() {
+    let refused = |row: &Comparison| words::outcome(metrics, row) == Outcome::NotComparable;
+    if rows.iter().all(|row| refused(row)) {
+        let facts: Vec<&str> = words::not_the_same_work(metrics, candidate).map(|row| row.fact.as_str()).collect();
         return format!(
             "{candidate}: not the same work as {} ({}), so no measure is judged",
             rows[0].baseline_label,
@@ -90,13 +91,15 @@ pub(super) fn tally(metrics: &CompareMetrics, candidate: &str) -> String {
     }
     let of = |wanted: &dyn Fn(&Comparison) -> bool| rows.iter().filter(|row| wanted(row)).count() as u64;
     let news = |row: &Comparison| words::outcome(metrics, row).news(row.direction);
-    let same = of(&|row| row.verdict == Verdict::Same);
+    let same = of(&|row| words::outcome(metrics, row) == Outcome::Verdict(Verdict::Same));
+    let unequal = of(&refused);
     let parts = [
         (of(&|row| news(row) == News::Good), "better"),
         (of(&|row| news(row) == News::Bad), "worse"),
         (same, "the same"),
         (of(&|row| news(row) == News::Neutral) - same, "different where neither way is better"),
-        (of(&|row| news(row) == News::Open), "cannot be told"),
+        (of(&|row| news(row) == News::Open) - unequal, "cannot be told"),
+        (unequal, "not the same work"),
     ];
     let parts: Vec<String> =
         parts.iter().filter(|part| part.0 > 0).map(|(number, what)| format!("{} {what}", count(*number))).collect();
@@ -120,7 +123,12 @@ pub(super) fn gate(metrics: &CompareMetrics) -> Option<String> {
     .map(|(outcome, what)| format!("{} {what}", count(of(outcome))))
     .collect();
     let parts = if parts.is_empty() { "no rule was checked".to_owned() } else { parts.join(", ") };
-    Some(format!("The gate {}: {parts}", if gate.passed { "passed" } else { "FAILED" }))
+    let word = match (gate.passed, of(RuleOutcome::Missing)) {
+        (false, _) => "FAILED",
+        (true, 0) => "passed",
+        (true, _) => "could not be judged in full",
+    };
+    Some(format!("The gate {word}: {parts}"))
 }
 
 fn full_stop(text: &str) -> String {
@@ -134,12 +142,14 @@ pub(super) fn answers(metrics: &CompareMetrics) -> Vec<String> {
     if !unequal(metrics) && !metrics.sentences.is_empty() {
         return metrics.sentences.iter().map(|sentence| full_stop(sentence)).collect();
     }
-    let mut all = Vec::new();
-    for candidate in candidates(metrics) {
-        all.push(full_stop(&tally(metrics, candidate)));
+    // Everyone's count before anyone's details.
+    let candidates = candidates(metrics);
+    let mut all: Vec<String> = candidates.iter().map(|candidate| full_stop(&tally(metrics, candidate))).collect();
+    let each = if candidates.len() > 1 { 1 } else { 3 };
+    for candidate in candidates {
         let rows = words::ranked(metrics).into_iter().filter(|row| row.candidate_label == candidate);
         let judged = rows.filter(|row| words::outcome(metrics, row) != Outcome::NotComparable);
-        all.extend(judged.take(3).map(|row| full_stop(&words::finding(metrics, row))));
+        all.extend(judged.take(each).map(|row| full_stop(&words::finding(metrics, row))));
     }
     all
 }
@@ -149,7 +159,7 @@ pub(super) fn headline(report: &CompareReport<'_>) -> Headline {
     let metrics = report.metrics;
     let mut more: Vec<String> = Vec::new();
     let gate_failed = metrics.gate.as_ref().is_some_and(|gate| !gate.passed);
-    more.extend(gate(metrics).map(|text| full_stop(&text)));
+    let gate = gate(metrics).map(|text| full_stop(&text));
     if !matches!(metrics.status.as_str(), "complete" | "invalid") {
         more.push(full_stop(&format!(
             "The status of this comparison is {}: it says what was finished",
@@ -160,11 +170,18 @@ pub(super) fn headline(report: &CompareReport<'_>) -> Headline {
     let open = |row: &&Comparison| words::outcome(metrics, row).news(row.direction) == News::Open;
     let all_open = metrics.comparisons.iter().all(|row| open(&row));
     let comparable = metrics.comparisons.iter().any(|row| words::outcome(metrics, row) != Outcome::NotComparable);
+    let failed = gate.clone().filter(|_| gate_failed);
+    if failed.is_none() || !metrics.validity.is_valid() {
+        more.extend(gate);
+    }
     let (sentence, tone) = if !metrics.validity.is_valid() {
         more.extend(metrics.validity.reasons.iter().map(|reason| full_stop(reason)));
         // What must not be relied on is not repeated on top; the tables have it, below the warning.
         answers.clear();
         ("This comparison is INVALID: its verdicts must not be relied on.".to_owned(), "bad")
+    } else if let Some(failed) = failed {
+        // Who asked for a gate wants to know that first.
+        (failed, "bad")
     } else if metrics.comparisons.is_empty() {
         ("Cannot tell: no measure was compared.".to_owned(), "warn")
     } else if !comparable {
@@ -172,7 +189,7 @@ pub(super) fn headline(report: &CompareReport<'_>) -> Headline {
     } else {
         let first = if answers.is_empty() { String::new() } else { answers.remove(0) };
         let tone = match () {
-            () if gate_failed || unequal(metrics) => "bad",
+            () if unequal(metrics) => "bad",
             () if all_open => "warn",
             () => "ok",
         };
@@ -190,10 +207,10 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
     for row in metrics.differences.iter().filter(|row| row.kind == DifferenceKind::Flag) {
         let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".to_owned());
         lines.push(full_stop(&format!(
-            "{} differs for {}: {} against {} of the baseline. {}",
+            "{}: {} for {}, {} for the baseline: {}",
             row.fact,
-            row.candidate_label,
             known(&row.candidate),
+            row.candidate_label,
             known(&row.baseline),
             row.meaning
         )));
@@ -220,7 +237,7 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
         }
         if outcomes.disturbed > 0 {
             lines.push(format!(
-                "{}: {} measured while other processes disturbed; their values are kept.",
+                "{}: {} of its pieces ran while other processes disturbed them; their values are kept.",
                 subject.label,
                 count(outcomes.disturbed)
             ));

@@ -1,5 +1,6 @@
 //! The answer in words: one vocabulary for every format. Nothing here names a winner where the work was not the same.
 
+use crate::compare::equal_work::split_case;
 use crate::compare::measure::{self, Direction};
 use crate::compare::result::{
     ChangeKind, CompareMetrics, Comparison, Difference, DifferenceKind, RuleOutcome, Verdict,
@@ -51,7 +52,7 @@ impl Outcome {
             Self::NotComparable => "not the same work",
             Self::Verdict(Verdict::Same) => "the same",
             Self::Verdict(Verdict::CannotTell) => "cannot tell",
-            _ => self.code(),
+            Self::Verdict(Verdict::Faster | Verdict::Slower | Verdict::Lower | Verdict::Higher) => self.code(),
         }
     }
     /// Good or bad news, for a measure of `direction`.
@@ -92,21 +93,26 @@ impl News {
     }
 }
 
-/// The facts that make `candidate` incomparable.
+/// The facts that make `candidate` incomparable, those of single cases too.
 pub(super) fn not_the_same_work<'a>(
     metrics: &'a CompareMetrics,
-    candidate: &str,
+    candidate: &'a str,
 ) -> impl Iterator<Item = &'a Difference> {
-    let candidate = candidate.to_owned();
-    metrics
-        .differences
-        .iter()
-        .filter(move |row| row.kind == DifferenceKind::NotTheSameWork && row.candidate_label == candidate)
+    let of = move |row: &&Difference| row.kind == DifferenceKind::NotTheSameWork && row.candidate_label == candidate;
+    metrics.differences.iter().filter(of)
 }
 
-/// What is said of `row`. Rows of an A/A control are compared with the baseline itself, so no difference applies to them.
+/// The facts that make one comparison impossible: a fact of a case speaks for that case only.
+fn refusals<'a>(metrics: &'a CompareMetrics, row: &'a Comparison) -> impl Iterator<Item = &'a Difference> {
+    not_the_same_work(metrics, &row.candidate_label).filter(|difference| {
+        let case = split_case(&difference.fact).0;
+        case.is_none() || case == row.case.as_deref()
+    })
+}
+
+/// What is said of `row`. Rows of an A/A control carry a label of their own, so no difference applies to them.
 pub(super) fn outcome(metrics: &CompareMetrics, row: &Comparison) -> Outcome {
-    match not_the_same_work(metrics, &row.candidate_label).next() {
+    match refusals(metrics, row).next() {
         Some(_) => Outcome::NotComparable,
         None => Outcome::Verdict(row.verdict),
     }
@@ -114,8 +120,7 @@ pub(super) fn outcome(metrics: &CompareMetrics, row: &Comparison) -> Outcome {
 
 /// Why: the reason of the comparison, or what was not the same.
 pub(super) fn reason(metrics: &CompareMetrics, row: &Comparison) -> String {
-    let facts: Vec<&str> =
-        not_the_same_work(metrics, &row.candidate_label).map(|difference| difference.fact.as_str()).collect();
+    let facts: Vec<&str> = refusals(metrics, row).map(|difference| difference.fact.as_str()).collect();
     if facts.is_empty() { row.reason.clone() } else { format!("not the same work: {}", facts.join(", ")) }
 }
 
@@ -212,6 +217,50 @@ pub(super) fn size(part: Option<f64>) -> String {
     }
 }
 
+/// A share that must not be rounded up to all, e.g. `99.9988 %`; `–` if it is not known.
+pub(super) fn share(part: Option<f64>) -> String {
+    match part.filter(|part| part.is_finite()) {
+        Some(part) if part < 1.0 && part > 0.9995 => {
+            let text = format!("{:.4} %", part * 100.0);
+            if text.starts_with("100") { "> 99.9999 %".to_owned() } else { text }
+        }
+        part => size(part),
+    }
+}
+
+/// A share of a change with its sign, e.g. `−38.5 %`.
+pub(super) fn signed_share(part: f64) -> String {
+    match part {
+        part if !part.is_finite() || part == 0.0 => size(Some(part)),
+        part if part < 0.0 => format!("−{}", size(Some(-part))),
+        part => format!("+{}", size(Some(part))),
+    }
+}
+
+/// An interval of durations with their signs, a common unit written once; none if it is not known.
+pub(super) fn duration_interval(ends: Option<[f64; 2]>) -> Option<String> {
+    let [low, high] = ends.filter(|ends| ends.iter().all(|end| end.is_finite()))?;
+    let (low, high) = (signed_duration(low), signed_duration(high));
+    let low = match (low.split_once(' '), high.split_once(' ')) {
+        (Some((value, a)), Some((_, b))) if a == b => value.to_owned(),
+        _ => low,
+    };
+    Some(format!("{low} to {high}"))
+}
+
+/// An amount of money in three digits, e.g. `1.67`, `0.00412`.
+pub(super) fn money(value: f64) -> String {
+    match value.abs() {
+        magnitude if !value.is_finite() || magnitude >= 1e9 => digits(value),
+        magnitude if magnitude >= 0.0995 => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
+        magnitude => {
+            let decimals = (2 - magnitude.log10().floor() as i32).clamp(2, 12) as usize;
+            format!("{value:.decimals$}")
+        }
+    }
+}
+
 /// The interval of a ratio as changes, e.g. `−6.01 % to −3.80 %`; none if it is not known.
 pub(super) fn interval(ends: Option<[f64; 2]>) -> Option<String> {
     let [low, high] = ends?;
@@ -244,6 +293,8 @@ pub(super) fn signed_duration(ns: f64) -> String {
 pub(super) fn value(value: Option<f64>, unit: &str) -> String {
     let Some(value) = value.filter(|value| value.is_finite()) else { return UNKNOWN.to_owned() };
     let text = if unit == "ratio" { size(Some(value)) } else { number::in_unit(value, unit) };
+    // A minus as long as the plus; exponents keep their hyphen.
+    let text = text.strip_prefix('-').map_or_else(|| text.clone(), |rest| format!("−{rest}"));
     let unit = number::unit_label(unit);
     if unit.is_empty() { text } else { format!("{text} {unit}") }
 }
@@ -339,6 +390,13 @@ mod tests {
         assert_eq!(interval(Some([0.94, 1.02])).as_deref(), Some("−6.00 % to +2.00 %"));
         assert_eq!(interval(Some([f64::NAN, 1.0])), None);
         assert_eq!((p_value(Some(0.0)).as_str(), p_value(Some(0.0312)).as_str()), ("< 0.0001", "0.0312"));
+        assert_eq!(value(Some(-1.5), "ms"), "−1.500 ms");
+        assert_eq!((share(Some(0.999_988)).as_str(), share(Some(0.999_999_9)).as_str()), ("99.9988 %", "> 99.9999 %"));
+        assert_eq!((share(Some(1.0)).as_str(), share(Some(0.5)).as_str()), ("100 %", "50.0 %"));
+        assert_eq!((signed_share(-0.385).as_str(), signed_share(0.0).as_str()), ("−38.5 %", "0.0 %"));
+        assert_eq!(duration_interval(Some([-1.54e6, -1.46e6])).as_deref(), Some("−1.540 to −1.460 ms"));
+        assert_eq!(duration_interval(Some([-1.54e6, 20.0])).as_deref(), Some("−1.540 ms to +20 ns"));
+        assert_eq!((money(1.6667), money(0.5), money(0.004_123)), ("1.67".into(), "0.50".into(), "0.00412".into()));
         assert_eq!((signed_duration(-1500.0).as_str(), signed_duration(0.0).as_str()), ("−1.500 µs", "0 ns"));
     }
 

@@ -21,11 +21,11 @@ use super::fixture::{
     sequences, tensors,
 };
 
-/// Every set of kernels on two threads, and the best one on one and on three.
+/// Every set of kernels on one thread, and the best one, last, on two.
 pub(super) fn every_fused() -> Vec<FusedOperators> {
     let pool = |threads| Arc::new(ThreadPool::new(threads).unwrap());
-    let mut all = FusedOperators::available(&pool(2));
-    all.extend([1, 3].map(|threads| FusedOperators::new(pool(threads))));
+    let mut all = FusedOperators::available(&pool(1));
+    all.push(FusedOperators::new(pool(2)));
     all
 }
 
@@ -78,27 +78,34 @@ fn families() -> Vec<Architecture> {
 /// The same families in whole blocks of 32 or 256 values.
 fn blockwise(architecture: Architecture) -> Architecture {
     let head_dim = 32;
-    Architecture { hidden_size: 256, intermediate_size: 512, num_heads: 8, num_kv_heads: 2, head_dim, ..architecture }
+    let (hidden_size, intermediate_size) = (256, 256);
+    Architecture {
+        hidden_size,
+        intermediate_size,
+        num_heads: 8,
+        num_kv_heads: 2,
+        head_dim,
+        num_layers: 2,
+        ..architecture
+    }
 }
 
-/// Largest difference from the reference over prompts of every size, decode steps and steps of several tokens, for one and for two sequences.
-fn error_of(
-    architecture: &Architecture,
-    weights: &WeightMap,
-    operators: fn() -> Vec<FusedOperators>,
-    cache: Format,
-) -> f64 {
-    const LENGTH: usize = 60;
+/// Largest difference from the reference over prompts, decode steps and steps of several tokens: two sequences on every set of kernels, one
+/// on the best.
+fn error_of(architecture: &Architecture, weights: &WeightMap, cache: Format) -> f64 {
+    const LENGTH: usize = 34;
     let mut worst = 0.0_f64;
-    for batch in [1, 2] {
+    for batch in [2, 1] {
         let sequences = sequences(architecture, batch, LENGTH, 11);
-        let passes = [0..37, 37..38, 38..39, 39..41, 41..44, 44..45, 45..60];
+        let passes = [0..21, 21..22, 22..24, 24..27, 27..28, 28..34];
         let mut reference = decoder(architecture, weights, &reference_operators(1), (batch, LENGTH), cache);
         let truth: Vec<_> = passes.iter().map(|range| forward(&mut reference, &sequences, range.clone())).collect();
-        for operators in operators() {
+        let mut all = every_fused();
+        all.drain(..if batch == 1 { all.len() - 1 } else { 0 });
+        for operators in all {
             let mut model = fused(architecture, weights, operators, (batch, LENGTH), cache);
-            // Twice, so that what a first generation left in the cache or the buffers would show.
-            for _ in 0..2 {
+            // One sequence runs twice, so that what a first generation left in the cache or the buffers would show.
+            for _ in 0..3 - batch {
                 model.reset().unwrap();
                 for (range, truth) in passes.iter().zip(&truth) {
                     let error = relative_error(&forward(&mut model, &sequences, range.clone()), truth);
@@ -110,36 +117,38 @@ fn error_of(
     worst
 }
 
-/// Products and sums are in f32 on both sides, so only the order of additions differs.
+/// Products and sums are in f32 on both sides, so only the order of additions differs. Measured: at most 3.0e-6 of the largest logit.
 #[test]
 fn f32_and_f16_weights_give_the_logits_of_the_reference() {
     for (seed, architecture) in (1..).zip(families()) {
         let tensors = tensors(&architecture, seed);
         for format in [Format::F32, Format::F16] {
-            let error = error_of(&architecture, &held(&tensors, format), every_fused, Format::F32);
+            let error = error_of(&architecture, &held(&tensors, format), Format::F32);
             assert!(error <= 1e-5, "{:?} {format}: off by {error:e}", architecture.family);
         }
     }
 }
 
-/// Where the CPU multiplies bf16 by bf16, activations are rounded to 8 bits of mantissa (2⁻⁹ each); elsewhere the products are exact.
+/// Where the CPU multiplies bf16 by bf16, activations are rounded to 8 bits of mantissa (2⁻⁹ each); elsewhere the products are exact. Measured: at
+/// most 2.0e-2 of the largest logit (these small models are chosen to be sharp: see `tensors`).
 #[test]
 fn bf16_weights_give_the_logits_of_the_reference_within_the_rounding_of_bf16() {
     for (seed, architecture) in (11..).zip(families()) {
         let tensors = tensors(&architecture, seed);
-        let error = error_of(&architecture, &held(&tensors, Format::BF16), every_fused, Format::F32);
+        let error = error_of(&architecture, &held(&tensors, Format::BF16), Format::F32);
         assert!(error <= 4e-2, "{:?}: off by {error:e}", architecture.family);
     }
 }
 
-/// Activations in 8 bits, one scale for 32 values: each is off by at most 1/254 of the largest of its block.
+/// Activations in 8 bits, one scale for 32 values: each is off by at most 1/254 of the largest of its block. Measured, of the largest logit: at most
+/// 5.7e-2 for Q8_0, 5.5e-2 for Q4_1, 5.4e-2 for Q4_0, like candle's own 8-bit products (5.9e-2, see `formats`).
 #[test]
 fn quantized_weights_give_the_logits_of_the_reference_within_8_bit_activations() {
     let mut worst = 0.0_f64;
     for (seed, architecture) in (21..).zip(families().into_iter().map(blockwise)) {
         let tensors = tensors(&architecture, seed);
         for format in [Format::Q8_0, Format::Q4_1, Format::Q4_0] {
-            let error = error_of(&architecture, &held(&tensors, format), every_fused, Format::F32);
+            let error = error_of(&architecture, &held(&tensors, format), Format::F32);
             worst = worst.max(error);
             assert!(error <= 1e-1, "{:?} {format}: off by {error:e}", architecture.family);
         }
@@ -152,10 +161,10 @@ fn quantized_weights_give_the_logits_of_the_reference_within_8_bit_activations()
 fn a_16_bit_cache_gives_the_logits_of_the_reference_with_the_same_cache() {
     for (seed, architecture) in (31..).zip([llama(), Architecture { sliding_window: Some(7), ..mistral() }]) {
         let weights = dense(&tensors(&architecture, seed));
-        for cache in [Format::BF16, Format::F16] {
-            // A key next to the middle of two representable values may round either way.
-            let error = error_of(&architecture, &weights, every_fused, cache);
-            assert!(error <= 3e-3, "{:?} {cache}: off by {error:e}", architecture.family);
+        // A key next to the middle of two representable values may round either way. Measured: 1.7e-3 and 1.2e-4.
+        for (cache, bound) in [(Format::BF16, 5e-3), (Format::F16, 5e-4)] {
+            let error = error_of(&architecture, &weights, cache);
+            assert!(error <= bound, "{:?} {cache}: off by {error:e}", architecture.family);
         }
     }
 }
@@ -166,8 +175,8 @@ fn formats_without_kernels_go_through_the_reference_and_the_name_says_so() {
     let tensors = tensors(&architecture, 41);
     for format in [Format::Q4K, Format::Q5_0] {
         let weights = held(&tensors, format);
-        let error = error_of(&architecture, &weights, every_fused, Format::F32);
-        // Both sides multiply alike; the sums of norms and attention differ in order, and a rounding to 8 bits may tip over.
+        let error = error_of(&architecture, &weights, Format::F32);
+        // Both sides multiply alike; the sums of norms and attention differ in order, and a rounding to 8 bits may tip over. Measured: 2.0e-6.
         assert!(error <= 1e-2, "{format}: off by {error:e}");
         let model = fused(
             &architecture,
@@ -189,7 +198,7 @@ fn formats_without_kernels_go_through_the_reference_and_the_name_says_so() {
     for name in ["model.layers.1.self_attn.k_proj.weight", "model.layers.0.mlp.up_proj.weight"] {
         weights.0.insert(name.to_owned(), odd.0[name].clone());
     }
-    let error = error_of(&architecture, &weights, every_fused, Format::F32);
+    let error = error_of(&architecture, &weights, Format::F32);
     assert!(error <= 1e-2, "mixed: off by {error:e}");
     let model = fused(&architecture, &weights, every_fused().remove(0), (1, 8), Format::F32);
     assert_eq!(model.unpacked_formats().as_deref(), Some("q5_0"));
@@ -204,14 +213,14 @@ fn a_prompt_in_one_go_equals_the_prompt_token_by_token() {
         (51..).zip([llama(), qwen2(), qwen3(), Architecture { sliding_window: Some(9), ..mistral() }])
     {
         let weights = dense(&tensors(&architecture, seed));
-        let sequences = sequences(&architecture, 2, 70, seed);
+        let sequences = sequences(&architecture, 2, 53, seed);
         for operators in every_fused() {
             let name = operators.name();
-            let mut model = fused(&architecture, &weights, operators, (2, 70), Format::F32);
-            let whole = forward(&mut model, &sequences, 0..70);
+            let mut model = fused(&architecture, &weights, operators, (2, 53), Format::F32);
+            let whole = forward(&mut model, &sequences, 0..53);
             model.reset().unwrap();
             let mut last = Vec::new();
-            for position in 0..70 {
+            for position in 0..53 {
                 last = forward(&mut model, &sequences, position..position + 1);
             }
             let error = relative_error(&last, &whole);

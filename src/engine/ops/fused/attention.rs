@@ -5,10 +5,9 @@ use std::ops::Range;
 
 use super::super::AttentionShape;
 use super::super::kernels::{self as k, Strides};
-use super::cache::{BlockedCache, KEY_BLOCK};
+use super::cache::{BlockedCache, Buffer, KEY_BLOCK};
 use super::kernels::{self, STATISTICS, Stretch};
 use super::{Cached, FusedOperators, Task};
-use crate::engine::kv_cache::HostBuffer;
 use crate::engine::threads::SharedMut;
 
 /// Most positions of the cache in one task of decode attention: 128 keys of 64 f32 are 32 KiB, as are their values.
@@ -57,13 +56,13 @@ impl FusedOperators {
         out: &mut [f32],
     ) {
         match (&cache.keys, &cache.values) {
-            (HostBuffer::F32(keys), HostBuffer::F32(values)) => {
+            (Buffer::F32(keys), Buffer::F32(values)) => {
                 self.attend(qkv, cache, keys, values, shape, partials, out);
             }
-            (HostBuffer::BF16(keys), HostBuffer::BF16(values)) => {
+            (Buffer::BF16(keys), Buffer::BF16(values)) => {
                 self.attend(qkv, cache, keys, values, shape, partials, out);
             }
-            (HostBuffer::F16(keys), HostBuffer::F16(values)) => {
+            (Buffer::F16(keys), Buffer::F16(values)) => {
                 self.attend(qkv, cache, keys, values, shape, partials, out);
             }
             _ => unreachable!("keys and values have one format"),

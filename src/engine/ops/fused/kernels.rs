@@ -6,7 +6,7 @@
 
 use half::{bf16, f16};
 
-use super::super::kernels::Element;
+use super::super::kernels::{Element, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::super::simd::{Avx2, Avx512};
 use super::super::simd::{Isa, Portable, Vector};
@@ -214,12 +214,14 @@ pub(super) struct Stretch<'a, E> {
 /// Statistics before the weighted values of a partial result: the largest score and the sum of weights.
 pub(super) const STATISTICS: usize = 2;
 
-/// Scaled scores of `G` heads against `N` vectors of positions.
+/// Scaled scores of `G` heads against `N` vectors of positions. Meanwhile it asks for the keys that come next and for the values of these
+/// positions: a stretch is too short for the hardware to find out by itself.
 #[inline(always)]
 unsafe fn score<V: Vector, E: Element, const G: usize, const N: usize>(
     queries: *const f32,
     head_dim: usize,
     keys: *const E,
+    values: *const E,
     first_vector: usize,
     scale: f32,
     scores: *mut f32,
@@ -232,7 +234,14 @@ unsafe fn score<V: Vector, E: Element, const G: usize, const N: usize>(
             let position = (first_vector + n) * V::LANES;
             position / KEY_BLOCK * KEY_BLOCK * head_dim + position % KEY_BLOCK
         });
+        let size = first_vector * V::LANES * head_dim;
+        let (next_keys, values) = (keys.wrapping_add(size + N * V::LANES * head_dim), values.wrapping_add(size));
         for d in 0..head_dim {
+            for n in 0..N {
+                let ahead = (d * N + n) * V::LANES;
+                prefetch(next_keys.wrapping_add(ahead));
+                prefetch(values.wrapping_add(ahead));
+            }
             let loaded: [V; N] = std::array::from_fn(|n| E::load::<V>(keys.add(offsets[n] + d * KEY_BLOCK)));
             for (g, sums) in sums.iter_mut().enumerate() {
                 let query = V::splat(*queries.add(g * head_dim + d));
@@ -301,11 +310,11 @@ unsafe fn attend_heads<V: Vector, E: Element, const G: usize>(
         let vectors = (stretch.skip + positions).div_ceil(V::LANES);
         let mut vector = 0;
         while vector + 4 <= vectors {
-            score::<V, E, G, 4>(queries, head_dim, keys, vector, scale, scores, stride);
+            score::<V, E, G, 4>(queries, head_dim, keys, values, vector, scale, scores, stride);
             vector += 4;
         }
         while vector < vectors {
-            score::<V, E, G, 1>(queries, head_dim, keys, vector, scale, scores, stride);
+            score::<V, E, G, 1>(queries, head_dim, keys, values, vector, scale, scores, stride);
             vector += 1;
         }
         let visible = scores.add(stretch.skip);

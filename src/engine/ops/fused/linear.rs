@@ -106,15 +106,15 @@ impl<'a> Input<'a> {
     }
 }
 
+/// A weight with its bias.
+pub type Biased = (Weight, Option<Vec<f32>>);
+
 impl FusedOperators {
     /// Packs `parts` (weights of one width and one format, with their biases) as one projection. Gives them back where they cannot be one.
     ///
     /// # Errors
     /// If a weight is of a type the CPU operators do not know.
-    pub fn pack(
-        &self,
-        parts: Vec<(Weight, Option<Vec<f32>>)>,
-    ) -> Result<std::result::Result<Projection, Vec<(Weight, Option<Vec<f32>>)>>> {
+    pub fn pack(&self, parts: Vec<Biased>) -> Result<std::result::Result<Projection, Vec<Biased>>> {
         let Some((first, _)) = parts.first() else { bail!("a projection has at least one weight") };
         let [_, inner] = *first.dims() else { bail!("a linear weight has two dimensions") };
         let format = first.format();
@@ -127,7 +127,7 @@ impl FusedOperators {
         }
         let outer = parts.iter().map(|(weight, _)| weight.dims()[0]).sum();
         let matrix = self.pack_bytes(&parts, format, inner, &mut Vec::new())?;
-        let bias = |parts: &[(Weight, Option<Vec<f32>>)]| {
+        let bias = |parts: &[Biased]| {
             (biased > 0).then(|| parts.iter().filter_map(|(_, bias)| bias.as_deref()).flatten().copied().collect())
         };
         match matrix {
@@ -146,7 +146,7 @@ impl FusedOperators {
     /// Opens the memory of one weight after the other, then packs all.
     fn pack_bytes(
         &self,
-        parts: &[(Weight, Option<Vec<f32>>)],
+        parts: &[Biased],
         format: Format,
         inner: usize,
         opened: &mut Vec<(usize, &[u8])>,

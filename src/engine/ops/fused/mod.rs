@@ -19,7 +19,6 @@ use super::kernels as k;
 use super::packed::Kernels;
 use super::simd::Isa;
 use super::{AttentionShape, RopeTable};
-use crate::engine::kv_cache::HostBuffer;
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::engine::weights::Weight;
 
@@ -31,7 +30,8 @@ mod linear;
 mod tests;
 
 pub use cache::BlockedCache;
-pub use linear::{GatedProjection, Input, InputBuffers, Projection};
+use cache::Buffer;
+pub use linear::{Biased, GatedProjection, Input, InputBuffers, Projection};
 
 /// Values below which an elementwise operator is not worth waking anyone for.
 const SERIAL_VALUES: usize = 16 * 1024;
@@ -148,7 +148,7 @@ impl FusedOperators {
         let (isa, target) = (self.isa, SharedMut::new(qkv));
         macro_rules! write {
             ($keys:ident, $values:ident, $kernel:path) => {{
-                let (keys, values) = (SharedMut::new($keys), SharedMut::new($values));
+                let (keys, values) = (SharedMut::new(&mut $keys[..]), SharedMut::new(&mut $values[..]));
                 self.pool.for_ranges(rows, grain, &|range| {
                     for index in range {
                         let (sequence, position) = (index / queries, position + index % queries);
@@ -173,9 +173,9 @@ impl FusedOperators {
             }};
         }
         match (&mut cache.keys, &mut cache.values) {
-            (HostBuffer::F32(keys), HostBuffer::F32(values)) => write!(keys, values, kernels::rope_write_f32),
-            (HostBuffer::BF16(keys), HostBuffer::BF16(values)) => write!(keys, values, kernels::rope_write_bf16),
-            (HostBuffer::F16(keys), HostBuffer::F16(values)) => write!(keys, values, kernels::rope_write_f16),
+            (Buffer::F32(keys), Buffer::F32(values)) => write!(keys, values, kernels::rope_write_f32),
+            (Buffer::BF16(keys), Buffer::BF16(values)) => write!(keys, values, kernels::rope_write_bf16),
+            (Buffer::F16(keys), Buffer::F16(values)) => write!(keys, values, kernels::rope_write_f16),
             _ => unreachable!("keys and values have one format"),
         }
         Ok(())

@@ -8,7 +8,7 @@
 //! - The scale has at most 22 significant bits, so that 1.5·2²³ × scale is exact, and one fused multiply-add takes the offset off:
 //!   (1.5·2²³ + v) × scale − 1.5·2²³ × scale = v × scale, rounded once.
 
-use super::layout::{Encoding, Layout, padded_pairs};
+use super::layout::{Encoding, Layout, bf16_pitch};
 use super::{BLOCK, Kernels};
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::estimate::format::Format;
@@ -61,7 +61,7 @@ pub(crate) struct PackedActivations {
     pub(super) extreme: bool,
     /// `[rows][cols]`.
     pub(super) values: Vec<f32>,
-    /// bf16 bits, `[rows][2 × padded pairs]`.
+    /// bf16 bits, `[rows]` of [`bf16_pitch`], zeros after the values.
     pub(super) pairs: Vec<u16>,
 }
 
@@ -133,7 +133,7 @@ impl PackedActivations {
                 self.values.extend_from_slice(x);
             }
             Form::Bf16Pairs => {
-                let width = 2 * padded_pairs(cols);
+                let width = bf16_pitch(cols);
                 self.pairs.resize(rows * width, 0);
                 let target = SharedMut::new(&mut self.pairs);
                 pool.for_ranges(rows, grain, &|range| {

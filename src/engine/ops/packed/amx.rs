@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
 use super::dense::DenseJob;
-use super::layout::{Encoding, Layout, padded_pairs};
+use super::layout::{Encoding, Layout, bf16_pitch, padded_pairs};
 use crate::estimate::format::Format;
 
 const ROWS: usize = 16;
@@ -177,17 +177,12 @@ pub(super) unsafe fn expand(layout: &Layout, panel: &[u8], to: *mut u8) {
     }
 }
 
-/// Steps of 32 columns that are multiplied with all tokens before the next: the weights of two panels stay in L1.
-const STEPS: usize = 20;
-
-/// Products of bf16 pairs, for any number of tokens.
+/// Products of bf16, for any number of tokens.
 ///
 /// # Safety
-/// Tiles must be available; the job's pointers must be good for its sizes, with widths padded to whole tiles (see
-/// [`padded_pairs`]).
+/// Tiles must be available; the job's pointers must be good for its sizes, with widths padded to whole tiles (see [`padded_pairs`] and
+/// [`bf16_pitch`]).
 pub(super) unsafe fn pairs<const M: usize>(job: &DenseJob<M>) {
-    let steps = padded_pairs(job.cols) / 16;
-    let stretch = steps.div_ceil(steps.div_ceil(STEPS));
     // Tiles 0 and 1 are the sums of the first tokens, 2 and 3 of the second, 4 and 5 their activations, 6 and 7 the weights.
     let mut configured = (0, 0);
     let mut configure = |first: usize, second: usize| {
@@ -199,57 +194,40 @@ pub(super) unsafe fn pairs<const M: usize>(job: &DenseJob<M>) {
             unsafe { Config::new(tiles).load() };
         }
     };
-    for step in (0..steps).step_by(stretch) {
-        let count = stretch.min(steps - step);
-        let mut token = 0;
-        // SAFETY: the caller's promise; tiles stay inside `tokens`, and the stretches cover the padded width.
-        unsafe {
-            while M == 2 && token + 16 < job.tokens {
-                let second = (job.tokens - token - 16).min(16);
-                configure(16, second);
-                four_tiles(job, token, step, count);
-                token += 16 + second;
-            }
-            while token < job.tokens {
-                let first = (job.tokens - token).min(16);
-                configure(first, 1);
-                for panel in 0..M {
-                    one_tile(job, panel, token, step, count);
-                }
-                token += first;
-            }
+    let mut token = 0;
+    // SAFETY: the caller's promise; tiles stay inside `tokens`.
+    unsafe {
+        while M == 2 && token + 16 < job.tokens {
+            let second = (job.tokens - token - 16).min(16);
+            configure(16, second);
+            four_tiles(job, token);
+            token += 16 + second;
         }
+        while token < job.tokens {
+            let first = (job.tokens - token).min(16);
+            configure(first, 1);
+            for panel in 0..M {
+                one_tile(job, panel, token);
+            }
+            token += first;
+        }
+        release();
     }
-    // SAFETY: the caller's promise.
-    unsafe { release() };
 }
 
-/// Adds `count` steps from `first` on to the results of two panels and two tiles of tokens; the first step begins them.
+/// The results of two panels and two tiles of tokens.
 #[inline(always)]
-unsafe fn four_tiles<const M: usize>(job: &DenseJob<M>, token: usize, first: usize, count: usize) {
-    let row_bytes = padded_pairs(job.cols) * 4;
+unsafe fn four_tiles<const M: usize>(job: &DenseJob<M>, token: usize) {
+    let row_bytes = bf16_pitch(job.cols) * 2;
     // SAFETY: the caller's promise.
     unsafe {
-        let x = job.x.add(token * row_bytes + first * 64);
+        let x = job.x.add(token * row_bytes);
         let out = |m: usize, token: usize| job.out[m].add(token * job.stride);
-        let to = [out(0, token), out(1, token), out(0, token + 16), out(1, token + 16)];
         asm!(
-            "test {first}, {first}",
-            "jnz 3f",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
-            "jmp 2f",
-            "3:",
-            "mov {first}, [{to}]",
-            "tileloadd tmm0, [{first} + {out_stride}*1]",
-            "mov {first}, [{to} + 8]",
-            "tileloadd tmm1, [{first} + {out_stride}*1]",
-            "mov {first}, [{to} + 16]",
-            "tileloadd tmm2, [{first} + {out_stride}*1]",
-            "mov {first}, [{to} + 24]",
-            "tileloadd tmm3, [{first} + {out_stride}*1]",
             "2:",
             "tileloadd tmm4, [{x0} + {x_stride}*1]",
             "tileloadd tmm6, [{w0} + {line}*1]",
@@ -263,25 +241,24 @@ unsafe fn four_tiles<const M: usize>(job: &DenseJob<M>, token: usize, first: usi
             "add {x1}, 64",
             "add {w0}, 1024",
             "add {w1}, 1024",
-            "dec {count}",
+            "dec {steps}",
             "jnz 2b",
-            "mov {first}, [{to}]",
-            "tilestored [{first} + {out_stride}*1], tmm0",
-            "mov {first}, [{to} + 8]",
-            "tilestored [{first} + {out_stride}*1], tmm1",
-            "mov {first}, [{to} + 16]",
-            "tilestored [{first} + {out_stride}*1], tmm2",
-            "mov {first}, [{to} + 24]",
-            "tilestored [{first} + {out_stride}*1], tmm3",
+            "mov {x0}, [{to}]",
+            "mov {x1}, [{to} + 8]",
+            "mov {w0}, [{to} + 16]",
+            "mov {w1}, [{to} + 24]",
+            "tilestored [{x0} + {out_stride}*1], tmm0",
+            "tilestored [{x1} + {out_stride}*1], tmm1",
+            "tilestored [{w0} + {out_stride}*1], tmm2",
+            "tilestored [{w1} + {out_stride}*1], tmm3",
             x0 = inout(reg) x => _,
             x1 = inout(reg) x.add(16 * row_bytes) => _,
-            w0 = inout(reg) job.values[0].add(first * 1024) => _,
-            w1 = inout(reg) job.values[1].add(first * 1024) => _,
-            first = inout(reg) first => _,
-            count = inout(reg) count => _,
+            w0 = inout(reg) job.values[0] => _,
+            w1 = inout(reg) job.values[1] => _,
+            steps = inout(reg) padded_pairs(job.cols) / 16 => _,
             x_stride = in(reg) row_bytes,
             line = in(reg) ROWS * 4,
-            to = in(reg) to.as_ptr(),
+            to = in(reg) [out(0, token), out(1, token), out(0, token + 16), out(1, token + 16)].as_ptr(),
             out_stride = in(reg) job.stride * 4,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -290,36 +267,30 @@ unsafe fn four_tiles<const M: usize>(job: &DenseJob<M>, token: usize, first: usi
     }
 }
 
-/// The same for one panel and one tile of tokens, for what is left over, and for single tokens, whose limit is the memory.
+/// The results of one panel and one tile of tokens: for what is left over, and for single tokens, whose limit is the memory.
 #[inline(always)]
-unsafe fn one_tile<const M: usize>(job: &DenseJob<M>, panel: usize, token: usize, first: usize, count: usize) {
-    let row_bytes = padded_pairs(job.cols) * 4;
-    // SAFETY: the caller's promise.
+unsafe fn one_tile<const M: usize>(job: &DenseJob<M>, panel: usize, token: usize) {
+    let row_bytes = bf16_pitch(job.cols) * 2;
+    // SAFETY: the caller's promise; a prefetch never faults.
     unsafe {
         asm!(
-            "test {first}, {first}",
-            "jnz 3f",
             "tilezero tmm0",
-            "jmp 2f",
-            "3:",
-            "tileloadd tmm0, [{to} + {out_stride}*1]",
             "2:",
             "prefetcht0 [{w} + 8192]",
-            "prefetcht0 [{w} + 8192 + 64*4]",
-            "prefetcht0 [{w} + 8192 + 64*8]",
-            "prefetcht0 [{w} + 8192 + 64*12]",
+            "prefetcht0 [{w} + 8192 + 256]",
+            "prefetcht0 [{w} + 8192 + 512]",
+            "prefetcht0 [{w} + 8192 + 768]",
             "tileloadd tmm4, [{x} + {x_stride}*1]",
             "tileloadd tmm6, [{w} + {line}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "add {x}, 64",
             "add {w}, 1024",
-            "dec {count}",
+            "dec {steps}",
             "jnz 2b",
             "tilestored [{to} + {out_stride}*1], tmm0",
-            x = inout(reg) job.x.add(token * row_bytes + first * 64) => _,
-            w = inout(reg) job.values[panel].add(first * 1024) => _,
-            first = in(reg) first,
-            count = inout(reg) count => _,
+            x = inout(reg) job.x.add(token * row_bytes) => _,
+            w = inout(reg) job.values[panel] => _,
+            steps = inout(reg) padded_pairs(job.cols) / 16 => _,
             x_stride = in(reg) row_bytes,
             line = in(reg) ROWS * 4,
             to = in(reg) job.out[panel].add(token * job.stride),

@@ -4,7 +4,7 @@
 
 use super::BLOCK;
 use super::activations::Header;
-use crate::engine::ops::kernels::{PREFETCH_BYTES, prefetch};
+use crate::engine::ops::kernels::prefetch;
 
 /// A vector of 32-bit integers, one for each row of a panel.
 ///
@@ -33,6 +33,9 @@ pub(super) trait Integers: Copy {
     unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     unsafe fn store_floats(value: Self::Floats, to: *mut f32);
 }
+
+/// How far ahead weights are asked for when memory is the limit.
+const PREFETCH_BYTES: usize = 8192;
 
 /// The stored weights are unsigned bytes.
 pub(super) const UNSIGNED: u8 = 0;

@@ -26,7 +26,7 @@ pub(super) unsafe fn widen(isa: Isa, format: Format, from: *const u8, to: &mut [
 pub(super) struct DenseJob<const M: usize> {
     pub(super) values: [*const u8; M],
     pub(super) cols: usize,
-    /// Activations of the first token, `cols` each (for bf16 pairs: 32-bit pairs, see `padded_pairs`).
+    /// Activations of the first token: f32, `cols` each, or for tiles bf16, `bf16_pitch` each.
     pub(super) x: *const u8,
     pub(super) tokens: usize,
     /// First result of each panel.
@@ -39,6 +39,7 @@ pub(super) struct DenseJob<const M: usize> {
 unsafe fn tile<V: Vector, E: Element, const M: usize, const N: usize>(job: &DenseJob<M>, token: usize) {
     // SAFETY: the caller promises panels and activations of `cols` columns and room for the results.
     unsafe {
+        #[expect(clippy::cast_ptr_alignment, reason = "they come from a slice of f32")]
         let x = job.x.cast::<f32>().add(token * job.cols);
         let mut totals = [[V::splat(0.0); N]; M];
         for column in 0..job.cols {

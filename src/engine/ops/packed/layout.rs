@@ -29,6 +29,12 @@ pub(super) fn padded_pairs(cols: usize) -> usize {
     cols.div_ceil(32) * 16
 }
 
+/// bf16 values from one row of activations to the next: an odd number of cache lines, so that the rows of a tile fall into different
+/// sets of the cache whatever the width.
+pub(super) fn bf16_pitch(cols: usize) -> usize {
+    (cols.div_ceil(32) | 1) * 32
+}
+
 /// Sizes and offsets of the panels of one matrix.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {

@@ -9,6 +9,7 @@
 //! Plain slices only; no candle type and no allocation in a product but each thread's scratch, made once.
 
 #![allow(dead_code, unused_imports, reason = "the operators that use it come next")]
+#![allow(clippy::needless_range_loop, reason = "register tiles are walked by index, over several arrays at once")]
 #![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
 
 use super::simd::Isa;
@@ -20,6 +21,7 @@ mod amx;
 mod blocks;
 mod dense;
 mod layout;
+pub(super) mod memory;
 mod pack;
 mod portable;
 mod product;

@@ -1,14 +1,10 @@
 //! Repacking of a weight matrix, once at load time.
 
 use super::layout::{Encoding, Layout};
+use super::memory::Region;
 use super::{BLOCK, Kernels};
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::estimate::format::Format;
-
-/// One cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u8; 64]);
 
 /// Which matrix rows a panel holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +23,7 @@ pub(crate) struct PackedMatrix {
     pub(super) order: Order,
     rows: usize,
     pub(super) panels: usize,
-    data: Vec<Line>,
+    data: Region,
 }
 
 impl PackedMatrix {
@@ -117,20 +113,16 @@ impl PackedMatrix {
             }
             None
         };
-        let lines = layout.panel_bytes / 64;
-        let mut data = allocate(lines.checked_mul(panels)?);
-        let target = SharedMut::new(&mut data);
+        let mut data = Region::new(layout.panel_bytes.checked_mul(panels)?)?;
+        let target = SharedMut::new(data.bytes_mut());
         pool.for_ranges(panels, panels.div_ceil(pool.threads() * 4), &|range| {
             for panel in range {
                 // SAFETY: each panel has a stretch of its own.
-                let lines = unsafe { target.slice(panel * lines..(panel + 1) * lines) };
-                // SAFETY: lines are plain bytes without padding.
-                let out = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u8>(), lines.len() * 64) };
+                let out = unsafe { target.slice(panel * layout.panel_bytes..(panel + 1) * layout.panel_bytes) };
                 for lane in 0..height {
-                    match row_of(panel, lane) {
-                        Some(row) => pack_row(&layout, row, lane, out),
-                        // Rows that only fill up the last panel stay zero; what they give is never read.
-                        None => {}
+                    // Rows that only fill up the last panel stay zero; what they give is never read.
+                    if let Some(row) = row_of(panel, lane) {
+                        pack_row(&layout, row, lane, out);
                     }
                 }
             }
@@ -148,7 +140,7 @@ impl PackedMatrix {
     }
     /// Memory that the packed weights take, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.data.len() * 64
+        self.data.bytes().len()
     }
     /// The format it was packed from.
     pub(crate) fn format(&self) -> Format {
@@ -160,16 +152,8 @@ impl PackedMatrix {
     }
     /// The bytes of one panel.
     pub(super) fn panel(&self, panel: usize) -> &[u8] {
-        let lines = self.layout.panel_bytes / 64;
-        let lines = &self.data[panel * lines..(panel + 1) * lines];
-        // SAFETY: lines are plain bytes without padding.
-        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), lines.len() * 64) }
+        &self.data.bytes()[panel * self.layout.panel_bytes..(panel + 1) * self.layout.panel_bytes]
     }
-}
-
-/// Zeroed lines.
-fn allocate(lines: usize) -> Vec<Line> {
-    vec![Line([0; 64]); lines]
 }
 
 /// Writes one row into its lane of a panel.

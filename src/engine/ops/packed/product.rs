@@ -8,8 +8,8 @@ use super::activations::{Form, PackedActivations, form};
 #[cfg(target_arch = "x86_64")]
 use super::blocks::Job;
 use super::dense::{DenseJob, dense, widen};
-use super::layout::{Encoding, padded_pairs};
-use super::pack::{Line, Order, PackedMatrix};
+use super::layout::{Encoding, bf16_pitch, padded_pairs};
+use super::pack::{Order, PackedMatrix};
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, x86};
@@ -27,6 +27,11 @@ const ACTIVATION_BYTES: usize = 1 << 20;
 const SERIAL_PRODUCTS: usize = 16 * 1024;
 /// Panels of one register tile.
 const GROUP: usize = 2;
+
+/// One cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
 
 /// Scratch of one thread.
 struct Scratch {
@@ -161,13 +166,11 @@ pub(crate) fn matmul_silu_mul(
     });
 }
 
+/// What a task does with some groups of panels and some tokens.
+type Work<'a> = &'a (dyn Fn(Range<usize>, Range<usize>, &mut Scratch) + Sync);
+
 /// Cuts the product into tasks of some groups of panels and some tokens each.
-fn for_tasks(
-    pool: &ThreadPool,
-    matrix: &PackedMatrix,
-    tokens: usize,
-    work: &(dyn Fn(Range<usize>, Range<usize>, &mut Scratch) + Sync),
-) {
+fn for_tasks(pool: &ThreadPool, matrix: &PackedMatrix, tokens: usize, work: Work<'_>) {
     if tokens == 0 {
         return;
     }
@@ -229,6 +232,7 @@ impl Expanded {
         unsafe {
             match (self, matrix.kernels) {
                 (Self::Floats, kernels) => {
+                    #[expect(clippy::cast_ptr_alignment, reason = "the scratch is made of cache lines")]
                     let to = std::slice::from_raw_parts_mut(to.cast::<f32>(), layout.panel_rows * layout.cols);
                     widen(kernels.isa(), layout.format, from, to);
                 }
@@ -311,7 +315,7 @@ impl<'a, const M: usize> Group<'a, M> {
         let x = if activations.form == Form::F32 {
             activations.values[tokens.start * layout.cols..].as_ptr().cast::<u8>()
         } else {
-            activations.pairs[tokens.start * 2 * padded_pairs(layout.cols)..].as_ptr().cast::<u8>()
+            activations.pairs[tokens.start * bf16_pitch(layout.cols)..].as_ptr().cast::<u8>()
         };
         let values = match self.expanded {
             Some((_, values)) => values,

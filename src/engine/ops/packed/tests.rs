@@ -20,7 +20,7 @@ fn matrix(format: Format, rows: usize, cols: usize, rng: &mut StdRng) -> Vec<u8>
         Format::F32 => (0..rows * cols).for_each(|_| bytes.extend(rng.random_range(-1.0f32..1.0).to_le_bytes())),
         Format::F16 => (0..rows * cols).for_each(|_| bytes.extend(half(rng, -1.0, 1.0))),
         Format::BF16 => {
-            (0..rows * cols).for_each(|_| bytes.extend(bf16::from_f32(rng.random_range(-1.0f32..1.0)).to_le_bytes()))
+            (0..rows * cols).for_each(|_| bytes.extend(bf16::from_f32(rng.random_range(-1.0f32..1.0)).to_le_bytes()));
         }
         _ => {
             for _ in 0..rows * cols / BLOCK {
@@ -63,6 +63,7 @@ fn activations(rows: usize, cols: usize, rng: &mut StdRng) -> Vec<f32> {
     (0..rows * cols).map(|_| rng.random_range(-1.0f32..1.0).powi(3) * 4.0).collect()
 }
 
+#[expect(clippy::too_many_arguments, reason = "a product of given shape")]
 fn product(
     kernels: Kernels,
     format: Format,
