@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use perfprof::commands::compare::inputs::{LoadOptions, Loaded, load_subject};
 use perfprof::compare::import::labels;
+use perfprof::compare::import::trace::trace_operators;
 use perfprof::compare::subject::{MeasureValues, Subject, SubjectKind, fact};
 use perfprof::diagnostics::{ExitStatus, Severity, render_error, status_of};
 use perfprof::record::inputs::{Inputs, PromptInput, to_yaml};
@@ -461,6 +462,12 @@ fn an_analysis_and_its_trace_give_the_same_values() {
     assert_eq!(analysed.subject.measures, alone.subject.measures);
     assert_eq!(analysed.subject.facts.get(fact::TOOL), alone.subject.facts.get(fact::TOOL));
     assert!(analysed.trace.is_some() && !analysed.subject.operators.is_empty());
+    let (timeline, steps) = alone.trace.as_ref().map(|trace| (&trace.timeline, &trace.steps)).unwrap();
+    assert_eq!(trace_operators(timeline, steps), analysed.subject.operators);
+    let all: i64 =
+        (0..timeline.kernels.len()).map(|row| timeline.kernels.end_ns[row] - timeline.kernels.start_ns[row]).sum();
+    let kernels = analysed.subject.operators.iter().filter(|row| !row.class.starts_with("mem"));
+    assert_eq!(kernels.map(|row| row.total_ns).sum::<u64>(), all as u64);
     // Another file of that name is not the trace that was analysed.
     let mut bytes = fs::read(&trace).unwrap();
     bytes.push(0);

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::builder::Series;
-use super::builder::{Builder, clipped};
+use super::builder::{Builder, Series, clipped};
 use super::error::ImportError;
-use super::trace::{GPUS, GRAPH_STATE, PHASES, STEPS_BY, StepValues, WORKLOAD, step_measures};
+use super::trace::{
+    GPUS, GRAPH_STATE, OperatorRow, PHASES, STEPS_BY, StepValues, WORKLOAD, operator_times, step_measures,
+};
 use crate::compare::subject::{OperatorTime, Subject, SubjectKind, fact};
 use crate::diagnostics::{Diagnostic, Severity, Validity};
 use crate::stats::summary::Summary;
@@ -207,26 +208,17 @@ fn facts(builder: &mut Builder, metrics: &Metrics, tool: String) {
 
 /// The rows over all layers and modules: the tables by layer and by module hold the same time again.
 fn operators(metrics: &Metrics) -> Vec<OperatorTime> {
-    metrics
-        .operators
-        .iter()
-        .filter(|row| row.layer.is_none() && row.module.is_none() && row.calls > 0)
-        .filter_map(|row| {
-            let phase = row.phase.clone().unwrap_or_else(|| "unknown".to_owned());
-            let steps = metrics.phases.iter().find(|known| known.name == phase).map_or(0, |known| known.steps);
-            Some(OperatorTime {
-                case: None,
-                phase,
-                layer: None,
-                module: None,
-                class: row.class.clone(),
-                name: row.name.clone(),
-                shape: None,
-                // Work outside of any step is compared for the whole trace.
-                repeats: steps.max(1),
-                calls: row.calls,
-                total_ns: u64::try_from(row.total_ns).ok()?,
-            })
+    let steps_of = |name: &str| metrics.phases.iter().find(|phase| phase.name == name).map_or(0, |phase| phase.steps);
+    let rows = metrics.operators.iter().filter(|row| row.layer.is_none() && row.module.is_none()).filter_map(|row| {
+        let phase = row.phase.clone().unwrap_or_else(|| "unknown".to_owned());
+        Some(OperatorRow {
+            steps: steps_of(&phase),
+            phase,
+            class: row.class.clone(),
+            name: row.name.clone(),
+            calls: row.calls,
+            total_ns: u64::try_from(row.total_ns).ok()?,
         })
-        .collect()
+    });
+    operator_times(rows)
 }

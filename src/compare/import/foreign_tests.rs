@@ -274,6 +274,8 @@ fn sglang_ends_its_latency_with_the_stream_and_says_so() {
     assert_ne!(told(&found, definition::TPOT), told(&import(&vllm()), definition::TPOT));
     assert_eq!((told(&found, fact::MODEL), told(&found, fact::DTYPE)), (Some("Qwen3-8B"), Some("bfloat16")));
     assert_eq!((told(&found, "request_rate"), told(&found, "dataset")), (Some("1.5"), Some("random")));
+    let at_once = sglang().to_string().replace("\"request_rate\":1.5", "\"request_rate\":Infinity");
+    assert_eq!(told(&subject("s.jsonl", at_once.as_bytes()).unwrap(), "request_rate"), Some("inf"));
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Documents, ImportError> 
     if count > 0 {
         diagnostics.push(Diagnostic {
             code: "not_a_number".to_owned(),
-            severity: Severity::Warn,
+            // Where it stood for a value, the value is missed and counted there.
+            severity: Severity::Info,
             count,
             first: format!("`{file}` holds NaN or Infinity {count} times; each was read as null"),
         });

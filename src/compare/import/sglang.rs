@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::builder::{Entry, Series};
 use super::definition;
 use super::json;
-use super::load_summary::{self, DATASET};
+use super::load_summary::{self, DATASET, REQUEST_RATE};
 use crate::compare::subject::fact;
 
 pub(super) fn is_result(value: &Value) -> bool {
@@ -33,6 +33,11 @@ fn entry(value: &Value) -> Entry {
         ("accept_length", "speculative_accept_length"),
     ] {
         entry.fact(name, value.get(key).and_then(json::scalar));
+    }
+    // All at once is the default; Python writes it as `Infinity`, which is read as null.
+    if value.get("request_rate").is_some_and(Value::is_null) {
+        entry.fact(REQUEST_RATE, Some("inf".to_owned()));
+        entry.tells.push(("rate", "inf".to_owned()));
     }
     let server = value.get("server_info").filter(|info| info.is_object());
     if let Some(server) = server {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::builder::{Builder, Series, clipped};
+use crate::analysis::classify::Classifier;
 use crate::analysis::coverage::{Coverage, GraphState, Verdict};
 use crate::analysis::intervals::{op_interval, ops_by_device, union_ns};
+use crate::analysis::kernel_summary::{SummaryKeys, classify_names, kernel_summary};
 use crate::analysis::steps::{StepSource, Steps, Workload};
-use crate::compare::subject::{Subject, SubjectKind, fact};
+use crate::compare::subject::{OperatorTime, Subject, SubjectKind, fact};
 use crate::diagnostics::{Diagnostic, Severity, Validity};
 use crate::trace::timeline::Timeline;
 
@@ -156,6 +158,71 @@ pub fn trace_subject(parts: &TraceParts<'_>) -> Subject {
     subject.outcomes.ok = steps.columns.steps.len() as u64;
     subject.validity = Validity::from_reasons(reasons);
     builder.finish()
+}
+
+/// Operators of a trace by phase, class and name, as `perfprof analyze` lists them: for traces that are joined to one subject, or compared with
+/// an analysis whose traces are gone. A trace at hand is better attributed from its timeline, which knows more, so [`trace_subject`] leaves this out.
+pub fn trace_operators(timeline: &Timeline, steps: &Steps) -> Vec<OperatorTime> {
+    let phase_names: Vec<String> = steps.phases.iter().map(|phase| phase.name.clone()).collect();
+    let classified = classify_names(timeline, &Classifier::builtin());
+    let keys = SummaryKeys {
+        phase_names: &phase_names,
+        kernel_phase: Some(&steps.columns.kernel),
+        copy_phase: Some(&steps.columns.copy),
+        memset_phase: Some(&steps.columns.memset),
+        ..SummaryKeys::default()
+    };
+    let summary = kernel_summary(timeline, &classified, &keys);
+    let steps_of = |name: &str| steps.phases.iter().find(|phase| phase.name == name).map_or(0, |phase| phase.steps);
+    let rows = summary.rows.into_iter().map(|row| {
+        let phase = row.phase.unwrap_or_else(|| "unknown".to_owned());
+        OperatorRow {
+            steps: steps_of(&phase),
+            phase,
+            class: row.class.name().to_owned(),
+            name: row.name,
+            calls: row.calls,
+            total_ns: u64::try_from(row.total_ns).unwrap_or(0),
+        }
+    });
+    operator_times(rows)
+}
+
+/// A row of an operator table of a trace.
+pub(super) struct OperatorRow {
+    pub(super) phase: String,
+    /// Steps of the phase.
+    pub(super) steps: u64,
+    pub(super) class: String,
+    pub(super) name: String,
+    pub(super) calls: u64,
+    pub(super) total_ns: u64,
+}
+
+/// The rows with those of several devices added up, largest time first.
+pub(super) fn operator_times(rows: impl Iterator<Item = OperatorRow>) -> Vec<OperatorTime> {
+    let mut sums: BTreeMap<(String, String, String), OperatorTime> = BTreeMap::new();
+    for row in rows.filter(|row| row.calls > 0) {
+        let sum =
+            sums.entry((row.phase.clone(), row.class.clone(), row.name.clone())).or_insert_with(|| OperatorTime {
+                case: None,
+                phase: row.phase,
+                layer: None,
+                module: None,
+                class: row.class,
+                name: row.name,
+                shape: None,
+                // Work outside of any step is compared for the whole trace.
+                repeats: row.steps.max(1),
+                calls: 0,
+                total_ns: 0,
+            });
+        sum.calls = sum.calls.saturating_add(row.calls);
+        sum.total_ns = sum.total_ns.saturating_add(row.total_ns);
+    }
+    let mut times: Vec<OperatorTime> = sums.into_values().collect();
+    times.sort_by_key(|row| std::cmp::Reverse(row.total_ns));
+    times
 }
 
 /// Busy time over window of each device with work.
