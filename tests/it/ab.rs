@@ -324,7 +324,7 @@ fn a_killed_turn_is_a_failure_on_record_and_the_study_goes_on() {
     });
     // SAFETY: a plain system call; at worst the process has ended already, and then the next one is taken below.
     unsafe { libc::kill(victim.unwrap(), libc::SIGKILL) };
-    let mut killed = || {
+    let killed = || {
         let text = std::fs::read_to_string(study.join("per_run.jsonl")).unwrap();
         text.contains("killed by signal 9")
     };
