@@ -12,6 +12,8 @@ use perfprof::analysis::kernel_summary::{SummaryKeys, classify_names, kernel_sum
 use perfprof::analysis::launch::launch;
 use perfprof::analysis::nsys_reports::render;
 use perfprof::analysis::projection::project;
+use perfprof::analysis::steps::PhasePatterns;
+use perfprof::compare::attribution::{TraceSettings, TraceSide, attribute_traces};
 use perfprof::trace::builder::TimelineBuilder;
 use perfprof::trace::import::ReadOptions;
 use perfprof::trace::timeline::Timeline;
@@ -62,6 +64,10 @@ fn traces(c: &mut Criterion) {
     group.bench_function("idle", |b| b.iter(|| idle(&timeline, &IdleOptions::default())));
     let gaps = idle(&timeline, &IdleOptions::default());
     group.bench_function("launch", |b| b.iter(|| launch(&timeline, &gaps, Phases::default())));
+    let (classifier, patterns) = (Classifier::builtin(), PhasePatterns::default());
+    let settings = TraceSettings { classifier: &classifier, patterns: &patterns, max_rows: 200 };
+    let side = TraceSide { label: "a", timeline: &timeline };
+    group.bench_function("attribute", |b| b.iter(|| attribute_traces(&side, &side, &settings).unwrap()));
     let report = "cuda_gpu_kern_sum".parse().unwrap();
     group.bench_function("cuda_gpu_kern_sum", |b| b.iter(|| render(report, &timeline)));
     group.finish();

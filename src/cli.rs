@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::commands::ab::AbOptions;
 use crate::commands::analyze::AnalyzeOptions;
+use crate::commands::compare::CompareOptions;
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
 use crate::commands::validate::ValidateOptions;
-use crate::commands::{ColorChoice, Context, analyze, doctor, estimate, report, runs, stage1, validate};
+use crate::commands::{ColorChoice, Context, ab, analyze, compare, doctor, estimate, report, runs, stage1, validate};
 use crate::diagnostics::ExitStatus;
 
 /// Profiles LLM inference: prefill and decode, operators, MFU and MBU, GPU traces.
@@ -58,6 +60,10 @@ enum ColorArg {
 enum Command {
     /// Profile a model in process: phases, operators, MFU and MBU, into a run directory.
     Stage1(Stage1Args),
+    /// Run variants of stage1 interleaved, and say which is faster, by how much, and why: `ab base='k=v,…' cand='k=v,…'`.
+    Ab(AbArgs),
+    /// Compare runs, traces or results of other tools with a baseline: is it faster, by how much, and why.
+    Compare(CompareArgs),
     /// Explain traces of GPU work: nsys SQLite, PyTorch profiler JSON, Nsight Compute CSV.
     Analyze(AnalyzeArgs),
     /// What a model must compute and move, from its architecture alone.
@@ -93,6 +99,79 @@ struct Stage1Args {
     /// Print the settings with their origins and run nothing.
     #[arg(long)]
     print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct AbArgs {
+    /// Variants as `label='key=value,…'` (the first is the baseline), settings of all of them as `key=value`, settings of the study (`blocks=`,
+    /// `budget_s=`, `precision=`, `margin=`, `control=`, `seed=`), and `study=NAME` for a file of `configs/study/`.
+    #[arg(value_name = "LABEL='KEY=VALUE,…'|KEY=VALUE")]
+    arguments: Vec<String>,
+    /// A study file with `variants`, `shared` and settings of the study.
+    #[arg(long, value_name = "FILE")]
+    study: Option<PathBuf>,
+    /// Keep all variants loaded in one process and take turns repeat by repeat, instead of one process for each turn.
+    #[arg(long)]
+    in_process: bool,
+    /// Exit 1 if the evidence breaks this rule, e.g. `tpot_ms.p50>+3%`; may be repeated.
+    #[arg(long, value_name = "RULE")]
+    fail_on: Vec<String>,
+    /// A name for the run.
+    #[arg(long, value_name = "NAME")]
+    tag: Option<String>,
+    /// Print the study with the origin of each setting and run nothing.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// The baseline, then candidates: runs (id, tag, `latest`, path), traces, stored baselines, results of other tools (docs/IMPORTS.md). Several
+    /// runs of one variant are joined by commas; `LABEL=` before them names the side.
+    #[arg(value_name = "[LABEL=]WHAT", required = true)]
+    sides: Vec<String>,
+    /// Exit 1 if the evidence breaks this rule, e.g. `tpot_ms.p50>+3%`, `ttft_ms.p99>+5ms`, `decode_tok_per_s<-2%@99%`; may be repeated.
+    #[arg(long, value_name = "RULE")]
+    fail_on: Vec<String>,
+    /// Smaller differences count as the same, in percent [default: 1].
+    #[arg(long, value_name = "PERCENT")]
+    margin: Option<f64>,
+    /// Another margin for one measure, e.g. `peak_rss_bytes=5`; may be repeated.
+    #[arg(long, value_name = "MEASURE=PERCENT")]
+    margin_of: Vec<String>,
+    /// Compare only this measure, `*` stands for any part; may be repeated.
+    #[arg(long, value_name = "MEASURE")]
+    measure: Vec<String>,
+    /// Also compare this statistic, e.g. `tpot_ms.p99`; may be repeated.
+    #[arg(long, value_name = "MEASURE.STATISTIC")]
+    statistic: Vec<String>,
+    /// A fact or key that differs on purpose, e.g. `model.dtype`; may be repeated.
+    #[arg(long, value_name = "FACT")]
+    studied: Vec<String>,
+    /// Name winners although the sides did not do the same work.
+    #[arg(long)]
+    allow_unequal: bool,
+    /// Rely on runs that call themselves INVALID.
+    #[arg(long)]
+    allow_invalid: bool,
+    /// Leave damaged rows out (and say so) instead of refusing.
+    #[arg(long)]
+    salvage: bool,
+    /// YAML file with kernel classes and phase patterns of your own, for traces.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Seed of the resampling.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A name for the run.
+    #[arg(long, value_name = "NAME")]
+    tag: Option<String>,
+    /// Also write the result as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also append a Markdown summary, e.g. to `$GITHUB_STEP_SUMMARY`.
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +253,9 @@ enum RunsCommand {
         run: String,
         /// The name; empty takes it away.
         tag: String,
+        /// Also write the values of the run to this file, which `compare` takes as a side: a baseline that outlives the run.
+        #[arg(long, value_name = "FILE")]
+        store: Option<PathBuf>,
     },
 }
 
@@ -239,6 +321,37 @@ impl Cli {
                 };
                 stage1::run(&options, &context)
             }
+            Command::Ab(args) => {
+                let options = AbOptions {
+                    arguments: args.arguments,
+                    study: args.study,
+                    in_process: args.in_process,
+                    fail_on: args.fail_on,
+                    tag: args.tag,
+                    print_config: args.print_config,
+                };
+                ab::run(&options, &context)
+            }
+            Command::Compare(args) => {
+                let options = CompareOptions {
+                    sides: args.sides,
+                    fail_on: args.fail_on,
+                    margin_percent: args.margin,
+                    margins: args.margin_of,
+                    measures: args.measure,
+                    statistics: args.statistic,
+                    studied: args.studied,
+                    allow_unequal: args.allow_unequal,
+                    allow_invalid: args.allow_invalid,
+                    salvage: args.salvage,
+                    rules: args.rules,
+                    seed: args.seed,
+                    tag: args.tag,
+                    junit: args.junit,
+                    summary: args.summary,
+                };
+                compare::run(&options, &context)
+            }
             Command::Analyze(args) => match args.action {
                 Some(AnalyzeCommand::Scrub { source, target }) => analyze::scrub(&source, &target, &context),
                 None => {
@@ -264,7 +377,7 @@ impl Cli {
                     RunsCommand::List { command, status, limit } => RunsAction::List { command, status, limit },
                     RunsCommand::Show { run } => RunsAction::Show { run },
                     RunsCommand::Verify { run } => RunsAction::Verify { run },
-                    RunsCommand::Tag { run, tag } => RunsAction::Tag { run, tag },
+                    RunsCommand::Tag { run, tag, store } => RunsAction::Tag { run, tag, store },
                 };
                 runs::run(&action, &context)
             }

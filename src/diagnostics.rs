@@ -6,16 +6,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Exit codes: one meaning each, the same for every command.
+/// Exit codes, the same for every command. 1 is "no": the request was refused before anything started, or the gate says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
     /// Complete and valid.
     Success,
     /// The command line or a configuration is wrong; nothing was started.
     Usage,
+    /// The work ended, and a rule of the gate is broken by the evidence.
+    Regression,
     /// The work could not start or go on: a model, a file, a server or a device.
     CouldNotStart,
-    /// The work ended, and its answer is "no": the run is INVALID, or a gate found a regression.
+    /// The work ended, and its numbers must not be relied on: the run is INVALID.
     Invalid,
     /// The artifacts could not be written.
     ArtifactIo,
@@ -30,7 +32,7 @@ impl ExitStatus {
     pub fn code(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Usage => 1,
+            Self::Usage | Self::Regression => 1,
             Self::CouldNotStart => 2,
             Self::Invalid => 3,
             Self::ArtifactIo => 4,

@@ -469,7 +469,7 @@ fn device_idle(
 }
 
 /// Launch latency of a device, and how many of its operations begin before their call or have none.
-fn survey(timeline: &Timeline, rules: &Rules<'_>, ops: &[OpRef]) -> (u64, u64, u64) {
+pub(crate) fn survey(timeline: &Timeline, rules: &Rules<'_>, ops: &[OpRef]) -> (u64, u64, u64) {
     let mut samples = Vec::new();
     let (mut skewed, mut unlinked) = (0, 0);
     let mut frontier = i64::MAX;

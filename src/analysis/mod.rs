@@ -26,7 +26,7 @@ pub mod steps;
 pub mod transfers;
 
 #[cfg(test)]
-mod random_trace;
+pub(crate) mod random_trace;
 
 #[cfg(test)]
 mod test_timeline;

@@ -1,6 +1,8 @@
 //! One file per command: glue between settings, work and reports. No logic of the field lives here.
 
+pub mod ab;
 pub mod analyze;
+pub mod compare;
 pub mod doctor;
 pub mod estimate;
 pub mod interrupt;

@@ -7,8 +7,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Context;
-use crate::diagnostics::{ExitStatus, Failure};
+use crate::diagnostics::{Diagnostic, ExitStatus, Failure, Severity};
 use crate::record::metrics::Stage1Metrics;
+use crate::record::quality::read_quality;
 use crate::record::reader::{self, METRICS_FILE};
 use crate::record::rows::{RepeatRow, RowStatus};
 use crate::record::run_dir::rfc3339;
@@ -65,7 +66,11 @@ pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Re
     let (rows, mut found) = reader::read_rows(directory, salvage).map_err(record)?;
     let (timeline, span_findings) = reader::read_spans(directory).map_err(record)?;
     found.extend(span_findings);
-    let metrics = summarize(&context, &rows, &timeline, ending, &found);
+    let mut metrics = summarize(&context, &rows, &timeline, ending, &found);
+    metrics.quality = read_quality(directory).map_err(record)?.map(|record| record.quality);
+    if let Some(error) = metrics.quality.as_ref().and_then(|quality| quality.error.clone()) {
+        metrics.diagnostics.push(Diagnostic::new("quality_incomplete", Severity::Warn, error));
+    }
     let sections = assumptions::sections(&context, &metrics);
     let environment = std::fs::read(directory.join("env.json"))
         .ok()

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::render::{print_summary, render_run};
+use super::{ab, compare};
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::find::resolve_run;
 use crate::record::run_dir::RunStatus;
@@ -23,10 +24,13 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
     for spec in &options.runs {
         let directory = resolve_run(&context.output_root, spec).map_err(RecordError::into_failure)?;
         let record = reader::read_run(&directory).map_err(RecordError::into_failure)?;
-        if record.command != "stage1" {
+        if !matches!(record.command.as_str(), "stage1" | "ab" | "compare") {
             return Err(Failure::new(
                 ExitStatus::Usage,
-                format!("`{spec}` is a run of `{}`; this version rebuilds reports of `stage1` runs", record.command),
+                format!(
+                    "`{spec}` is a run of `{}`; this version rebuilds reports of `stage1`, `ab` and `compare` runs",
+                    record.command
+                ),
             )
             .hint("the reports of `analyze` are made again by analysing the trace again; `inputs.yaml` of the run names it")
             .into());
@@ -44,6 +48,27 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
             RunStatus::Failed => Ending::Failed,
             RunStatus::Complete | RunStatus::Invalid => Ending::Complete,
         };
+        match record.command.as_str() {
+            "ab" => {
+                let rendered = ab::render_study(&directory, options.salvage)?;
+                manifest::write(&directory).map_err(RecordError::into_failure)?;
+                ab::print_summary(&rendered, &directory, context)?;
+                if rendered.exit_status() != ExitStatus::Success {
+                    status = rendered.exit_status();
+                }
+                continue;
+            }
+            "compare" => {
+                let rendered = compare::render_comparison(&directory)?;
+                manifest::write(&directory).map_err(RecordError::into_failure)?;
+                compare::print_summary(&rendered, &directory, context)?;
+                if rendered.exit_status() != ExitStatus::Success {
+                    status = rendered.exit_status();
+                }
+                continue;
+            }
+            _ => {}
+        }
         let rendered = render_run(&directory, ending, options.salvage)?;
         manifest::write(&directory).map_err(RecordError::into_failure)?;
         print_summary(&rendered, &directory, context)?;

@@ -6,7 +6,9 @@ use std::path::Path;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
+use super::compare::inputs::{LoadOptions, load_subject};
 use super::{Context, print_answer};
+use crate::compare::stored::{STORED_SCHEMA_VERSION, StoredBaseline};
 use crate::diagnostics::{ExitStatus, Failure, escape_control};
 use crate::record::find::{self, RunEntry};
 use crate::record::run_dir::{self, RUN_FILE};
@@ -40,6 +42,8 @@ pub enum RunsAction {
         run: String,
         /// The name; empty to take it away.
         tag: String,
+        /// Also write the values of the run to this file.
+        store: Option<std::path::PathBuf>,
     },
 }
 
@@ -59,7 +63,7 @@ fn answer(action: &RunsAction, context: &Context) -> anyhow::Result<(String, Exi
         RunsAction::List { command, status, limit } => list(context, command.as_deref(), status.as_deref(), *limit),
         RunsAction::Show { run } => show(context, run),
         RunsAction::Verify { run } => verify(context, run),
-        RunsAction::Tag { run, tag } => set_tag(context, run, tag),
+        RunsAction::Tag { run, tag, store } => set_tag(context, run, tag, store.as_deref()),
     }
 }
 
@@ -184,7 +188,12 @@ fn verify(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)>
     Ok((text, verdict))
 }
 
-fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<(String, ExitStatus)> {
+fn set_tag(
+    context: &Context,
+    spec: &str,
+    tag: &str,
+    store: Option<&std::path::Path>,
+) -> anyhow::Result<(String, ExitStatus)> {
     let path = resolve(context, spec)?;
     let tag = (!tag.is_empty()).then_some(tag);
     if let Some(tag) = tag {
@@ -202,14 +211,36 @@ fn set_tag(context: &Context, spec: &str, tag: &str) -> anyhow::Result<(String, 
     }
     retag(&path, tag).map_err(RecordError::into_failure)?;
     let name = entry_at(&path).name();
+    let stored = match store {
+        Some(file) => {
+            store_baseline(context, &path, tag, file)?;
+            format!("its values are in `{}`: `perfprof compare {} CANDIDATE`\n", file.display(), file.display())
+        }
+        None => String::new(),
+    };
     if context.json {
-        return Ok((json_text(&json!({ "run": name, "tag": tag }))?, ExitStatus::Success));
+        return Ok((json_text(&json!({ "run": name, "tag": tag, "stored": store }))?, ExitStatus::Success));
     }
     let text = match tag {
         Some(tag) => format!("{name} is now `{tag}`\n"),
         None => format!("{name} has no tag\n"),
     };
-    Ok((text, ExitStatus::Success))
+    Ok((text + &stored, ExitStatus::Success))
+}
+
+/// Writes the values of the run at `path` as a file that `compare` reads, so that a baseline outlives the run.
+fn store_baseline(
+    context: &Context,
+    path: &std::path::Path,
+    label: Option<&str>,
+    file: &std::path::Path,
+) -> anyhow::Result<()> {
+    let options =
+        LoadOptions { root: &context.output_root, salvage: false, traces_of_runs: false, cancelled: &|| false };
+    let loaded = load_subject(&path.to_string_lossy(), label, &options)?;
+    let stored = StoredBaseline { version: STORED_SCHEMA_VERSION, subject: loaded.subject };
+    atomic::write_json_atomic(file, &stored).map_err(RecordError::into_failure)?;
+    Ok(())
 }
 
 /// Rewrites the tag in `run.json`, and that file's entry in the manifest.

@@ -22,6 +22,7 @@ use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveR
 use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
+use crate::record::quality::QUALITY_FILE;
 use crate::record::reader::ROWS_FILE;
 use crate::record::redact::Redactor;
 use crate::record::rows::RepeatRow;
@@ -31,6 +32,7 @@ use crate::record::spans::{SPANS_FILE, SpanLine};
 use crate::record::{RecordError, environment};
 use crate::runner::assemble::{self, AssembleError};
 use crate::runner::cases::{self, PreparedCase};
+use crate::runner::quality;
 use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats};
 use crate::runner::summary::Ending;
 use crate::trace::timeline::Timeline;
@@ -135,13 +137,17 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn run_one(
-    tree: &Composed,
-    config: &Stage1Config,
-    context: &Context,
-    interrupt: &Interrupt,
-) -> anyhow::Result<ExitStatus> {
-    // Everything that can be refused is refused before a directory is made or a weight is read.
+/// A run that nothing speaks against, before a directory is made or a weight is read.
+pub(super) struct Prepared {
+    chosen: assemble::Chosen,
+    device_id: String,
+    pub(super) tokenizer: crate::engine::tokenizer::Tokenizer,
+    prompts: Vec<dataset::Prompt>,
+    pub(super) cases: Vec<PreparedCase>,
+}
+
+/// Refuses everything that can be refused without a directory or a weight.
+pub(super) fn prepare(config: &Stage1Config) -> anyhow::Result<Prepared> {
     let mut chosen = assemble::choose(config).map_err(assemble_failure)?;
     let (_, device_id) = assemble::open_device(config).map_err(assemble_failure)?;
     let fits = |room| assemble::check_memory(config, &chosen, room, &device_id).map_err(assemble_failure);
@@ -170,6 +176,16 @@ fn run_one(
     for case in &mut cases {
         case.plan.name = redactor.text(&case.plan.name);
     }
+    Ok(Prepared { chosen, device_id, tokenizer, prompts, cases })
+}
+
+fn run_one(
+    tree: &Composed,
+    config: &Stage1Config,
+    context: &Context,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitStatus> {
+    let prepared = prepare(config)?;
 
     let run_options = RunOptions {
         id: config.run.id.clone(),
@@ -179,8 +195,7 @@ fn run_one(
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "stage1", run_options).map_err(RecordError::into_failure)?;
-    let outcome =
-        run_in(&mut directory, tree, config, context, interrupt, chosen, &device_id, &tokenizer, &cases, &prompts);
+    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared);
     match outcome {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -191,29 +206,52 @@ fn run_one(
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one run, taken apart only so that any error can be recorded"
-)]
-fn run_in(
-    directory: &mut RunDir,
+/// What of a [`Prepared`] run stays when its model is built.
+struct Rest<'a> {
+    device_id: &'a str,
+    tokenizer: &'a crate::engine::tokenizer::Tokenizer,
+    prompts: &'a [dataset::Prompt],
+    cases: &'a [PreparedCase],
+}
+
+/// [`begin`] for a run that takes its turns among others; gives the tokenizer and the cases back.
+pub(super) fn begin_turns(
+    directory: &RunDir,
     tree: &Composed,
     config: &Stage1Config,
-    context: &Context,
-    interrupt: &Interrupt,
+    prepared: Prepared,
+) -> anyhow::Result<(Begun, crate::engine::tokenizer::Tokenizer, Vec<PreparedCase>)> {
+    let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
+    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let begun = begin(directory, tree, config, chosen, &rest, &Progress::new(false))?;
+    Ok((begun, tokenizer, cases))
+}
+
+/// An engine that is ready, and what the repeats need beside it; the directory holds everything but rows.
+pub(super) struct Begun {
+    pub(super) engine: assemble::Engine,
+    pub(super) thresholds: ContentionThresholds,
+    pub(super) threads: usize,
+    /// Whether operators are recorded.
+    pub(super) spans: u32,
+}
+
+/// Writes what is known of the run into `directory` and builds its engine.
+fn begin(
+    directory: &RunDir,
+    tree: &Composed,
+    config: &Stage1Config,
     chosen: assemble::Chosen,
-    device_id: &str,
-    tokenizer: &crate::engine::tokenizer::Tokenizer,
-    cases: &[PreparedCase],
-    prompts: &[dataset::Prompt],
-) -> anyhow::Result<ExitStatus> {
+    prepared: &Rest<'_>,
+    progress: &Progress,
+) -> anyhow::Result<Begun> {
     let record = |error: RecordError| error.into_failure();
     let config_text = directory.redactor().text(&tree.to_yaml_with_provenance());
     directory.write("config.yaml", config_text.as_bytes()).map_err(record)?;
     let machine = identify::machine();
     let gpu = serde_json::to_value(&machine.gpu)?;
     directory.write_json("env.json", &environment::capture(gpu)).map_err(record)?;
-    let inputs = inputs(config, &chosen, cases, prompts);
+    let inputs = inputs(config, &chosen, prepared.cases, prepared.prompts);
     directory.write(INPUTS_FILE, to_yaml(&inputs)?.as_bytes()).map_err(record)?;
 
     let mut diagnostics = Diagnostics::default();
@@ -222,21 +260,21 @@ fn run_in(
         diagnostics.note("busy_machine", Severity::Warn, warning);
     }
     let threads = assemble::threads(config, machine.cpu.physical_available, machine.cpu.usable_cpus);
-    let progress = Progress::new(context.progress);
-    let room = cases::room(cases, config.engine.max_context);
+    let room = cases::room(prepared.cases, config.engine.max_context);
     // Before the weights are there: what measures the bandwidth fills far more memory than any cache holds.
     progress.message("measuring the ceilings of this machine");
-    let resolved = hardware(config, &machine, device_id, threads);
+    let resolved = hardware(config, &machine, prepared.device_id, threads);
     progress.loading(&chosen.name);
     let mut engine = assemble::build(config, chosen, room, threads, &mut |done, total| progress.loaded(done, total))
         .map_err(assemble_failure)?;
     progress.clear();
+    diagnostics.extend(std::mem::take(&mut engine.diagnostics));
     tracing::info!(load_ms = engine.load_ms, threads = engine.threads, "engine ready");
 
     let instrumented = engine.model.is_instrumented();
-    let spans = if instrumented { span_repeats(config, device_id == "cpu") } else { 0 };
+    let spans = if instrumented { span_repeats(config, prepared.device_id == "cpu") } else { 0 };
     let mut notes = std::mem::take(&mut engine.notes);
-    notes.extend(tokenizer.notes().iter().cloned());
+    notes.extend(prepared.tokenizer.notes().iter().cloned());
     notes.extend(resolved.notes.iter().cloned());
     let plan = Stage1Context {
         schema_version: CONTEXT_SCHEMA_VERSION,
@@ -246,7 +284,7 @@ fn run_in(
         instrumented,
         hardware: hardware_block(config, &resolved),
         load_ms: engine.load_ms,
-        cases: cases.iter().map(|case| case.plan.clone()).collect(),
+        cases: prepared.cases.iter().map(|case| case.plan.clone()).collect(),
         repeats: config.repeats,
         span_repeats: spans,
         warmup: config.warmup,
@@ -259,6 +297,25 @@ fn run_in(
         diagnostics: diagnostics.into_vec(),
     };
     directory.write_json(CONTEXT_FILE, &plan).map_err(record)?;
+    Ok(Begun { engine, thresholds, threads, spans })
+}
+
+fn run_in(
+    directory: &mut RunDir,
+    tree: &Composed,
+    config: &Stage1Config,
+    context: &Context,
+    interrupt: &Interrupt,
+    prepared: Prepared,
+) -> anyhow::Result<ExitStatus> {
+    let record = |error: RecordError| error.into_failure();
+    let quality_text =
+        quality::text(&config.quality).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?;
+    let progress = Progress::new(context.progress);
+    let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
+    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let Begun { mut engine, thresholds, threads, spans } = begin(directory, tree, config, chosen, &rest, &progress)?;
+    let (tokenizer, cases) = (&tokenizer, &cases[..]);
 
     let mut sink = Sink {
         rows: RowsWriter::create(&directory.file(ROWS_FILE)).map_err(record)?,
@@ -282,6 +339,15 @@ fn run_in(
     sink.rows.close().map_err(record)?;
     if let Some(spans) = sink.spans {
         spans.close().map_err(record)?;
+    }
+
+    if let (Some(text), RunEnd::Complete) = (&quality_text, end) {
+        drop(engine);
+        let progress = Progress::new(context.progress);
+        progress.message("measuring the quality of the predictions");
+        let record = quality::measure(config, text, threads, tokenizer, &|| !interrupt.asked());
+        progress.clear();
+        directory.write_json(QUALITY_FILE, &record).map_err(RecordError::into_failure)?;
     }
 
     let ending = match end {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::config::compose::{ComposeRequest, compose, findings};
+use crate::config::study::{StudyRequest, study};
 use crate::config::{self, ConfigError, dataset, yaml};
 use crate::diagnostics::{ExitStatus, escape_control};
 
@@ -27,6 +28,8 @@ enum Role {
     Registry,
     /// A file of a group that `stage1` composes.
     Choice { group: String, name: String },
+    /// A study of variants.
+    Study,
     /// A file of a group whose settings have no types yet.
     SyntaxOnly { group: String },
     /// Anything else: an experiment.
@@ -39,6 +42,7 @@ impl Role {
             Self::Root => "root file".to_owned(),
             Self::Registry => "model registry".to_owned(),
             Self::Choice { group, .. } => format!("{group} file"),
+            Self::Study => "study file".to_owned(),
             Self::SyntaxOnly { group } => format!("{group} file, syntax only"),
             Self::RunFile => "run file".to_owned(),
         }
@@ -159,6 +163,8 @@ fn role_of(file: &Path) -> Role {
     let group = part(file.parent().and_then(Path::file_name));
     if COMPOSED.contains(&group.as_str()) {
         Role::Choice { group, name }
+    } else if group == "study" || yaml::read(file).is_ok_and(|document| document.value["variants"].is_object()) {
+        Role::Study
     } else if UNTYPED.contains(&group.as_str()) {
         Role::SyntaxOnly { group }
     } else if name == "models" || yaml::read(file).is_ok_and(|document| document.value["models"].is_object()) {
@@ -174,6 +180,14 @@ fn check_file(file: &Path, role: &Role, config_dir: Option<&Path>, overrides: &[
     let mut request = request(overrides, config_dir);
     match role {
         Role::SyntaxOnly { .. } => yaml::read(file).err().map(Finding::from).into_iter().collect(),
+        Role::Study => {
+            let request = StudyRequest {
+                arguments: overrides.to_vec(),
+                file: Some(file.to_owned()),
+                config_dir: config_dir.map(Path::to_owned),
+            };
+            study(&request).err().map(Finding::from).into_iter().collect()
+        }
         Role::Root => check_composition(&request, &[("config.yaml".to_owned(), file.to_owned())]),
         Role::RunFile => {
             request.run_config = Some(file.to_owned());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::measure::Direction;
 use super::subject::{Outcomes, SubjectKind};
 use crate::diagnostics::{Diagnostic, Validity};
+use crate::record::quality::QualityBlock;
 use crate::stats::summary::Summary;
 
 /// Version of [`CompareMetrics`].
@@ -171,6 +172,10 @@ pub struct AttributionRow {
     pub per_call_ns: f64,
     /// delta_ns / Σ |delta_ns| of all rows of the phase.
     pub share: f64,
+    /// 95 % interval of `delta_ns` from how the time of the part varies from step to step (Welch); null where either side has fewer than five steps.
+    /// It knows nothing of how one run differs from the next.
+    #[serde(default)]
+    pub delta_ci95_ns: Option<[f64; 2]>,
     /// How the two sides were matched, in words (`same kernel`, `same module, other kernel`, `same place in the step`).
     pub matched_by: String,
 }
@@ -213,6 +218,9 @@ pub struct PhaseChange {
     pub candidate_ns: f64,
     /// candidate − baseline; equals the sum of the rows of this phase (remainder row included).
     pub delta_ns: f64,
+    /// 95 % interval of `delta_ns` from how its units vary within each side; null where either side has fewer than five of them.
+    #[serde(default)]
+    pub delta_ci95_ns: Option<[f64; 2]>,
 }
 
 /// How one rule of a gate came out.
@@ -333,6 +341,23 @@ pub struct QualityRow {
     pub top1_agreement: Option<f64>,
     /// What it was compared with, e.g. `f32`.
     pub reference: Option<String>,
+}
+
+impl QualityRow {
+    /// What a run of the variant `label` measured.
+    pub fn of(label: &str, block: QualityBlock) -> Self {
+        Self {
+            label: label.to_owned(),
+            text: block.text,
+            tokens: block.predicted,
+            perplexity: block.perplexity,
+            perplexity_ci95: block.perplexity_ci95,
+            kl_mean_nats: block.kl_mean_nats,
+            kl_p99_nats: block.kl_p99_nats,
+            top1_agreement: block.top1_agreement,
+            reference: block.reference_dtype,
+        }
+    }
 }
 
 /// How a study was run.

@@ -114,7 +114,7 @@ pub struct MeasureValues {
 }
 
 /// One side of a comparison.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
     /// What the reports call it; unique within a comparison.
     pub label: String,

@@ -145,7 +145,7 @@ impl Composed {
     }
 
     /// Reads the tree as a `T` whose keys are `keys`.
-    fn typed<'de, T: Deserialize<'de>>(&'de self, keys: &[Key]) -> Result<T, ConfigError> {
+    pub(super) fn typed<'de, T: Deserialize<'de>>(&'de self, keys: &[Key]) -> Result<T, ConfigError> {
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
             let mut path = error.path().to_string().replace('[', ".").replace(']', "");
             if path == "." {

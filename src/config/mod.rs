@@ -12,6 +12,8 @@ mod render;
 mod run_file;
 pub mod schema;
 mod sources;
+pub mod study;
+pub mod sweep;
 mod tree;
 pub mod yaml;
 

@@ -50,10 +50,16 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embed![
     "profiling/default.yaml",
     "profiling/max.yaml",
     "profiling/min.yaml",
+    "quality/embedded.yaml",
+    "quality/none.yaml",
     "run/cases.yaml",
     "run/default.yaml",
     "run/quick.yaml",
     "run/two_pass.yaml",
+    "study/aa.yaml",
+    "study/ops.yaml",
+    "study/quantization.yaml",
+    "study/threads.yaml",
     "sweep/latency_grid.yaml",
 ];
 

@@ -8,6 +8,7 @@ pub mod kv_cache;
 pub mod loader;
 pub mod models;
 pub mod ops;
+pub mod quality;
 pub mod sampling;
 pub mod threads;
 pub mod tokenizer;

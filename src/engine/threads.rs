@@ -4,7 +4,8 @@
 //! each would cost more than the work. Workers therefore spin for a bounded time before they park. What sets this pool apart from
 //! a barrier pool (candle's, or OpenMP's) is that nobody waits for a thread that never came: work is cut into more tasks than
 //! threads, each thread takes the next one, and when the tasks run out the job is closed. A worker that the kernel did not
-//! schedule in time has not joined and is not waited for; under contention the caller simply does more of the work itself.
+//! schedule in time has not joined and is not waited for; under contention the caller simply does more of the work itself. A worker that loses
+//! its core inside a task is waited for asleep, so that the kernel can give it the caller's.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,6 +19,10 @@ use std::time::{Duration, Instant};
 const SPIN: Duration = Duration::from_micros(60);
 /// Spins between two looks at the clock.
 const SPINS_PER_CHECK: u32 = 32;
+/// How long the caller spins for workers that are inside a last task. Tasks take microseconds, so a worker that needs longer has lost its core;
+/// if the caller sleeps, the kernel finds a core idle and moves the worker there, while a caller that spins or yields keeps it waiting
+/// for milliseconds.
+const WAIT: Duration = Duration::from_micros(30);
 /// Set in the state word when no further worker may join.
 const CLOSED: u64 = 1 << 31;
 
@@ -40,6 +45,9 @@ struct Shared {
     /// Which workers are parked (or about to be).
     parked: Box<[AtomicBool]>,
     stop: AtomicBool,
+    /// Whether the caller sleeps until the last worker has left.
+    waiting: AtomicBool,
+    caller: Mutex<Option<Thread>>,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
 }
 
@@ -90,9 +98,37 @@ impl Shared {
                 if let Some(job) = unsafe { *self.job.get() } {
                     self.work(job);
                 }
-                self.left.fetch_add(1, Ordering::Release);
+                // The caller announces that it sleeps before it looks at the count; this counts before it looks at the announcement.
+                self.left.fetch_add(1, Ordering::SeqCst);
+                if self.waiting.load(Ordering::SeqCst)
+                    && let Some(caller) = &*self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+                {
+                    caller.unpark();
+                }
             }
         }
+    }
+
+    /// Waits until `joined` workers have left the job.
+    fn wait_for_workers(&self, joined: u32) {
+        let start = Instant::now();
+        loop {
+            for _ in 0..SPINS_PER_CHECK {
+                if self.left.load(Ordering::Acquire) >= joined {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() > WAIT {
+                break;
+            }
+        }
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+        self.waiting.store(true, Ordering::SeqCst);
+        while self.left.load(Ordering::SeqCst) < joined {
+            std::thread::park();
+        }
+        self.waiting.store(false, Ordering::Relaxed);
     }
 
     /// Spins, then parks, until the epoch differs from `seen` and the job is open.
@@ -153,6 +189,8 @@ impl ThreadPool {
             job: UnsafeCell::new(None),
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            caller: Mutex::new(None),
             panic: Mutex::new(None),
         });
         let mut pool =
@@ -200,16 +238,7 @@ impl ThreadPool {
         }
         shared.work(job);
         let joined = (shared.state.fetch_or(CLOSED, Ordering::AcqRel) & (CLOSED - 1)) as u32;
-        // Whoever joined is inside a task. Spin shortly, then let others have the core: the worker may need this very one.
-        let mut spins = 0u32;
-        while shared.left.load(Ordering::Acquire) < joined {
-            spins += 1;
-            if spins < 2_000 {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
-        }
+        shared.wait_for_workers(joined);
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);
         if let Some(payload) = panic {
@@ -263,6 +292,12 @@ impl<T> SharedMut<T> {
         // SAFETY: inside the slice by the assertion, disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.end - range.start) }
     }
+    /// A pointer to the part `range`, for tasks whose elements lie strided among each other's.
+    pub(crate) fn pointer(&self, range: std::ops::Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.1, "range lies inside the wrapped slice");
+        // SAFETY: inside the slice by the assertion.
+        unsafe { self.0.add(range.start) }
+    }
 }
 
 #[cfg(test)]
@@ -297,6 +332,30 @@ mod tests {
             });
         }
         assert_eq!(sum.load(Ordering::Relaxed), 5 * 64 * 63 / 2);
+    }
+
+    /// A worker that needs much longer than the caller spins: the caller sleeps, and is woken when the task is done, not before.
+    #[test]
+    fn the_caller_sleeps_until_a_slow_task_is_done() {
+        let pool = ThreadPool::new(2).unwrap();
+        for _ in 0..20 {
+            let (caller, slow) = (std::thread::current().id(), AtomicBool::new(false));
+            let done = AtomicU64::new(0);
+            pool.run(2, &|_| {
+                if std::thread::current().id() == caller {
+                    // Until the worker has the other task, or nobody came for it.
+                    let start = Instant::now();
+                    while !slow.load(Ordering::SeqCst) && start.elapsed() < Duration::from_millis(5) {
+                        std::hint::spin_loop();
+                    }
+                } else {
+                    slow.store(true, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+            assert_eq!(done.load(Ordering::SeqCst), 2);
+        }
     }
 
     #[test]

@@ -138,6 +138,37 @@ pub enum Operator {
         /// Values in a row.
         width: u32,
     },
+    /// The residual addition and the RMS norm of its result in one pass over `rows` × `width` values.
+    AddRmsNorm {
+        /// Rows.
+        rows: u32,
+        /// Values in a row.
+        width: u32,
+    },
+    /// Gate and up projection as one product, and SiLU(gate) × up on its result: `[rows, inner] × [2 × width, inner]ᵀ` → `[rows, width]`.
+    GatedLinear {
+        /// Rows of the activations.
+        rows: u32,
+        /// Inner (contracted) dimension.
+        inner: u32,
+        /// Output width of gate and of up, each.
+        width: u32,
+        /// Storage of both weights.
+        weight: Format,
+    },
+    /// Rotation of q and k, and the rotated keys and the values written to the cache, in one pass.
+    RopeKvWrite {
+        /// Tokens.
+        rows: u32,
+        /// Query heads.
+        heads: u32,
+        /// Key/value heads.
+        kv_heads: u32,
+        /// Width of a head.
+        head_dim: u32,
+        /// Storage of the cache.
+        cache: Format,
+    },
     /// Softmax and top-k over the experts.
     Routing {
         /// Tokens.
@@ -216,9 +247,9 @@ impl Operator {
     pub const fn class(&self) -> OperatorClass {
         match self {
             Self::Embedding { .. } => OperatorClass::Embedding,
-            Self::RmsNorm { .. } => OperatorClass::Norm,
-            Self::Linear { .. } => OperatorClass::Linear,
-            Self::Rope { .. } => OperatorClass::Rope,
+            Self::RmsNorm { .. } | Self::AddRmsNorm { .. } => OperatorClass::Norm,
+            Self::Linear { .. } | Self::GatedLinear { .. } => OperatorClass::Linear,
+            Self::Rope { .. } | Self::RopeKvWrite { .. } => OperatorClass::Rope,
             Self::KvWrite { .. } => OperatorClass::KvWrite,
             Self::Attention { .. } => OperatorClass::Attention,
             Self::SiluMul { .. } => OperatorClass::Activation,
@@ -230,14 +261,28 @@ impl Operator {
     }
 
     /// True where the FLOPs count towards MFU: matrix products with weights, and attention (PaLM, arXiv 2204.02311 appendix B).
+    ///
+    /// Of a [`Self::GatedLinear`] the two products count and the activation inside it does not: see [`Self::model_flops`].
     pub const fn is_model_compute(&self) -> bool {
-        matches!(self, Self::Linear { .. } | Self::Attention { .. })
+        matches!(self, Self::Linear { .. } | Self::GatedLinear { .. } | Self::Attention { .. })
+    }
+
+    /// The FLOPs that count towards MFU: all of a product with weights or of attention, none of anything else.
+    pub fn model_flops(&self) -> u64 {
+        match *self {
+            Self::GatedLinear { rows, inner, width, .. } => 4 * u64::from(rows) * u64::from(inner) * u64::from(width),
+            _ if self.is_model_compute() => self.cost(Format::F32).flops,
+            _ => 0,
+        }
     }
 
     /// FLOPs and least bytes, with activations stored as `activation`.
     ///
     /// Elementwise FLOPs per value: RMS norm 4 (square, add, two multiplies), rope 3 (two multiplies and an add per output),
     /// SiLU × up 5 (negate, exp, add, divide, multiply), add 1, sampling 1, softmax not counted (as everywhere in the field).
+    ///
+    /// A fused operator has the FLOPs, weight bytes and cache bytes of its parts together. Its activation bytes are fewer: what one part
+    /// hands to the next is neither written nor read again.
     pub fn cost(&self, activation: Format) -> Cost {
         let act = |elements: u64| activation.bytes(1) * elements;
         match *self {
@@ -303,6 +348,36 @@ impl Operator {
                 let values = u64::from(rows) * u64::from(width);
                 Cost { flops: values, activation_bytes: act(3 * values), ..Cost::default() }
             }
+            Self::AddRmsNorm { rows, width } => {
+                let (values, width) = (u64::from(rows) * u64::from(width), u64::from(width));
+                // Two read and two written: the sum is normed while it is at hand.
+                Cost {
+                    flops: 5 * values,
+                    weight_bytes: Format::F32.bytes(width),
+                    activation_bytes: act(4 * values),
+                    ..Cost::default()
+                }
+            }
+            Self::GatedLinear { rows, inner, width, weight } => {
+                let (rows, inner, width) = (u64::from(rows), u64::from(inner), u64::from(width));
+                Cost {
+                    flops: 4 * rows * inner * width + 5 * rows * width,
+                    weight_bytes: 2 * width * weight.bytes(inner),
+                    activation_bytes: act(rows * (inner + width)),
+                    ..Cost::default()
+                }
+            }
+            Self::RopeKvWrite { rows, heads, kv_heads, head_dim, cache } => {
+                let (rows, head_dim) = (u64::from(rows), u64::from(head_dim));
+                let (queries, keys) = (rows * u64::from(heads) * head_dim, rows * u64::from(kv_heads) * head_dim);
+                // q is read and written; k and v are read, and written to the cache only.
+                Cost {
+                    flops: 3 * (queries + keys),
+                    kv_bytes: 2 * rows * cache.bytes(u64::from(kv_heads) * head_dim),
+                    activation_bytes: act(2 * queries + 2 * keys),
+                    ..Cost::default()
+                }
+            }
             Self::Routing { rows, experts } => {
                 let values = u64::from(rows) * u64::from(experts);
                 Cost { flops: values, activation_bytes: act(2 * values), ..Cost::default() }
@@ -319,8 +394,14 @@ impl Operator {
     pub fn shape_text(&self) -> String {
         match *self {
             Self::Embedding { rows, width, weight } => format!("{rows} rows × {width} {weight}"),
-            Self::RmsNorm { rows, width } | Self::SiluMul { rows, width } | Self::Add { rows, width } => {
-                format!("{rows}×{width}")
+            Self::RmsNorm { rows, width }
+            | Self::AddRmsNorm { rows, width }
+            | Self::SiluMul { rows, width }
+            | Self::Add { rows, width }
+            | Self::Sample { rows, width } => format!("{rows}×{width}"),
+            Self::GatedLinear { rows, inner, width, weight } => format!("{rows}×{inner} → 2×{width} {weight}"),
+            Self::RopeKvWrite { rows, heads, kv_heads, head_dim, cache } => {
+                format!("{rows}×({heads}+{kv_heads})×{head_dim} {cache}")
             }
             Self::Linear { rows, inner, outer, weight, .. } => format!("{rows}×{inner} → {outer} {weight}"),
             Self::Rope { rows, heads, head_dim } => format!("{rows}×{heads}×{head_dim}"),
@@ -329,7 +410,6 @@ impl Operator {
                 format!("b{batch} q{queries} kv{kv_len} h{heads}/{kv_heads}×{head_dim}")
             }
             Self::Routing { rows, experts } => format!("{rows} → {experts} experts"),
-            Self::Sample { rows, width } => format!("{rows}×{width}"),
             Self::Opaque { rows } => format!("{rows} tokens"),
         }
     }
@@ -349,6 +429,52 @@ mod tests {
                     assert_eq!(attention_pairs(queries, past + queries, window), counted, "{window} {past} {queries}");
                 }
             }
+        }
+    }
+
+    /// What fusion leaves out is the traffic of what one part hands to the next, and nothing else.
+    #[test]
+    fn a_fused_operator_costs_its_parts_but_for_the_activations_handed_on() {
+        let (rows, inner, width, act) = (7u32, 64u32, 96u32, Format::BF16);
+        let sum = |parts: &[Operator]| parts.iter().map(|part| part.cost(act)).fold(Cost::default(), |a, b| a + b);
+        let linear = |outer| Operator::Linear { rows, inner, outer, weight: Format::Q4_0, bias: false };
+        let cases = [
+            // The sum need not be read back.
+            (
+                Operator::AddRmsNorm { rows, width },
+                vec![Operator::Add { rows, width }, Operator::RmsNorm { rows, width }],
+                rows * width,
+            ),
+            // The input is read once, gate and up are neither written nor read.
+            (
+                Operator::GatedLinear { rows, inner, width, weight: Format::Q4_0 },
+                vec![linear(width), linear(width), Operator::SiluMul { rows, width }],
+                rows * inner + 4 * rows * width,
+            ),
+            // Rotated keys are not written anywhere but to the cache: one write and one read less.
+            (
+                Operator::RopeKvWrite { rows, heads: 6, kv_heads: 2, head_dim: 32, cache: Format::F16 },
+                vec![
+                    Operator::Rope { rows, heads: 8, head_dim: 32 },
+                    Operator::KvWrite { rows, width: 64, cache: Format::F16 },
+                ],
+                2 * rows * 64,
+            ),
+        ];
+        for (fused, parts, handed_on) in cases {
+            let (whole, parts_cost) = (fused.cost(act), sum(&parts));
+            assert_eq!(
+                (whole.flops, whole.weight_bytes, whole.kv_bytes),
+                (parts_cost.flops, parts_cost.weight_bytes, parts_cost.kv_bytes),
+                "{fused:?}"
+            );
+            assert_eq!(
+                whole.activation_bytes + act.bytes(u64::from(handed_on)),
+                parts_cost.activation_bytes,
+                "{fused:?}"
+            );
+            let model: u64 = parts.iter().map(Operator::model_flops).sum();
+            assert_eq!(fused.model_flops(), model, "{fused:?}");
         }
     }
 

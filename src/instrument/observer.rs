@@ -90,6 +90,17 @@ impl Module {
             Self::Model => "model",
         }
     }
+
+    /// The modules whose work this one does where operators are fused; empty for a module that stands for itself.
+    ///
+    /// With it a comparison of fused with unfused operators can set the time of `qkv_proj` against that of q, k and v together.
+    pub const fn parts(self) -> &'static [Self] {
+        match self {
+            Self::QkvProj => &[Self::QProj, Self::KProj, Self::VProj],
+            Self::GateUpProj => &[Self::GateProj, Self::UpProj, Self::ActFn],
+            _ => &[],
+        }
+    }
 }
 
 /// One span of a live run.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::quality::QualityBlock;
 use crate::diagnostics::{Diagnostic, Validity};
 use crate::estimate::architecture::Architecture;
 use crate::stats::summary::Summary;
@@ -205,6 +206,9 @@ pub struct Stage1Metrics {
     pub operators: Vec<OperatorRow>,
     /// How well the parts add up.
     pub reconciliation: Reconciliation,
+    /// Quality of the predictions; null where none was measured. Runs of before it existed read as null.
+    #[serde(default)]
+    pub quality: Option<QualityBlock>,
     /// Findings.
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -47,6 +47,21 @@ impl RowsWriter {
         Ok(Self { file, path: path.to_owned(), length: 0, rows_since_sync: 0, syncer })
     }
 
+    /// Goes on with the file `path`, or makes it. A torn last line, as a crash leaves it, is cut off: what comes after it would be unreadable.
+    pub fn reopen(path: &Path) -> Result<Self, RecordError> {
+        if !path.exists() {
+            return Self::create(path);
+        }
+        let failed = |source| RecordError::from_write(path, 0, source);
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let length = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length))).map_err(failed)?;
+        let syncer = Syncer::start(file.try_clone().map_err(failed)?).map_err(failed)?;
+        Ok(Self { file, path: path.to_owned(), length, rows_since_sync: 0, syncer })
+    }
+
     /// Appends one row. When this returns, the row has left the process.
     pub fn append<T: Serialize>(&mut self, row: &T) -> Result<(), RecordError> {
         let mut line =

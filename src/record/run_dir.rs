@@ -170,6 +170,25 @@ impl RunDir {
         Ok(run)
     }
 
+    /// Takes over the run in `path`, whose owner is gone or has ended it: it is running again, under this process.
+    ///
+    /// # Errors
+    /// If it has no readable `run.json`, or that cannot be written. Whether its owner still lives is the caller's to ask.
+    pub fn reopen(path: &Path) -> Result<Self, RecordError> {
+        let mut record = reader::read_run(path)?;
+        let pid = std::process::id();
+        record.status = RunStatus::Running;
+        record.pid = pid;
+        record.process_start_time = process_start_time(pid);
+        record.boot_id = boot_id();
+        record.host_hash = super::environment::host_hash();
+        record.ended_at = None;
+        record.error = None;
+        let run = Self { path: path.to_owned(), record, redactor: Redactor::from_env() };
+        run.save()?;
+        Ok(run)
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -53,6 +53,11 @@ pub(super) fn html(text: &str) -> String {
     out
 }
 
+/// XML 1.0 text and double-quoted attributes: [`html`] of one line, and characters that XML forbids even as references are shown.
+pub(super) fn xml(text: &str) -> String {
+    html(&one_line(text)).replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
+}
+
 /// Markdown: nothing in `text` starts a table cell, code, emphasis, link, HTML tag or new line.
 ///
 /// An underscore between letters or digits stays bare: CommonMark gives it no meaning there, and names such as `kv_write` stay
@@ -147,6 +152,11 @@ mod tests {
         assert_eq!(one_line("a\u{202e}b\u{1b}c\r\nd"), "a\\u{202e}b\\u{1b}c ↵ d");
         assert_eq!(html("a\u{2066}<\0>"), "a\\u{2066}&lt;\\u{0}&gt;");
         assert_eq!(html("mixed עברית العربية 🦀"), "mixed עברית العربية 🦀");
+    }
+
+    #[test]
+    fn xml_holds_no_character_that_xml_forbids() {
+        assert_eq!(xml("a\u{fffe}\u{ffff}\0\u{b}<&\"\n]]>"), "a\\u{fffe}\\u{ffff}\\u{0}\\u{b}&lt;&amp;&quot; ↵ ]]&gt;");
     }
 
     #[test]

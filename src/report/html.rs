@@ -77,6 +77,7 @@ pub fn report_html(report: &Stage1Report<'_>) -> Result<String, ReportError> {
     context.insert("phases", &tables::phases(report));
     context.insert("reconciliation", &tables::reconciliation(report));
     context.insert("measurement", &tables::measurement(report));
+    context.insert("prediction_quality", &tables::prediction_quality(report));
     context.insert("repeats", &tables::repeats(report, view::REPEATS_SHOWN));
     context.insert("repeats_left_out", &view::repeats_left_out(report));
     context.insert("memory", &tables::memory(report));
@@ -260,6 +261,7 @@ mod tests {
             ("ok", "ok-back"),
             ("panel", "bad"),
             ("ink", "bad-back"),
+            ("bad", "bad-back"),
             ("top-ink", "top"),
             ("on-dark", "k0"),
             ("on-dark", "k7"),

@@ -101,6 +101,8 @@ pub fn report_md(report: &Stage1Report<'_>) -> Result<String, ReportError> {
     context.insert("operators", &phase_operators(report, 10));
     context.insert("reconciliation", &tables::reconciliation(report).markdown());
     context.insert("measurement", &tables::measurement(report).markdown());
+    context.insert("quality_measured", &report.metrics.quality.is_some());
+    context.insert("prediction_quality", &tables::prediction_quality(report).markdown());
     context.insert("repeats", &tables::repeats(report, view::REPEATS_SHOWN).markdown());
     context.insert("repeats_left_out", &view::repeats_left_out(report));
     context.insert("memory", &tables::memory(report).markdown());

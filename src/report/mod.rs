@@ -6,6 +6,7 @@
 mod advice;
 pub mod analyze;
 mod chart;
+pub mod compare;
 mod console;
 mod escape;
 mod html;

@@ -433,6 +433,32 @@ pub(super) fn reconciliation(report: &Stage1Report<'_>) -> Table {
     table
 }
 
+/// Quality of the predictions; without rows where none was measured.
+pub(super) fn prediction_quality(report: &Stage1Report<'_>) -> Table {
+    let mut table = Table::new(&["what", "value"]);
+    let Some(quality) = &report.metrics.quality else { return table };
+    let mut push = |name: &str, value: String| table.push(vec![Cell::text(name), Cell::text(&value)]);
+    push("text", format!("{}, {} tokens predicted in windows of {}", quality.text, quality.predicted, quality.window));
+    let interval = quality
+        .perplexity_ci95
+        .map_or_else(String::new, |[low, high]| format!(" (95 % {}–{})", number::digits(low), number::digits(high)));
+    push("perplexity", format!("{}{interval}", number::maybe(quality.perplexity)));
+    if let Some(reference) = &quality.reference_dtype {
+        push("reference", format!("the same weights in {reference}"));
+        push("KL divergence from it, mean", nats(quality.kl_mean_nats));
+        push("KL divergence from it, 99th percentile", nats(quality.kl_p99_nats));
+        push("same first choice", number::maybe_percent(quality.top1_agreement));
+    }
+    if let Some(error) = &quality.error {
+        push("missing", error.clone());
+    }
+    table
+}
+
+fn nats(value: Option<f64>) -> String {
+    value.map_or_else(|| number::UNKNOWN.to_owned(), |value| format!("{} nats", number::digits(value)))
+}
+
 /// What measuring cost, what others took, and energy: name and text.
 pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
     let mut table = Table::new(&["what", "value"]);

@@ -7,11 +7,15 @@ use std::time::Instant;
 
 use crate::config::schema::choice::{DeviceChoice, ModelSource, OpsChoice, TraceMode};
 use crate::config::schema::stage1::Stage1Config;
+use crate::diagnostics::{Diagnostic, Severity};
 use crate::engine::device;
 use crate::engine::loader::{self, Description, LoadError, LoadRequest, Source};
 use crate::engine::models::decoder::{CachePlan, Decoder};
+use crate::engine::models::fused::FusedDecoder;
+use crate::engine::models::slowed::{Slowdown, Slowed};
 use crate::engine::models::{CausalLm, stock};
 use crate::engine::ops;
+use crate::engine::ops::fused::FusedOperators;
 use crate::engine::threads::ThreadPool;
 use crate::engine::tokenizer::{Tokenizer, TokenizerError, TokenizerSource};
 use crate::engine::weights::WeightMap;
@@ -157,16 +161,15 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         setting: setting.to_owned(),
         reason: reason.to_owned(),
     };
-    if config.engine.ops == OpsChoice::Fused {
-        return Err(unavailable(
-            "engine.ops=fused",
-            "fused operators are not part of this version; use `engine.ops=reference`",
-        ));
+    let fused = config.engine.ops == OpsChoice::Fused;
+    if fused && matches!(config.device, DeviceChoice::Cuda(_)) {
+        return Err(unavailable("engine.ops=fused", FUSED_NEEDS_CPU));
     }
+    slowdown()?;
     if config.engine.cuda_graph.is_on() {
         return Err(unavailable(
             "engine.cuda_graph=on",
-            "graph capture needs the fused CUDA operators, which this version lacks",
+            "graph capture needs fused CUDA operators, which this version lacks",
         ));
     }
     if config.trace == TraceMode::Cupti {
@@ -200,6 +203,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
                 &format!("`{}` holds {} weights", path.display(), description.source),
             ));
         }
+        refuse_fused_stock(fused, &description.architecture)?;
         return Ok(Chosen {
             name,
             architecture: description.architecture.clone(),
@@ -217,6 +221,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
             hint: "give `model.path=FILE_OR_DIRECTORY`, or choose `model=synthetic`".to_owned(),
         });
     };
+    refuse_fused_stock(fused, &architecture)?;
     Ok(Chosen {
         name,
         source: Source::Synthetic { architecture: architecture.clone(), seed: model.seed },
@@ -226,6 +231,40 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         description: None,
         tokenizer_source: TokenizerSource::Bytes,
     })
+}
+
+/// Why `engine.ops=fused` is refused on a GPU.
+const FUSED_NEEDS_CPU: &str =
+    "the fused operators are kernels for the CPU; use `device=cpu`, or `engine.ops=reference` on a GPU";
+
+/// Fused operators exist inside our own decoder only.
+fn refuse_fused_stock(fused: bool, architecture: &Architecture) -> Result<(), AssembleError> {
+    if !fused || Decoder::supports(architecture) {
+        return Ok(());
+    }
+    Err(AssembleError::Unavailable {
+        setting: "engine.ops=fused".to_owned(),
+        reason: format!(
+            "`{}` runs through candle-transformers' own module, whose operators cannot be exchanged; use `engine.ops=reference`",
+            architecture.family.model_type()
+        ),
+    })
+}
+
+/// Name of the environment variable that slows one operator down on purpose, e.g. `PERFPROF_SLOW_OPERATOR=down_proj:0.30`: every
+/// call of `down_proj` is followed by busy waiting for 30 % of its own duration, inside its span.
+///
+/// It exists to plant a slowdown of known place and size, which a comparison must then find. It is read once, when the engine is built; unset, it
+/// costs nothing. A run with it carries the diagnostic `slowed_on_purpose`.
+const SLOW_OPERATOR: &str = "PERFPROF_SLOW_OPERATOR";
+
+/// The slowdown asked for in the environment, if any.
+fn slowdown() -> Result<Option<Slowdown>, AssembleError> {
+    let Some(text) = std::env::var_os(SLOW_OPERATOR) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    Slowdown::parse(&text)
+        .map(Some)
+        .map_err(|reason| AssembleError::Unavailable { setting: format!("{SLOW_OPERATOR}={text}"), reason })
 }
 
 /// The path of the weights, or `None` for synthetic ones.
@@ -303,6 +342,8 @@ pub struct Engine {
     pub load_ms: f64,
     /// What a reader of the results should know.
     pub notes: Vec<String>,
+    /// What a reader of the results must know.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Threads of the engine: as set, else the physical cores the process may use.
@@ -378,18 +419,44 @@ pub fn build(
     let dtype = config.model.dtype.or(dense_default);
     let mut notes = Vec::new();
     let architecture = chosen.architecture.clone();
-    let (model, weights): (Box<dyn CausalLm>, Option<WeightMap>) = if Decoder::supports(&architecture) {
+    let fused = config.engine.ops == OpsChoice::Fused;
+    let mut ops = "reference".to_owned();
+    let mut weights = None;
+    let mut model: Box<dyn CausalLm> = if Decoder::supports(&architecture) {
+        if fused && device_id != "cpu" {
+            return Err(AssembleError::Unavailable {
+                setting: "engine.ops=fused".to_owned(),
+                reason: FUSED_NEEDS_CPU.to_owned(),
+            });
+        }
         let request = LoadRequest { source: chosen.source.clone(), dtype };
         let loaded = loader::load(&request, &device, progress).map_err(load_error)?;
         notes.extend(loaded.notes);
+        weights = Some(LoadedWeights::of(&loaded.weights));
         let pool = Arc::new(ThreadPool::new(threads).map_err(|source| AssembleError::Threads { threads, source })?);
-        let operators = ops::reference(&device, &pool);
+        let plan = |activations| CachePlan {
+            batch: room.batch,
+            capacity: room.context,
+            format: config.engine.kv_dtype.unwrap_or(activations),
+        };
         // Which instruction set was chosen decides the speed, so the record must say it.
-        notes.push(format!("operators: {}", operators.name()));
-        let format = config.engine.kv_dtype.unwrap_or_else(|| operators.activation_format());
-        let plan = CachePlan { batch: room.batch, capacity: room.context, format };
-        let decoder = Decoder::new(loaded.architecture, &loaded.weights, operators, plan).map_err(engine_error)?;
-        (Box::new(decoder), Some(loaded.weights))
+        if fused {
+            let operators = FusedOperators::new(pool);
+            let plan = plan(Format::F32);
+            let decoder =
+                FusedDecoder::new(loaded.architecture, loaded.weights, operators, plan).map_err(engine_error)?;
+            notes.push(format!("operators: {}", decoder.operators_name()));
+            ops = match decoder.unpacked_formats() {
+                Some(formats) => format!("fused (reference products for {formats})"),
+                None => "fused".to_owned(),
+            };
+            Box::new(decoder)
+        } else {
+            let operators = ops::reference(&device, &pool);
+            notes.push(format!("operators: {}", operators.name()));
+            let plan = plan(operators.activation_format());
+            Box::new(Decoder::new(loaded.architecture, &loaded.weights, operators, plan).map_err(engine_error)?)
+        }
     } else {
         let (Source::Path(path), Some(description)) = (&chosen.source, &chosen.description) else {
             return Err(AssembleError::Unavailable {
@@ -404,20 +471,26 @@ pub fn build(
             "`{}` runs through candle-transformers' own module: phases are timed, operators are not",
             architecture.family.model_type()
         ));
-        let model = stock::build(path, description, &device, dtype, progress).map_err(load_error)?;
-        (model, None)
+        stock::build(path, description, &device, dtype, progress).map_err(load_error)?
     };
+    let mut diagnostics = Vec::new();
+    if let Some(slowdown) = slowdown()? {
+        diagnostics.push(Diagnostic::new(
+            "slowed_on_purpose",
+            Severity::Warn,
+            format!(
+                "every call of `{}` is made {} % longer on purpose ({SLOW_OPERATOR} is set): the times are not those of the engine",
+                slowdown.operator,
+                slowdown.part * 100.0
+            ),
+        ));
+        model = Box::new(Slowed::new(model, slowdown));
+    }
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
-    let weight_formats: BTreeMap<String, Format> = weights
-        .iter()
-        .flat_map(|weights| weights.0.iter().map(|(name, weight)| (name.clone(), weight.format())))
-        .collect();
-    let bytes_by_format = weights.as_ref().map(WeightMap::bytes_by_format).unwrap_or_default();
-    let parameters = weights.as_ref().map(WeightMap::parameters);
-    let weights_bytes = match &weights {
-        Some(_) => bytes_by_format.values().sum(),
-        None => file_bytes(&chosen.source),
-    };
+    let parameters = weights.as_ref().map(|weights| weights.parameters);
+    let known = weights.is_some();
+    let LoadedWeights { formats: weight_formats, bytes_by_format, .. } = weights.unwrap_or_default();
+    let weights_bytes = if known { bytes_by_format.values().sum() } else { file_bytes(&chosen.source) };
     let dtype = bytes_by_format.iter().max_by_key(|(_, bytes)| **bytes).map_or_else(
         || dtype.map_or("as stored".to_owned(), |format| format.name().to_owned()),
         |(format, _)| format.clone(),
@@ -434,10 +507,28 @@ pub fn build(
         compute_dtype: model.compute_format().name().to_owned(),
         kv_dtype: kv_format.name().to_owned(),
         kv_bytes_per_token: kv_format.bytes(kv_values),
-        ops: "reference".to_owned(),
+        ops,
         architecture,
     };
-    Ok(Engine { model, device, device_id, threads, block, weight_formats, load_ms, notes })
+    Ok(Engine { model, device, device_id, threads, block, weight_formats, load_ms, notes, diagnostics })
+}
+
+/// What is said of the weights as they were loaded; the engine may hold them in another form.
+#[derive(Default)]
+struct LoadedWeights {
+    formats: BTreeMap<String, Format>,
+    bytes_by_format: BTreeMap<String, u64>,
+    parameters: u64,
+}
+
+impl LoadedWeights {
+    fn of(weights: &WeightMap) -> Self {
+        Self {
+            formats: weights.0.iter().map(|(name, weight)| (name.clone(), weight.format())).collect(),
+            bytes_by_format: weights.bytes_by_format(),
+            parameters: weights.parameters(),
+        }
+    }
 }
 
 /// Bytes of the weight files of a model that candle-transformers reads itself.

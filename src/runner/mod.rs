@@ -2,9 +2,12 @@
 //!
 //! Prints nothing and writes no file: rows and events go to the caller as they come.
 
+pub mod ab;
 pub mod analyze;
 pub mod assemble;
 pub mod assumptions;
 pub mod cases;
+pub mod quality;
 pub mod stage1;
 pub mod summary;
+pub mod sweep;

@@ -324,6 +324,8 @@ pub fn summarize(
         phases,
         operators,
         reconciliation,
+        // Measured apart from the rows; whoever has the file adds it.
+        quality: None,
         diagnostics: diagnostics.into_vec(),
     }
 }

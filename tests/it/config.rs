@@ -7,6 +7,8 @@ use perfprof::config::compose::{ComposeRequest, Composed, compose};
 use perfprof::config::schema::choice::{DeviceChoice, InferMode, ModelSource, OpsChoice, Switch};
 use perfprof::config::schema::keys::{self, Kind};
 use perfprof::config::schema::stage1::Stage1Config;
+use perfprof::config::schema::study::STUDY;
+use perfprof::config::study::StudyRequest;
 use perfprof::config::{self, ConfigError};
 use perfprof::diagnostics::Failure;
 use perfprof::estimate::format::Format;
@@ -162,7 +164,7 @@ fn published_shapes_have_the_published_number_of_parameters() {
 #[test]
 fn every_choice_of_every_group_composes() {
     for group in config::catalog(None).unwrap() {
-        if !["model", "hardware", "dataset", "engine", "profiling", "run"].contains(&group.name.as_str()) {
+        if !["model", "hardware", "dataset", "engine", "profiling", "quality", "run"].contains(&group.name.as_str()) {
             continue;
         }
         assert!(!group.choices.is_empty());
@@ -530,7 +532,15 @@ fn a_command_without_types_composes_from_its_own_root() {
 
 /// The keys with their defaults, as `docs/CONFIG.md` shows them.
 fn key_table() -> String {
-    let root = composed(&["model=null", "hardware=null", "dataset=null", "engine=null", "profiling=null", "run=null"]);
+    let root = composed(&[
+        "model=null",
+        "hardware=null",
+        "dataset=null",
+        "engine=null",
+        "profiling=null",
+        "quality=null",
+        "run=null",
+    ]);
     let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
     for key in keys::STAGE1 {
         let default = match (key.kind, root.value.pointer(&format!("/{}", key.path.replace('.', "/")))) {
@@ -562,11 +572,25 @@ fn group_table() -> String {
     table
 }
 
+/// The keys of a study with their defaults, as `docs/CONFIG.md` shows them.
+fn study_table() -> String {
+    let request = StudyRequest { arguments: vec!["study=threads".to_owned()], ..StudyRequest::default() };
+    let defaults = config::study::study(&request).expect("the embedded study is sound").to_yaml_with_provenance();
+    let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in STUDY {
+        let line = defaults.lines().find_map(|line| line.strip_prefix(&format!("{}: ", key.path)));
+        let default = line.and_then(|line| line.split("  #").next()).expect("every key has a default");
+        let null = if key.nullable { ", or `null`" } else { "" };
+        table.push_str(&format!("| `{}` | {}{null} | `{default}` | {} |\n", key.path, key.kind.words(), key.meaning));
+    }
+    table
+}
+
 #[test]
 fn the_manual_has_every_key_and_every_group() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
     let mut text = std::fs::read_to_string(&path).unwrap();
-    for (name, table) in [("keys", key_table()), ("groups", group_table())] {
+    for (name, table) in [("keys", key_table()), ("groups", group_table()), ("study", study_table())] {
         let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
         let from = text.find(&begin).unwrap_or_else(|| panic!("no `{begin}`")) + begin.len();
         let to = text.find(&end).unwrap_or_else(|| panic!("no `{end}`"));

@@ -4,6 +4,7 @@
 mod candle_modules;
 mod fixture;
 mod formats;
+mod fused;
 mod generation;
 mod greedy;
 mod random;

@@ -1,24 +1,32 @@
 //! One integration-test binary, a module per subject.
 
+mod ab;
 mod analyze;
 mod analyze_sample;
 mod chromium;
 mod classify;
 mod cli;
+mod compare_attribution;
+mod compare_import;
+mod compare_sample;
+mod compare_schema;
 mod config;
 mod docs;
 mod engine;
 mod estimate;
 mod faults;
+mod fused_runs;
 mod hardware;
 mod imports;
 mod kernel_summary;
 mod loader;
 mod metrics_schema;
 mod nsys_reports;
+mod quality;
 mod record;
 mod report;
 mod report_analyze;
+mod report_compare;
 mod report_sample;
 mod sandbox;
 mod scripts;

@@ -10,6 +10,7 @@ use perfprof::record::metrics::{
     CaseBlock, HardwareBlock, METRICS_SCHEMA_VERSION, ModelBlock, OperatorRow, Peak, PhaseBlock, Reconciliation,
     Stage1Metrics,
 };
+use perfprof::record::quality::QualityBlock;
 use perfprof::stats::summary::Summary;
 use serde_json::{Value, json};
 
@@ -151,6 +152,20 @@ pub(crate) fn example() -> Stage1Metrics {
             phases_vs_total: Some(0.001),
             unattributed_by_phase: BTreeMap::from([("prefill".to_owned(), 0.01)]),
         },
+        quality: Some(QualityBlock {
+            text: "embedded".to_owned(),
+            token_ids_sha256: "00".repeat(32),
+            tokens: 512,
+            predicted: 510,
+            window: 256,
+            perplexity: Some(12.5),
+            perplexity_ci95: Some([11.0, 14.0]),
+            reference_dtype: Some("f32".to_owned()),
+            kl_mean_nats: Some(0.01),
+            kl_p99_nats: Some(0.1),
+            top1_agreement: Some(0.97),
+            error: Some("x".to_owned()),
+        }),
         diagnostics: vec![diagnostic],
     }
 }

@@ -398,6 +398,7 @@ pub(crate) fn memory_bound() -> Sample {
             phases_vs_total: Some(0.0),
             unattributed_by_phase: BTreeMap::from([("decode".to_owned(), 0.0042), ("prefill".to_owned(), 0.0008)]),
         },
+        quality: None,
         diagnostics: vec![
             Diagnostic::new(
                 "slow_first_run",

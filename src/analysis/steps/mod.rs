@@ -234,6 +234,8 @@ pub struct PhaseColumns {
     pub graph: Vec<u16>,
     /// All steps in order of begin, also those beyond [`MAX_STEPS`].
     pub steps: Vec<Step>,
+    /// Row of `processes` of each of them.
+    pub step_process: Vec<u32>,
 }
 
 impl PhaseColumns {

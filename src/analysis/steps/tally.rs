@@ -136,6 +136,7 @@ pub(super) fn sum_up(
         memset: column(&found.of.memset),
         graph: column(&found.of.graph),
         steps: Vec::new(),
+        step_process: Vec::new(),
     };
     for (op, phase) in &found.loose {
         if found.of.get(*op) == NO_ROW {
@@ -149,7 +150,8 @@ pub(super) fn sum_up(
         }
     }
     let (mut sums, mut phases) = add_up(timeline, found, &columns, &ids.names);
-    columns.steps = step_rows(found, &mut sums, &phase_of_step, &mut evidence);
+    (columns.steps, columns.step_process) =
+        step_rows(found, &mut sums, &phase_of_step, &mut evidence).into_iter().unzip();
     let steps = &columns.steps;
     let mut drift = Vec::new();
     let mut stragglers = Vec::new();
@@ -255,8 +257,8 @@ fn add_up(timeline: &Timeline, found: &Found, columns: &PhaseColumns, names: &[P
     (sums, phases)
 }
 
-/// Times of the steps, in order of begin.
-fn step_rows(found: &Found, sums: &mut [Sum], phase_of_step: &[u16], evidence: &mut Vec<String>) -> Vec<Step> {
+/// Times of the steps, in order of begin, each with its process.
+fn step_rows(found: &Found, sums: &mut [Sum], phase_of_step: &[u16], evidence: &mut Vec<String>) -> Vec<(Step, u32)> {
     let filled = (0..sums.len()).filter(|step| sums[*step].first_ns <= sums[*step].last_ns);
     let mut order: Vec<usize> = filled.collect();
     order.sort_by_key(|step| (sums[*step].first_ns, *step));
@@ -277,7 +279,7 @@ fn step_rows(found: &Found, sums: &mut [Sum], phase_of_step: &[u16], evidence: &
         }
         close_gaps(found, sums, &order);
     }
-    let mut rows: Vec<Step> = order
+    let mut rows: Vec<(Step, u32)> = order
         .into_iter()
         .map(|step| {
             let sum = &sums[step];
@@ -285,7 +287,7 @@ fn step_rows(found: &Found, sums: &mut [Sum], phase_of_step: &[u16], evidence: &
                 Some(host) if by_host => host,
                 _ => (sum.first_ns, sum.last_ns),
             };
-            Step {
+            let row = Step {
                 start_ns,
                 end_ns,
                 phase: phase_of_step[step],
@@ -293,10 +295,11 @@ fn step_rows(found: &Found, sums: &mut [Sum], phase_of_step: &[u16], evidence: &
                 launches: sum.launches,
                 busy_ns: sum.busy_ns,
                 gpu_sum_ns: sum.gpu_ns,
-            }
+            };
+            (row, found.steps[step].process)
         })
         .collect();
-    rows.sort_by_key(|step| (step.start_ns, step.end_ns));
+    rows.sort_by_key(|(step, _)| (step.start_ns, step.end_ns));
     rows
 }
 

@@ -16,6 +16,7 @@ use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::redact::Redactor;
 
 pub use exports::Export;
+pub(crate) use settings::name_rules;
 
 /// How often the main thread looks whether the user wants to stop.
 const LOOK: Duration = Duration::from_millis(50);

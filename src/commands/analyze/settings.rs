@@ -73,14 +73,7 @@ pub(super) fn split_arguments(arguments: &[String]) -> (Vec<PathBuf>, Vec<String
 
 impl Settings {
     pub(super) fn resolve(options: &AnalyzeOptions, overrides: &[String], context: &Context) -> anyhow::Result<Self> {
-        let rules = match &options.rules {
-            Some(path) => rules(path)?,
-            None => RulesFile::default(),
-        };
-        let classifier = Classifier::with_user_rules(&rules.classes).map_err(|error| {
-            Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md")
-        })?;
-        let patterns = rules.phases.unwrap_or_default();
+        let (classifier, user_rules, patterns) = read_rules(options.rules.as_deref())?;
         refuse_unused(overrides, options.run.is_some())?;
         let names_model = overrides.iter().any(|text| text.trim_start_matches('+').starts_with("model"));
         let from_run = match &options.run {
@@ -135,7 +128,7 @@ impl Settings {
             window: options.window.clone(),
             exports: options.exports.clone(),
         };
-        Ok(Self { workload, peaks, classifier, user_rules: rules.classes.len(), patterns, window_ns, said })
+        Ok(Self { workload, peaks, classifier, user_rules, patterns, window_ns, said })
     }
 }
 
@@ -161,6 +154,22 @@ fn refuse_unused(overrides: &[String], has_run: bool) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Kernel classes and phase patterns of `--rules`, the built-in ones without it.
+pub(crate) fn name_rules(path: Option<&Path>) -> anyhow::Result<(Classifier, PhasePatterns)> {
+    let (classifier, _, patterns) = read_rules(path)?;
+    Ok((classifier, patterns))
+}
+
+fn read_rules(path: Option<&Path>) -> anyhow::Result<(Classifier, usize, PhasePatterns)> {
+    let rules = match path {
+        Some(path) => rules(path)?,
+        None => RulesFile::default(),
+    };
+    let classifier = Classifier::with_user_rules(&rules.classes)
+        .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()).hint("see `--rules` in docs/TRACES.md"))?;
+    Ok((classifier, rules.classes.len(), rules.phases.unwrap_or_default()))
 }
 
 fn rules(path: &Path) -> anyhow::Result<RulesFile> {

@@ -78,7 +78,7 @@ pub enum ModelSource {
 pub enum OpsChoice {
     /// Plain operators, one by one.
     Reference,
-    /// Fused operators where there are any.
+    /// Fewer, larger operators over packed weights and 8-bit activations; on the CPU only.
     Fused,
 }
 

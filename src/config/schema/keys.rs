@@ -25,6 +25,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A list of these words.
     Words(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
     /// A storage format such as `bf16` or `q4_k`.
     Format,
     /// `cpu`, `cuda`, `cuda:N` or `auto`.
@@ -79,6 +81,7 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Word(words) => format!("one of {}", list(words)),
             Self::Words(words) => format!("a list of {}", list(words)),
+            Self::Texts => "a list of texts".to_owned(),
             Self::Format => "a storage format such as `f32`, `bf16`, `q8_0`, `q4_1`, `q4_k`".to_owned(),
             Self::Device => "`cpu`, `cuda`, `cuda:N` or `auto`".to_owned(),
         }
@@ -242,7 +245,11 @@ pub const STAGE1: &[Key] = &[
     ),
     key("device", Kind::Device, "Where the model runs. `auto` takes the first CUDA device, else the CPU."),
     key("engine", Kind::Section, "How the model runs. `engine=<name>` chooses a file of `configs/engine/`."),
-    key("engine.ops", Kind::Word(&["reference", "fused"]), "Which implementation of the operators."),
+    key(
+        "engine.ops",
+        Kind::Word(&["reference", "fused"]),
+        "Which implementation of the operators. `fused` has kernels for the CPU only.",
+    ),
     optional(
         "engine.threads",
         Kind::Integer(1, 65_536),
@@ -321,6 +328,19 @@ pub const STAGE1: &[Key] = &[
         Kind::Number(Range::Share),
         "The share of repeats disturbed by other load above which the run is INVALID.",
     ),
+    key(
+        "quality",
+        Kind::Section,
+        "How well the model predicts a text, measured after the repeats. `quality=embedded` takes the embedded text.",
+    ),
+    optional("quality.text", Kind::Text, "`embedded`, or a file of UTF-8 text. Null measures no quality."),
+    key("quality.tokens", Kind::Integer(2, 1_000_000), "At most so many tokens from the begin of the text."),
+    key("quality.window", Kind::Integer(2, 1_000_000), "Tokens of one window; each starts from an empty KV cache."),
+    optional(
+        "quality.reference_dtype",
+        Kind::Format,
+        "Storage of the same weights in the reference that the divergence is from. Null loads no reference.",
+    ),
     key("torch_profiler", Kind::Section, "Accepted for compatibility with PyTorch-based tools."),
     key("torch_profiler.activities", Kind::Words(&["cpu", "cuda"]), "Which sides get operator spans."),
     key("hardware", Kind::Section, "The machine's limits. `hardware=<name>` chooses a file of `configs/hardware/`."),
@@ -390,7 +410,7 @@ pub fn children(keys: &[Key], path: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::schema::{model, stage1};
     use serde::Deserialize;
@@ -419,9 +439,15 @@ mod tests {
         }
     }
 
-    fn assert_fields<T: for<'de> Deserialize<'de>>(path: &str) {
+    /// The fields that the struct `T` asks for.
+    pub(in crate::config::schema) fn fields_of<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
         let mut fields = Vec::new();
         assert!(T::deserialize(Fields(&mut fields)).is_err());
+        fields
+    }
+
+    fn assert_fields<T: for<'de> Deserialize<'de>>(path: &str) {
+        let mut fields = fields_of::<T>();
         let mut children = children(STAGE1, path);
         children.sort();
         fields.sort_unstable();
@@ -438,6 +464,7 @@ mod tests {
         assert_fields::<stage1::InferConfig>("infer");
         assert_fields::<stage1::CaseConfig>("cases.0");
         assert_fields::<stage1::DatasetConfig>("dataset");
+        assert_fields::<stage1::QualityConfig>("quality");
         assert_fields::<stage1::ProfilingConfig>("profiling");
         assert_fields::<stage1::TorchProfilerConfig>("torch_profiler");
         assert_fields::<stage1::HardwareConfig>("hardware");

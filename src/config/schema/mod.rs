@@ -7,3 +7,4 @@ pub mod choice;
 pub mod keys;
 pub mod model;
 pub mod stage1;
+pub mod study;

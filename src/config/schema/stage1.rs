@@ -38,6 +38,8 @@ pub struct Stage1Config {
     pub trace: TraceMode,
     /// How the spans are taken and the machine is watched.
     pub profiling: ProfilingConfig,
+    /// How well the model predicts a text.
+    pub quality: QualityConfig,
     /// Accepted for compatibility with PyTorch-based tools.
     pub torch_profiler: TorchProfilerConfig,
     /// The machine's limits.
@@ -73,7 +75,7 @@ impl Stage1Config {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Which implementation of the operators.
+    /// Which implementation of the operators. `fused` has kernels for the CPU only.
     pub ops: OpsChoice,
     /// Threads; `None` takes the physical cores available to the process.
     pub threads: Option<u32>,
@@ -152,6 +154,21 @@ pub struct ProfilingConfig {
     pub cooldown_ms: u64,
     /// The share of disturbed repeats above which a run is INVALID.
     pub max_disturbed_share: f64,
+}
+
+/// How well the model predicts a text, measured after the repeats.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityConfig {
+    /// `embedded` or a file; `None` measures nothing.
+    pub text: Option<String>,
+    /// At most so many tokens from its begin.
+    pub tokens: u32,
+    /// Tokens of one window.
+    pub window: u32,
+    /// Storage of the reference's weights; `None` loads none.
+    #[serde(deserialize_with = "format_or_null")]
+    pub reference_dtype: Option<Format>,
 }
 
 /// What PyTorch-based tools call their profiler's settings.

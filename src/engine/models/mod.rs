@@ -1,7 +1,9 @@
 //! Models behind one trait: our instrumented decoder, and candle-transformers' modules for other families.
 
 pub mod decoder;
+pub mod fused;
 pub mod rope;
+pub mod slowed;
 pub mod stock;
 
 use candle_core::{Result, Tensor};

@@ -64,11 +64,29 @@ impl std::fmt::Debug for CpuOperators {
 }
 
 /// Calls `f` with the f32 values of a contiguous CPU tensor.
-fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+pub(super) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     let CandleStorage::Cpu(CpuStorage::F32(values)) = &*storage else { bail!("expected f32 values on the CPU") };
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("expected a contiguous tensor") };
     f(&values[start..end])
+}
+
+/// Calls `f` with the bytes of a weight as they lie in memory, and their format.
+pub(super) fn with_bytes<R>(weight: &Weight, f: impl FnOnce(Format, &[u8]) -> Result<R>) -> Result<R> {
+    // SAFETY: plain numbers without padding; bytes have no alignment.
+    unsafe fn bytes<T>(values: &[T]) -> &[u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+    }
+    with_matrix(weight, |matrix| match matrix {
+        // SAFETY: f32, bf16 and f16 are plain numbers.
+        Matrix::F32(values) => f(Format::F32, unsafe { bytes(values) }),
+        // SAFETY: as above.
+        Matrix::BF16(values) => f(Format::BF16, unsafe { bytes(values) }),
+        // SAFETY: as above.
+        Matrix::F16(values) => f(Format::F16, unsafe { bytes(values) }),
+        Matrix::Blocks(format, bytes) | Matrix::Other(format, bytes) => f(format, bytes),
+    })
 }
 
 /// Calls `f` with the memory of a weight.
@@ -256,12 +274,19 @@ impl CpuOperators {
         });
     }
 
-    /// Packs `[rows, inner]` into panels: tokens become lanes.
+    /// [`Self::panels`] of the tensor `id`, packed once for all that multiply it.
     fn pack(&self, id: TensorId, x: &[f32], rows: usize, inner: usize) -> Arc<[f32]> {
         let mut cached = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(packed) = cached.as_ref().filter(|packed| packed.of == id) {
             return Arc::clone(&packed.panels);
         }
+        let panels = self.panels(x, rows, inner);
+        *cached = Some(Packed { of: id, panels: Arc::clone(&panels) });
+        panels
+    }
+
+    /// Packs `[rows, inner]` into panels: tokens become lanes.
+    fn panels(&self, x: &[f32], rows: usize, inner: usize) -> Arc<[f32]> {
         let width = k::panel_width(self.isa);
         let lanes = k::lanes(self.isa);
         let panels = rows.div_ceil(width);
@@ -284,9 +309,57 @@ impl CpuOperators {
                 }
             }
         });
-        let panels: Arc<[f32]> = buffer.into();
-        *cached = Some(Packed { of: id, panels: Arc::clone(&panels) });
-        panels
+        buffer.into()
+    }
+
+    /// [`Operators::linear`] without a bias over plain memory: `out[rows × outer] = x[rows × inner] · weightᵀ`.
+    ///
+    /// `panels` keeps the packed `x` for further products with it.
+    ///
+    /// # Errors
+    /// If the weight is of a type without a kernel.
+    pub(super) fn linear_into(
+        &self,
+        x: &[f32],
+        rows: usize,
+        weight: &Weight,
+        panels: &mut Option<Arc<[f32]>>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let [outer, inner] = *weight.dims() else { bail!("a linear weight has two dimensions") };
+        if x.len() != rows * inner || out.len() != rows * outer {
+            bail!("a linear of {inner} inputs and {outer} outputs got {} and {} for {rows} rows", x.len(), out.len());
+        }
+        with_matrix(weight, |matrix| {
+            if rows <= DOT_ROWS {
+                self.dot_product(&matrix, x, rows, inner, outer, out);
+            } else {
+                let panels = panels.get_or_insert_with(|| self.panels(x, rows, inner));
+                self.panel_product(&matrix, panels, rows, inner, outer, out);
+            }
+            Ok(())
+        })
+    }
+
+    /// [`Operators::embedding`] over plain memory: the rows of `table` picked by `ids`.
+    ///
+    /// # Errors
+    /// If an id lies outside the table, or the table is of a type without a kernel.
+    pub(super) fn embed_into(&self, table: &Weight, ids: &[u32], out: &mut [f32]) -> Result<()> {
+        let [vocabulary, width] = *table.dims() else { bail!("an embedding has two dimensions") };
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+            bail!("token {id} lies outside the embedding of {vocabulary} rows");
+        }
+        with_matrix(table, |matrix| {
+            let mut scratch = Vec::new();
+            for (id, out) in ids.iter().zip(out.chunks_exact_mut(width)) {
+                let row = *id as usize;
+                let (values, _) = matrix.widen(self.isa, width, row..row + 1, 0..width, &mut scratch);
+                // SAFETY: `widen` gives `width` values.
+                out.copy_from_slice(unsafe { std::slice::from_raw_parts(values, width) });
+            }
+            Ok(())
+        })
     }
 
     /// A product with many rows.
@@ -353,7 +426,12 @@ impl CpuOperators {
     }
 
     /// Runs `f` over equal stretches of whole rows of `out`, in parallel when there is enough to do.
-    fn by_rows(&self, out: &mut [f32], width: usize, f: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Sync)) {
+    pub(super) fn by_rows(
+        &self,
+        out: &mut [f32],
+        width: usize,
+        f: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Sync),
+    ) {
         let rows = out.len() / width.max(1);
         let grain =
             if out.len() <= SERIAL_VALUES { rows.max(1) } else { rows.div_ceil(self.pool.threads() * 4).max(1) };
@@ -400,21 +478,10 @@ impl Operators for CpuOperators {
 
     fn embedding(&self, table: &Weight, ids: &Tensor) -> Result<Tensor> {
         let ids = ids.flatten_all()?.to_vec1::<u32>()?;
-        let [vocabulary, width] = *table.dims() else { bail!("an embedding has two dimensions") };
-        if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
-            bail!("token {id} lies outside the embedding of {vocabulary} rows");
-        }
-        with_matrix(table, |matrix| {
-            let mut out = output(ids.len() * width);
-            let mut scratch = Vec::new();
-            for (id, out) in ids.iter().zip(out.chunks_exact_mut(width)) {
-                let row = *id as usize;
-                let (values, _) = matrix.widen(self.isa, width, row..row + 1, 0..width, &mut scratch);
-                // SAFETY: `widen` gives `width` values.
-                out.copy_from_slice(unsafe { std::slice::from_raw_parts(values, width) });
-            }
-            Tensor::from_vec(out, (ids.len(), width), &Device::Cpu)
-        })
+        let [_, width] = *table.dims() else { bail!("an embedding has two dimensions") };
+        let mut out = output(ids.len() * width);
+        self.embed_into(table, &ids, &mut out)?;
+        Tensor::from_vec(out, (ids.len(), width), &Device::Cpu)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {

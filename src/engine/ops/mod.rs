@@ -1,6 +1,8 @@
 //! Operators of a decoder behind one trait, so that a variant can be studied against another (`engine.ops=`).
 //!
 //! - [`cpu::CpuOperators`]: our kernels on the CPU, one per operator (`reference` on `device=cpu`).
+//! - [`fused::FusedOperators`]: fewer, larger operators over plain memory and packed weights (`fused` on `device=cpu`), driven by
+//!   [`FusedDecoder`](super::models::fused::FusedDecoder); not behind the trait, as nothing in it is a tensor.
 //! - [`tensor::TensorOperators`]: plain candle operations on any device (`reference` elsewhere, and the oracle of the tests).
 //!
 //! Activations are `[rows, width]` tensors with rows = batch × queries, sequence by sequence.
@@ -19,7 +21,9 @@ mod dispatch;
 
 mod attention;
 pub mod cpu;
+pub mod fused;
 pub(crate) mod kernels;
+pub(crate) mod packed;
 pub(crate) mod quant;
 pub mod simd;
 pub mod tensor;

@@ -6,28 +6,34 @@
 mod breakdown;
 mod colors;
 mod flame;
+mod forest;
 mod histogram;
 mod itl;
 mod memory;
 mod repeats;
 mod roofline;
+mod spread;
 pub(super) mod stack;
 mod step_times;
 mod svg;
 mod timeline;
+mod waterfall;
 
 use serde::Serialize;
 
 pub(super) use breakdown::breakdown;
 pub(super) use colors::{bar_color, cause_color, kernel_color};
 pub(super) use flame::flame;
+pub(super) use forest::{ForestItem, ForestRow, Tone, forest};
 pub(super) use histogram::{Bin, histogram};
 pub(super) use itl::itl;
 pub(super) use memory::memory;
 pub(super) use repeats::repeats;
 pub(super) use roofline::roofline;
+pub(super) use spread::{Series, boxes, ecdf, in_order};
 pub(super) use step_times::{Point as StepPoint, step_times};
 pub(super) use timeline::timeline;
+pub(super) use waterfall::{Step as WaterfallStep, waterfall};
 
 /// A chart with the words around it.
 #[derive(Debug, Clone, Serialize)]

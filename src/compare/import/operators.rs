@@ -1,0 +1,127 @@
+//! Operators of an in-process run, from its spans or from the table its summary keeps.
+
+use std::collections::BTreeMap;
+
+use super::stage1::Stage1Files;
+use crate::compare::subject::OperatorTime;
+use crate::estimate::operator::OperatorClass;
+use crate::record::metrics::OperatorRow;
+use crate::record::rows::{RepeatRow, RowStatus};
+use crate::trace::strings::StringId;
+use crate::trace::timeline::{NONE, SpanKind, Timeline};
+
+/// Operators by case, phase, layer and name, of the repeats that ended well.
+///
+/// Spans know the case; the table of the summary does only where there is one case.
+pub(super) fn of_stage1(files: &Stage1Files) -> Vec<OperatorTime> {
+    if let Some(spans) = files.spans.as_ref().filter(|spans| !spans.spans.is_empty()) {
+        return of_spans(spans, &files.rows);
+    }
+    let Some(metrics) = &files.metrics else { return Vec::new() };
+    let case = match metrics.cases.as_slice() {
+        [only] => Some(only.name.clone()),
+        _ => None,
+    };
+    let spanned = files.rows.iter().filter(|row| row.spans && row.status == RowStatus::Ok).count() as u64;
+    let repeats = files
+        .context
+        .as_ref()
+        .map_or(spanned, |context| if spanned > 0 { spanned } else { u64::from(context.span_repeats) });
+    if repeats == 0 { Vec::new() } else { of_table(&metrics.operators, case.as_deref(), repeats) }
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    calls: u64,
+    total_ns: u64,
+    shapes: BTreeMap<StringId, u64>,
+}
+
+/// Sums the operator spans of the rows that ended well.
+pub(super) fn of_spans(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<OperatorTime> {
+    let mut case_of_row: BTreeMap<u32, &str> = BTreeMap::new();
+    let mut repeats: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.spans && row.status == RowStatus::Ok) {
+        if case_of_row.insert(row.index, &row.case).is_none() {
+            *repeats.entry(&row.case).or_insert(0) += 1;
+        }
+    }
+    type Key<'a> = (&'a str, StringId, u32, Option<OperatorClass>, StringId);
+    let mut order: Vec<Key<'_>> = Vec::new();
+    let mut sums: rustc_hash::FxHashMap<Key<'_>, Sum> = rustc_hash::FxHashMap::default();
+    let spans = &timeline.spans;
+    for row in 0..spans.len() {
+        if spans.kind[row] != SpanKind::Operator {
+            continue;
+        }
+        let Some(case) = case_of_row.get(&spans.repeat[row]) else { continue };
+        let key = (*case, spans.phase[row], spans.layer[row], spans.class[row], spans.name[row]);
+        let sum = sums.entry(key).or_insert_with(|| {
+            order.push(key);
+            Sum::default()
+        });
+        sum.calls += 1;
+        sum.total_ns = sum.total_ns.saturating_add(spans.duration_ns(row));
+        *sum.shapes.entry(spans.shape[row]).or_insert(0) += 1;
+    }
+    order
+        .into_iter()
+        .filter_map(|key| {
+            let sum = sums.get(&key)?;
+            let (case, phase, layer, class, name) = key;
+            // The shape met most often; of several the one met first.
+            let shape = sum.shapes.iter().max_by_key(|(id, count)| (**count, std::cmp::Reverse(**id)));
+            let name = timeline.text(name).to_owned();
+            Some(OperatorTime {
+                case: Some(case.to_owned()),
+                phase: timeline.text(phase).to_owned(),
+                layer: (layer != NONE).then_some(layer),
+                module: Some(name.clone()),
+                class: class.map_or("unknown", OperatorClass::name).to_owned(),
+                name,
+                shape: shape.map(|(id, _)| timeline.text(*id).to_owned()).filter(|shape| !shape.is_empty()),
+                repeats: repeats.get(case).copied().unwrap_or(1),
+                calls: sum.calls,
+                total_ns: sum.total_ns,
+            })
+        })
+        .collect()
+}
+
+/// The rows of `metrics.json`, which has sums over the layers first and then the same time again by layer: each time is taken once.
+fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64) -> Vec<OperatorTime> {
+    type Key<'a> = (&'a str, &'a str, &'a str);
+    fn key(row: &OperatorRow) -> Key<'_> {
+        (&row.phase, &row.class, &row.name)
+    }
+    let mut layered: BTreeMap<Key<'_>, (u64, u64)> = BTreeMap::new();
+    for row in table.iter().filter(|row| row.layer.is_some()) {
+        let sum = layered.entry(key(row)).or_insert((0, 0));
+        sum.0 = sum.0.saturating_add(row.calls);
+        sum.1 = sum.1.saturating_add(row.total_ns);
+    }
+    table
+        .iter()
+        .filter_map(|row| {
+            // What the layers do not explain of a sum over them ran outside of them.
+            let (calls, total_ns) = match (row.layer, layered.get(&key(row))) {
+                (None, Some((calls, total_ns))) => {
+                    (row.calls.saturating_sub(*calls), row.total_ns.saturating_sub(*total_ns))
+                }
+                _ => (row.calls, row.total_ns),
+            };
+            (calls > 0).then(|| OperatorTime {
+                case: case.map(str::to_owned),
+                phase: row.phase.clone(),
+                layer: row.layer,
+                module: Some(row.name.clone()),
+                class: row.class.clone(),
+                name: row.name.clone(),
+                shape: Some(row.shape.clone()).filter(|shape| !shape.is_empty()),
+                repeats,
+                calls,
+                total_ns,
+            })
+        })
+        .collect()
+}
