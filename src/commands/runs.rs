@@ -412,7 +412,10 @@ mod tests {
     fn a_tag_names_one_run_and_leaves_it_verifiable() {
         let root = three_runs();
         let tag = |run: &str, tag: &str| {
-            answer(&RunsAction::Tag { run: run.to_owned(), tag: tag.to_owned(), store: None }, &context(root.path(), false))
+            answer(
+                &RunsAction::Tag { run: run.to_owned(), tag: tag.to_owned(), store: None },
+                &context(root.path(), false),
+            )
         };
         tag("a", "baseline").unwrap();
         assert_eq!(parsed(&RunsAction::Show { run: "baseline".to_owned() }, root.path())["run_id"], "a");

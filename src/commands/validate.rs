@@ -155,7 +155,7 @@ fn yaml_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// By its name and folder, as in `configs/`; a registry under another name by its content.
 fn role_of(file: &Path) -> Role {
-    const COMPOSED: [&str; 5] = ["model", "hardware", "dataset", "engine", "profiling"];
+    const COMPOSED: [&str; 6] = ["model", "hardware", "dataset", "engine", "profiling", "quality"];
     const UNTYPED: [&str; 3] = ["load", "sweep", "backend"];
     let part =
         |text: Option<&std::ffi::OsStr>| text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();

@@ -441,7 +441,8 @@ fn a_unit_changes_no_finding() {
                 plain.reason,
                 scaled.reason
             );
-            let numbers = |row: &Comparison| [row.p_value, row.ratio, row.ci95.map(|ends| ends[0]), row.ci95.map(|ends| ends[1])];
+            let numbers =
+                |row: &Comparison| [row.p_value, row.ratio, row.ci95.map(|ends| ends[0]), row.ci95.map(|ends| ends[1])];
             for (plain, scaled) in numbers(plain).into_iter().zip(numbers(&scaled)) {
                 assert_eq!(plain.is_some(), scaled.is_some());
                 assert!((plain.unwrap_or(0.0) - scaled.unwrap_or(0.0)).abs() < 1e-9);

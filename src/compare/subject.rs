@@ -165,8 +165,8 @@ pub struct OperatorTime {
     pub shape: Option<String>,
     /// Repeats (or steps of the phase) in which the calls were counted: times are compared per repeat.
     pub repeats: u64,
-    /// Calls in all of them.
+    /// Calls in all of them; where only some steps were recorded, extrapolated to all.
     pub calls: u64,
-    /// Time of all calls, ns.
+    /// Time of all calls, ns; extrapolated likewise.
     pub total_ns: u64,
 }

@@ -258,7 +258,8 @@ fn sort_arguments(request: &StudyRequest, sources: &Sources) -> Result<Arguments
             ));
         };
         let is_setting = name.starts_with(['+', '~'])
-            || name.contains(['.', '/'])
+            || name.contains('.')
+            || name.split_once('/').is_some_and(|(group, _)| groups.contains(group))
             || keys::find(STAGE1, name).is_some()
             || (groups.contains(name) && name != "study");
         if name == "study" {

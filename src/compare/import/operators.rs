@@ -5,12 +5,37 @@ use std::collections::BTreeMap;
 use super::stage1::Stage1Files;
 use crate::compare::subject::OperatorTime;
 use crate::estimate::operator::OperatorClass;
+use crate::instrument::host_timer::records_step;
 use crate::record::metrics::OperatorRow;
 use crate::record::rows::{RepeatRow, RowStatus};
 use crate::trace::strings::StringId;
 use crate::trace::timeline::{NONE, SpanKind, Timeline};
 
-/// Operators by case, phase, layer and name, of the repeats that ended well.
+/// Decode steps that were run, and those of them whose operators were recorded.
+#[derive(Debug, Clone, Copy, Default)]
+struct Steps {
+    run: u64,
+    recorded: u64,
+}
+
+impl Steps {
+    /// Adds one repeat of `new_tokens` tokens.
+    fn add(&mut self, new_tokens: u32) {
+        let steps = new_tokens.saturating_sub(1);
+        self.run += u64::from(steps);
+        self.recorded += (1..=steps).filter(|step| records_step(*step)).count() as u64;
+    }
+    /// What was recorded in `phase` as an amount of whole repeats. Every second decode step is recorded, on and off mirrored, so that the recorded
+    /// ones stand for all; the prompt pass is recorded whole.
+    fn whole(self, phase: &str, amount: u64) -> u64 {
+        if phase != "decode" || self.recorded == 0 {
+            return amount;
+        }
+        (u128::from(amount) * u128::from(self.run) / u128::from(self.recorded)).try_into().unwrap_or(u64::MAX)
+    }
+}
+
+/// Operators by case, phase, layer and name, of the repeats that ended well; calls and times are those of whole repeats.
 ///
 /// Spans know the case; the table of the summary does only where there is one case.
 pub(super) fn of_stage1(files: &Stage1Files) -> Vec<OperatorTime> {
@@ -27,7 +52,13 @@ pub(super) fn of_stage1(files: &Stage1Files) -> Vec<OperatorTime> {
         .context
         .as_ref()
         .map_or(spanned, |context| if spanned > 0 { spanned } else { u64::from(context.span_repeats) });
-    if repeats == 0 { Vec::new() } else { of_table(&metrics.operators, case.as_deref(), repeats) }
+    let mut steps = Steps::default();
+    match (files.rows.iter().find(|row| row.spans && row.status == RowStatus::Ok), metrics.cases.first()) {
+        (Some(row), _) => steps.add(row.new_tokens),
+        (None, Some(case)) => steps.add(case.new_tokens),
+        (None, None) => {}
+    }
+    if repeats == 0 { Vec::new() } else { of_table(&metrics.operators, case.as_deref(), repeats, steps) }
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +72,11 @@ struct Sum {
 pub(super) fn of_spans(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<OperatorTime> {
     let mut case_of_row: BTreeMap<u32, &str> = BTreeMap::new();
     let mut repeats: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut steps: BTreeMap<&str, Steps> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.spans && row.status == RowStatus::Ok) {
         if case_of_row.insert(row.index, &row.case).is_none() {
             *repeats.entry(&row.case).or_insert(0) += 1;
+            steps.entry(&row.case).or_default().add(row.new_tokens);
         }
     }
     type Key<'a> = (&'a str, StringId, u32, Option<OperatorClass>, StringId);
@@ -72,24 +105,26 @@ pub(super) fn of_spans(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<OperatorT
             // The shape met most often; of several the one met first.
             let shape = sum.shapes.iter().max_by_key(|(id, count)| (**count, std::cmp::Reverse(**id)));
             let name = timeline.text(name).to_owned();
+            let phase = timeline.text(phase);
+            let steps = steps.get(case).copied().unwrap_or_default();
             Some(OperatorTime {
                 case: Some(case.to_owned()),
-                phase: timeline.text(phase).to_owned(),
+                phase: phase.to_owned(),
                 layer: (layer != NONE).then_some(layer),
                 module: Some(name.clone()),
                 class: class.map_or("unknown", OperatorClass::name).to_owned(),
                 name,
                 shape: shape.map(|(id, _)| timeline.text(*id).to_owned()).filter(|shape| !shape.is_empty()),
                 repeats: repeats.get(case).copied().unwrap_or(1),
-                calls: sum.calls,
-                total_ns: sum.total_ns,
+                calls: steps.whole(phase, sum.calls),
+                total_ns: steps.whole(phase, sum.total_ns),
             })
         })
         .collect()
 }
 
 /// The rows of `metrics.json`, which has sums over the layers first and then the same time again by layer: each time is taken once.
-fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64) -> Vec<OperatorTime> {
+fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64, steps: Steps) -> Vec<OperatorTime> {
     type Key<'a> = (&'a str, &'a str, &'a str);
     fn key(row: &OperatorRow) -> Key<'_> {
         (&row.phase, &row.class, &row.name)
@@ -119,8 +154,8 @@ fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64) -> Vec<Oper
                 name: row.name.clone(),
                 shape: Some(row.shape.clone()).filter(|shape| !shape.is_empty()),
                 repeats,
-                calls,
-                total_ns,
+                calls: steps.whole(&row.phase, calls),
+                total_ns: steps.whole(&row.phase, total_ns),
             })
         })
         .collect()

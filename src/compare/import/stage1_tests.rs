@@ -382,6 +382,23 @@ fn span<'a>(repeat: u32, phase: &'a str, name: &'a str, layer: u32, ns: (u64, u6
 }
 
 #[test]
+fn the_recorded_half_of_the_decode_steps_stands_for_all_of_them() {
+    let mut timeline = Timeline::default();
+    // Of the steps 1 to 4 the first and the last are recorded.
+    for row in [
+        span(2, "decode", "q_proj", 0, (0, 10), "1x2"),
+        span(2, "decode", "q_proj", 0, (40, 60), "1x2"),
+        span(2, "prefill", "q_proj", 0, (0, 7), "4x2"),
+    ] {
+        timeline.push_span(row);
+    }
+    let rows = vec![row(2, 1.0, json!({"spans": true, "case": "p8", "status": "ok", "new_tokens": 5}))];
+    let got = subject(&Stage1Files { spans: Some(timeline), ..files(rows) }).unwrap();
+    let rows: Vec<_> = got.operators.iter().map(|row| (row.phase.as_str(), row.calls, row.total_ns)).collect();
+    assert_eq!(rows, [("decode", 4, 60), ("prefill", 1, 7)]);
+}
+
+#[test]
 fn operators_are_summed_by_case_phase_and_layer_over_repeats_that_ended_well() {
     let mut timeline = Timeline::default();
     for row in [
@@ -395,8 +412,9 @@ fn operators_are_summed_by_case_phase_and_layer_over_repeats_that_ended_well() {
     ] {
         timeline.push_span(row);
     }
-    let spanned =
-        |index: u32, case: &str, status: &str| row(index, 1.0, json!({"spans": true, "case": case, "status": status}));
+    let spanned = |index: u32, case: &str, status: &str| {
+        row(index, 1.0, json!({"spans": true, "case": case, "status": status, "new_tokens": 2}))
+    };
     let rows = vec![
         row(0, 2.0, json!({})),
         spanned(2, "p8", "ok"),

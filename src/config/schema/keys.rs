@@ -470,7 +470,7 @@ pub(super) mod tests {
         assert_fields::<stage1::HardwareConfig>("hardware");
         assert_fields::<stage1::RunConfig>("run");
         let sections = STAGE1.iter().filter(|key| matches!(key.kind, Kind::Section | Kind::Sections)).count();
-        assert_eq!(sections, 11, "a section was added: name its struct above");
+        assert_eq!(sections, 12, "a section was added: name its struct above");
     }
 
     #[test]

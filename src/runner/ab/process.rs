@@ -141,7 +141,7 @@ pub fn last_words(log: &Path) -> Option<String> {
     Some(words.chars().take(500).collect())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::Cell;
