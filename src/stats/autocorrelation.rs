@@ -130,3 +130,98 @@ fn covariance(deviations: &[f64], lag: usize) -> f64 {
     let later = deviations.get(lag..).unwrap_or_default();
     later.iter().zip(deviations).map(|(a, b)| a * b).sum::<f64>() / deviations.len() as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uniform noise of a linear congruential generator, and an autoregression of it, which Python repeats to the last bit:
+    /// `st = (1103515245*st + 12345) % 2**31; u.append(st/2**31 - 0.5)` from 12345; `v = 0.6*v + u[i]`.
+    fn series() -> (Vec<f64>, Vec<f64>) {
+        let mut state = 12345u64;
+        let mut next = || {
+            state = (1_103_515_245 * state + 12345) % (1 << 31);
+            state as f64 / f64::from(1u32 << 31) - 0.5
+        };
+        let noise: Vec<f64> = (0..200).map(|_| next()).collect();
+        let mut value = 0.0;
+        let mut step = |noise: &f64| {
+            value = 0.6 * value + noise;
+            value
+        };
+        let smooth = noise.iter().map(&mut step).collect();
+        (noise, smooth)
+    }
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-9, "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn agrees_with_statsmodels_and_arch() {
+        let (noise, smooth) = series();
+        // statsmodels 0.15.0: acf(z, nlags=5, fft=False, adjusted=False)
+        let expected =
+            [1.0, 0.5773108776554035, 0.30372018965404474, 0.148070374911736, 0.108370112842486, 0.10938662913374453];
+        for (actual, expected) in autocorrelation(&smooth, 5).unwrap().into_iter().zip(expected) {
+            close(actual, expected);
+        }
+        // Pairs of acf(z, nlags=199) added in Python while positive.
+        close(integrated_time(&smooth).unwrap(), 3.4937163683948285);
+        close(effective_sample_size(&smooth).unwrap(), 200.0 / 3.4937163683948285);
+        // arch 8.0.0: optimal_block_length(z); of the noise it says 0.54 and 0.62, and a block holds at least one row.
+        let length = block_length(&smooth).unwrap();
+        close(length.stationary, 6.9026578297917975);
+        close(length.circular, 7.901570729234944);
+        assert_eq!(block_length(&noise), Some(BlockLength { stationary: 1.0, circular: 1.0 }));
+    }
+
+    #[test]
+    fn an_autoregression_weighs_as_theory_says() {
+        // τ of AR(1) is (1 + φ)/(1 − φ): 3 for φ = 0.5.
+        let mut random = Generator::new(1);
+        let mut value = 0.0;
+        let mut step = |_| {
+            value = 0.5 * value + random.uniform() - 0.5;
+            value
+        };
+        let series: Vec<f64> = (0..100_000).map(&mut step).collect();
+        let time = integrated_time(&series).unwrap();
+        assert!((time - 3.0).abs() < 0.15, "{time}");
+        // Rows that alternate average out faster than independent ones, but do not count as more.
+        let alternating: Vec<f64> = (0..100).map(|i| f64::from(i % 2)).collect();
+        assert_eq!(effective_sample_size(&alternating), Some(100.0));
+    }
+
+    #[test]
+    fn blocks_are_neighbours_and_every_row_is_as_likely() {
+        let mut random = Generator::new(2);
+        let mut counts = [0u32; 50];
+        let mut breaks = [0u32; 2];
+        for (scheme, breaks) in [BlockScheme::Circular, BlockScheme::Stationary].into_iter().zip(&mut breaks) {
+            for _ in 0..2000 {
+                let rows = block_indices(50, 5.0, scheme, &mut random);
+                assert_eq!(rows.len(), 50);
+                rows.iter().for_each(|row| counts[*row] += 1);
+                *breaks += rows.windows(2).filter(|pair| pair[1] != (pair[0] + 1) % 50).count() as u32;
+            }
+        }
+        // 4000 resamples in which each row is expected once; blocks of 5 quintuple the variance.
+        assert!(counts.iter().all(|count| count.abs_diff(4000) < 5 * 142), "{counts:?}");
+        // 9 seams between 10 blocks; a geometric block ends after each row with chance 1/5. One in 50 seams joins neighbours by chance.
+        for (breaks, expected) in breaks.into_iter().zip([9.0, 49.0 / 5.0]) {
+            let each = f64::from(breaks) / 2000.0;
+            assert!((each - expected * 0.98).abs() < 0.25, "{each}");
+        }
+        assert!(block_indices(0, 5.0, BlockScheme::Circular, &mut random).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_vary_has_no_dependence() {
+        assert_eq!(autocorrelation(&[1.0; 30], 3), None);
+        assert_eq!(integrated_time(&[1.0, f64::NAN]), None);
+        assert_eq!(block_length(&[1.0; 30]), None);
+        assert_eq!(block_length(&[1.0, 2.0, 3.0]), None);
+        assert_eq!(autocorrelation(&[1.0], 3), None);
+    }
+}

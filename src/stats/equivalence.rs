@@ -38,7 +38,7 @@ pub fn decide(estimate: &RatioEstimate, adjusted_p: Option<f64>, rule: Rule) -> 
     if !known {
         return Decision::CannotTell;
     }
-    if equivalence_interval[0] > bounds[0] && equivalence_interval[1] < bounds[1] {
+    if equivalence_interval[0] >= bounds[0] && equivalence_interval[1] <= bounds[1] {
         return Decision::Same;
     }
     if adjusted_p.unwrap_or(p_value) < rule.alpha {
@@ -50,4 +50,56 @@ pub fn decide(estimate: &RatioEstimate, adjusted_p: Option<f64>, rule: Rule) -> 
         }
     }
     Decision::CannotTell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ratio::IntervalMethod;
+    use super::*;
+
+    const RULE: Rule = Rule { alpha: 0.05, margin: 0.01 };
+
+    fn estimate(ratio: f64, half: f64, p_value: f64) -> RatioEstimate {
+        RatioEstimate {
+            ratio,
+            interval: [ratio - half, ratio + half],
+            equivalence_interval: [ratio - 0.84 * half, ratio + 0.84 * half],
+            p_value,
+            method: IntervalMethod::BootstrapT,
+            n_candidate: 20,
+            n_baseline: 20,
+            units_candidate: 20,
+            units_baseline: 20,
+        }
+    }
+
+    #[test]
+    fn each_verdict_has_its_evidence() {
+        let verdict = |ratio, half, p| decide(&estimate(ratio, half, p), None, RULE);
+        assert_eq!(verdict(1.05, 0.02, 0.001), Decision::Higher);
+        assert_eq!(verdict(0.95, 0.02, 0.001), Decision::Lower);
+        assert_eq!(verdict(1.001, 0.005, 0.6), Decision::Same);
+        assert_eq!(verdict(1.02, 0.05, 0.4), Decision::CannotTell);
+        // Sure to be higher, and sure not to matter.
+        assert_eq!(verdict(1.004, 0.002, 0.0001), Decision::Same);
+        // Sure to be higher, but whether by more than the margin is open.
+        assert_eq!(verdict(1.008, 0.004, 0.0001), Decision::CannotTell);
+    }
+
+    #[test]
+    fn a_difference_must_survive_the_other_metrics() {
+        let found = estimate(1.05, 0.04, 0.02);
+        assert_eq!(decide(&found, Some(0.02), RULE), Decision::Higher);
+        assert_eq!(decide(&found, Some(0.12), RULE), Decision::CannotTell);
+    }
+
+    #[test]
+    fn without_a_margin_only_what_is_equal_is_the_same() {
+        let rule = Rule { margin: 0.0, ..RULE };
+        assert_eq!(decide(&estimate(1.0, 1e-9, 1.0), None, rule), Decision::CannotTell);
+        assert_eq!(decide(&estimate(1.0, 0.0, 1.0), None, rule), Decision::Same);
+        assert_eq!(decide(&estimate(1.002, 0.001, 0.001), None, rule), Decision::Higher);
+        assert_eq!(decide(&estimate(1.0, 0.0, 1.0), None, Rule { margin: f64::NAN, ..RULE }), Decision::CannotTell);
+        assert_eq!(decide(&estimate(f64::NAN, 0.1, 0.0), None, RULE), Decision::CannotTell);
+    }
 }

@@ -114,3 +114,81 @@ fn averages_up_to(sorted: &[f64], bound: f64) -> u64 {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn agrees_with_brute_force() {
+        // numpy 2.4.6: d = np.sort(np.subtract.outer(A, B).ravel()); np.median(d); with U over all 6435 choices of 7 ranks of 15 the largest
+        // c with P(U < c) <= .025 is 11: d[10], d[-11], and 1 − 2·P(U < 11)
+        let a = [10.1, 10.25, 10.0, 10.2, 10.15, 10.05, 10.5];
+        let b = [10.0, 10.22, 9.9, 10.12, 10.06, 9.95, 10.3, 9.97];
+        let found = two_sample(&a, &b, 0.95).unwrap();
+        close(found.shift, 0.1);
+        let [low, high] = found.interval.unwrap();
+        close(low, -0.07);
+        close(high, 0.28);
+        close(found.achieved.unwrap(), 0.9599067599067599);
+        // The same for the 36 Walsh averages and all 2⁸ signs: c = 4.
+        let found = one_sample(&[0.3, -0.1, 0.5, 0.7, -0.2, 0.9, 0.4, 1.1], 0.95).unwrap();
+        close(found.shift, 0.45);
+        let [low, high] = found.interval.unwrap();
+        close(low, 0.05);
+        close(high, 0.9);
+        close(found.achieved.unwrap(), 0.9609375);
+    }
+
+    #[test]
+    fn five_values_have_no_interval_at_95_percent_and_six_do() {
+        assert_eq!(one_sample(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.95).unwrap().interval, None);
+        let six = one_sample(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.95).unwrap();
+        assert_eq!((six.interval, six.achieved), (Some([1.0, 6.0]), Some(1.0 - 2.0 / 64.0)));
+        let three = two_sample(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0], 0.95).unwrap();
+        assert_eq!((three.shift, three.interval), (-3.0, None));
+        assert_eq!(one_sample(&[], 0.95), None);
+        assert_eq!(two_sample(&[1.0], &[f64::NAN], 0.95), None);
+    }
+
+    #[test]
+    fn a_thousand_rows_on_each_side_take_no_million_differences() {
+        let a: Vec<f64> = (0..1000).map(|i| f64::from(i * 7919 % 1000) / 10.0).collect();
+        let shifted: Vec<f64> = a.iter().map(|value| value + 3.0).collect();
+        let found = two_sample(&shifted, &a, 0.95).unwrap();
+        assert!((found.shift - 3.0).abs() < 1e-9);
+        // The normal approximation: (n·m/2 − 1.96·√(n·m·(n + m + 1)/12)) = 474,685 of a million sorted differences.
+        let mut all: Vec<f64> = shifted.iter().flat_map(|x| a.iter().map(move |y| x - y)).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let [low, high] = found.interval.unwrap();
+        let rank = 474_688;
+        assert!((all[rank - 10]..=all[rank + 10]).contains(&low), "{low}");
+        assert!((all[1_000_000 - rank - 10]..=all[1_000_000 - rank + 10]).contains(&high), "{high}");
+    }
+
+    proptest! {
+        #[test]
+        fn selection_finds_what_a_sort_finds(
+            a in prop::collection::vec(-1e3..1e3f64, 1..12), b in prop::collection::vec(-1e3..1e3f64, 1..12),
+        ) {
+            let mut all: Vec<f64> = a.iter().flat_map(|x| b.iter().map(move |y| x - y)).collect();
+            all.sort_unstable_by(f64::total_cmp);
+            let (high, low) = (sorted(&a), sorted(&b));
+            for (index, value) in all.iter().enumerate() {
+                prop_assert_eq!(select(index as u64 + 1, |bound| differences_up_to(&high, &low, bound)), *value);
+            }
+            let mut walsh: Vec<f64> =
+                (0..a.len()).flat_map(|i| a[i..].iter().map(|y| a[i] / 2.0 + y / 2.0).collect::<Vec<_>>()).collect();
+            walsh.sort_unstable_by(f64::total_cmp);
+            for (index, value) in walsh.iter().enumerate() {
+                prop_assert_eq!(select(index as u64 + 1, |bound| averages_up_to(&high, bound)), *value);
+            }
+        }
+    }
+}

@@ -40,3 +40,43 @@ fn ascending(p_values: &[Option<f64>]) -> Vec<(usize, f64)> {
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: [Option<f64>; 6] = [Some(0.01), Some(0.04), Some(0.03), Some(0.005), Some(0.2), Some(0.04)];
+
+    fn close(actual: &[Option<f64>], expected: &[Option<f64>]) {
+        assert_eq!(actual.len(), expected.len());
+        for (actual, expected) in actual.iter().zip(expected) {
+            match (actual, expected) {
+                (Some(actual), Some(expected)) => {
+                    assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}")
+                }
+                _ => assert_eq!(actual, expected),
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_statsmodels() {
+        // statsmodels 0.15.0: multipletests([0.01, 0.04, 0.03, 0.005, 0.2, 0.04], method='holm')[1], and 'fdr_bh'
+        close(&holm(&P), &[0.05, 0.12, 0.12, 0.03, 0.2, 0.12].map(Some));
+        close(&benjamini_hochberg(&P), &[0.03, 0.048, 0.048, 0.03, 0.2, 0.048].map(Some));
+    }
+
+    #[test]
+    fn a_metric_without_a_p_value_is_no_test() {
+        let with_gaps = [None, P[0], Some(f64::NAN), P[1], P[2], Some(1.5), P[3], P[4], P[5]];
+        let gaps = |p: [f64; 6]| {
+            let [a, b, c, d, e, f] = p.map(Some);
+            [None, a, None, b, c, None, d, e, f]
+        };
+        close(&holm(&with_gaps), &gaps([0.05, 0.12, 0.12, 0.03, 0.2, 0.12]));
+        close(&benjamini_hochberg(&with_gaps), &gaps([0.03, 0.048, 0.048, 0.03, 0.2, 0.048]));
+        assert!(holm(&[]).is_empty());
+        close(&holm(&[None, Some(f64::NAN)]), &[None, None]);
+        close(&holm(&[Some(0.7), Some(0.6), Some(0.0)]), &[Some(1.0), Some(1.0), Some(0.0)]);
+    }
+}

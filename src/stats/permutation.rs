@@ -168,3 +168,57 @@ fn next_choice(chosen: &mut [usize], n: usize) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [f64; 7] = [10.1, 10.25, 10.0, 10.2, 10.15, 10.05, 10.5];
+    const B: [f64; 8] = [10.0, 10.22, 9.9, 10.12, 10.06, 9.95, 10.3, 9.97];
+    const D: [f64; 8] = [0.3, -0.1, 0.5, 0.7, -0.2, 0.9, 0.4, 1.1];
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn agrees_with_counting_and_scipy() {
+        // Counted in fractions by Python over itertools.combinations(range(15), 7): 2·581/6435. scipy 1.17.1's stats.permutation_test((A, B),
+        // ..., n_resamples=np.inf) says 0.18026 = 2·580/6435: it takes one equal difference that rounds apart for a smaller one.
+        let mean = two_sample(&A, &B, Statistic::Mean, 0, 1).unwrap();
+        assert_eq!((mean.permutations, mean.exact), (6435, true));
+        close(mean.difference, 0.113_571_428_571_429_32);
+        close(mean.p_value, 2.0 * 581.0 / 6435.0);
+        // With np.median both agree.
+        close(two_sample(&A, &B, Statistic::Median, 0, 1).unwrap().p_value, 0.296_814_296_814_296_83);
+        // permutation_type='samples' of (D,), np.mean and np.median
+        let signs = paired(&D, Statistic::Mean, 0, 1).unwrap();
+        assert_eq!((signs.permutations, signs.exact), (256, true));
+        close(signs.p_value, 0.0390625);
+        close(paired(&D, Statistic::Median, 0, 1).unwrap().p_value, 0.0625);
+    }
+
+    #[test]
+    fn drawn_permutations_come_near_the_listed_ones() {
+        // C(20, 10) = 184,756 ways are too many. scipy: the same two samples with n_resamples=np.inf: 0.0656; 2¹⁶ signs of np.array(D + D) − .05*np.arange(16): 0.5174.
+        let a = [3.1, 2.9, 3.4, 3.3, 3.0, 3.6, 3.2, 3.5, 2.8, 3.7];
+        let b = [3.0, 2.7, 3.1, 2.95, 3.25, 2.85, 3.05, 3.15, 2.75, 3.35];
+        let test = two_sample(&a, &b, Statistic::Mean, 100_000, 3).unwrap();
+        assert!(!test.exact && (test.p_value - 0.0656).abs() < 0.002, "{}", test.p_value);
+        assert_eq!(test, two_sample(&a, &b, Statistic::Mean, 100_000, 3).unwrap());
+        let d: Vec<f64> = D.iter().chain(&D).enumerate().map(|(i, d)| d - 0.05 * i as f64).collect();
+        let test = paired(&d, Statistic::Mean, 100_000, 3).unwrap();
+        assert!(!test.exact && (test.p_value - 0.5174).abs() < 0.002, "{}", test.p_value);
+    }
+
+    #[test]
+    fn no_p_value_is_zero() {
+        let (low, high): (Vec<f64>, Vec<f64>) = (0..30).map(|i| (f64::from(i), f64::from(i) + 1000.0)).unzip();
+        assert_eq!(two_sample(&high, &low, Statistic::Mean, 999, 1).unwrap().p_value, 2.0 / 1000.0);
+        assert_eq!(paired(&high, Statistic::Median, 999, 1).unwrap().p_value, 2.0 / 1000.0);
+        assert_eq!(two_sample(&[1.0; 4], &[1.0; 4], Statistic::Mean, 0, 1).unwrap().p_value, 1.0);
+        assert_eq!(two_sample(&low, &high, Statistic::Mean, 0, 1), None);
+        assert_eq!(two_sample(&[], &high, Statistic::Mean, 9, 1), None);
+        assert_eq!(paired(&[f64::NAN], Statistic::Mean, 9, 1), None);
+    }
+}

@@ -74,7 +74,7 @@ pub fn mann_whitney(candidate: &[f64], baseline: &[f64]) -> Option<MannWhitney> 
         (normal_p(u - pairs / 2.0, variance)?, PMethod::Normal)
     };
     let probability_higher = u / pairs;
-    Some(MannWhitney { u, p_value, method, probability_higher, rank_biserial: 2.0 * probability_higher - 1.0 })
+    Some(MannWhitney { u, p_value, method, probability_higher, rank_biserial: (2.0 * u - pairs) / pairs })
 }
 
 /// Wilcoxon's signed-rank test of `differences` (candidate − baseline, or logarithms of ratios); `None` for none or one that is not
@@ -221,4 +221,88 @@ fn normal_rank(mean: f64, variance: f64, tail: f64) -> (u64, f64) {
     let Ok(normal) = Normal::new(0.0, 1.0) else { return (0, 0.0) };
     let rank = (mean + 0.5 + normal.inverse_cdf(tail) * variance.sqrt()).floor().max(0.0);
     (rank as u64, normal.cdf((rank - 0.5 - mean) / variance.sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [f64; 7] = [10.1, 10.25, 10.0, 10.2, 10.15, 10.05, 10.5];
+    const B: [f64; 8] = [10.0, 10.22, 9.9, 10.12, 10.06, 9.95, 10.3, 9.97];
+    const D: [f64; 8] = [0.3, -0.1, 0.5, 0.7, -0.2, 0.9, 0.4, 1.1];
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() <= 1e-10 * expected.abs().max(1e-3), "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn mann_whitney_agrees_with_scipy() {
+        // scipy 1.17.1: stats.mannwhitneyu(t, u, method=stats.PermutationMethod(n_resamples=np.inf)), which lists all 6435 ways.
+        let (t, u) = ([1.0, 2.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0], [2.0, 3.0, 3.0, 1.0, 1.0, 2.0, 4.0]);
+        let tied = mann_whitney(&t, &u).unwrap();
+        assert_eq!((tied.u, tied.method), (39.5, PMethod::Exact));
+        close(tied.p_value, 0.206_993_006_993_007);
+        close(tied.rank_biserial, 2.0 * 39.5 / 56.0 - 1.0);
+        // The same of A and B, which share a 10.0.
+        let test = mann_whitney(&A, &B).unwrap();
+        assert_eq!(test.u, 39.5);
+        close(test.p_value, 0.199_533_799_533_799_53);
+        close(test.probability_higher, 39.5 / 56.0);
+        let reversed = mann_whitney(&B, &A).unwrap();
+        assert_eq!((reversed.u, reversed.p_value, reversed.rank_biserial), (16.5, test.p_value, -test.rank_biserial));
+    }
+
+    #[test]
+    fn without_ties_p_is_that_of_the_tables() {
+        // scipy 1.17.1: stats.mannwhitneyu([1.5, 2.5, 6.5, 7.5, 9.5], [1, 2, 3, 4, 5], method='exact')
+        let test = mann_whitney(&[1.5, 2.5, 6.5, 7.5, 9.5], &[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        assert_eq!(test.u, 18.0);
+        close(test.p_value, 0.309_523_809_523_809_53);
+        // The least p of 4 against 4 is 2/70.
+        close(mann_whitney(&[5.0, 6.0, 7.0, 8.0], &[1.0, 2.0, 3.0, 4.0]).unwrap().p_value, 2.0 / 70.0);
+    }
+
+    #[test]
+    fn many_rows_agree_with_scipys_approximation() {
+        // x = np.arange(40) + 0.5; y = np.round(np.arange(30) * 1.37) + 3; stats.mannwhitneyu(x, y, method='asymptotic')
+        let x: Vec<f64> = (0..40).map(|i| f64::from(i) + 0.5).collect();
+        let y: Vec<f64> = (0..30).map(|i| (f64::from(i) * 1.37).round_ties_even() + 3.0).collect();
+        let test = mann_whitney(&x, &y).unwrap();
+        assert_eq!((test.u, test.method), (518.0, PMethod::Normal));
+        close(test.p_value, 0.333_430_541_827_048_1);
+        // With ties: np.repeat(t, 4) against np.repeat(u, 4)
+        let repeat = |values: &[f64]| values.iter().flat_map(|value| [*value; 4]).collect::<Vec<_>>();
+        let (t, u) = ([1.0, 2.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0], [2.0, 3.0, 3.0, 1.0, 1.0, 2.0, 4.0]);
+        close(mann_whitney(&repeat(&t), &repeat(&u)).unwrap().p_value, 0.005_395_636_244_109_424);
+    }
+
+    #[test]
+    fn signed_ranks_agree_with_scipy() {
+        // scipy 1.17.1: stats.wilcoxon(D, method='exact')
+        let test = signed_rank(&D).unwrap();
+        assert_eq!((test.w_plus, test.w_minus, test.method), (33.0, 3.0, PMethod::Exact));
+        close(test.p_value, 0.0390625);
+        close(test.rank_biserial.unwrap(), 30.0 / 36.0);
+        // stats.wilcoxon(d, method=stats.PermutationMethod(n_resamples=np.inf)), with ties and a zero
+        let tied = signed_rank(&[0.5, -0.5, 1.0, 1.0, 0.0, 2.0, -1.0, 3.0, 2.0]).unwrap();
+        assert_eq!((tied.w_plus, tied.w_minus), (30.5, 5.5));
+        close(tied.p_value, 0.1015625);
+        // big = [((i*37) % 23 - 8)*0.25 + 0.01*i for i in range(60)]; stats.wilcoxon(big, method='approx', correction=True)
+        let big: Vec<f64> = (0..60).map(|i| f64::from(i * 37 % 23 - 8) * 0.25 + 0.01 * f64::from(i)).collect();
+        let many = signed_rank(&big).unwrap();
+        assert_eq!((many.w_plus, many.method), (1433.0, PMethod::Normal));
+        close(many.p_value, 0.000_139_175_164_636_065_37);
+    }
+
+    #[test]
+    fn equal_values_differ_in_nothing() {
+        assert_eq!(mann_whitney(&[2.0; 5], &[2.0; 6]).unwrap().p_value, 1.0);
+        assert_eq!(mann_whitney(&[2.0; 50], &[2.0; 60]).unwrap().p_value, 1.0);
+        let none = signed_rank(&[0.0; 5]).unwrap();
+        assert_eq!((none.p_value, none.rank_biserial), (1.0, None));
+        assert_eq!(mann_whitney(&[], &[1.0]), None);
+        assert_eq!(mann_whitney(&[f64::NAN], &[1.0]), None);
+        assert_eq!(signed_rank(&[]), None);
+        assert_eq!(signed_rank(&[f64::INFINITY]), None);
+    }
 }

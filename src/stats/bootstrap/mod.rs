@@ -12,7 +12,7 @@ mod generator;
 mod plan;
 
 pub use generator::Generator;
-pub use plan::{Bootstrap, Side};
+pub use plan::{Bootstrap, MOST_DRAWN, Moments, Side};
 
 use super::quantile::{median, quantile, quantile_of_sorted};
 use super::summary::mean;

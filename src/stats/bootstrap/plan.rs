@@ -2,7 +2,7 @@
 //!
 //! Nothing here draws row by row for every metric:
 //!
-//! - A resample's *mean* depends only on how often each row was drawn. The counts are drawn once per sample size (row by row, so they are
+//! - A resample's *mean* and *variance* depend only on how often each row was drawn. The counts are drawn once per sample size (row by row, so they are
 //!   multinomial) and kept, one byte each; a metric then costs one product of counts and values per resample. Metrics of the same rows share
 //!   the draws, as they do when whole rows are resampled, so each metric's interval is that of an ordinary bootstrap.
 //! - A resample's *quantile* of type 7 lies between two neighbouring order statistics of n draws from n sorted rows. The k-th smallest of n
@@ -12,15 +12,15 @@
 
 use std::collections::HashMap;
 
-use rand_distr::{Beta, Distribution, StandardNormal};
+use rand_distr::{Beta, Distribution};
 
 use super::generator::Generator;
 use crate::stats::summary::{mean, standard_deviation};
 
 /// Bytes of counts that are kept per sample size and side; larger samples are counted anew for each metric.
 const MOST_KEPT: usize = 64 << 20;
-/// Draws per interval above which a mean's resampling distribution is written down instead of drawn, see [`Bootstrap::means`].
-const MOST_DRAWN: u64 = 400_000_000;
+/// Draws per side of an interval above which means are not resampled.
+pub const MOST_DRAWN: u64 = 400_000_000;
 /// Rows whose products are summed in single precision before they join the total.
 const CHUNK: usize = 1024;
 const LANES: usize = 16;
@@ -32,6 +32,15 @@ pub enum Side {
     Candidate,
     /// What it is compared with.
     Baseline,
+}
+
+/// Of one resample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moments {
+    /// Its mean.
+    pub mean: f64,
+    /// Its sample variance (n − 1); 0 where all its rows are equal.
+    pub variance: f64,
 }
 
 /// A plan of resampling that many metrics share: what was drawn is kept per sample size.
@@ -57,22 +66,27 @@ impl Bootstrap {
         self.seed
     }
 
-    /// The means of resamples of `values`; empty for fewer than two values or one that is not finite.
-    ///
-    /// Where resamples × rows exceeds 4·10⁸, the distribution of the mean is taken from its Edgeworth expansion (normal with the sample's
-    /// variance and skewness), whose error is of order 1/n: with 10,000 resamples that is n > 40,000.
-    pub fn means(&mut self, side: Side, values: &[f64]) -> Vec<f64> {
+    /// Mean and sample variance of resamples of `values`; `None` for fewer than two values, one that is not finite, or more than
+    /// [`MOST_DRAWN`] draws (with 10,000 resamples: more than 40,000 rows, of which a mean is normal for every purpose here).
+    pub fn moments(&mut self, side: Side, values: &[f64]) -> Option<Vec<Moments>> {
         let n = values.len();
-        let Some((centre, spread)) = moments(values) else { return Vec::new() };
-        if spread == 0.0 {
-            return vec![centre; self.resamples as usize];
-        }
+        let (centre, spread) = centre_and_spread(values)?;
         if u64::from(self.resamples) * n as u64 > MOST_DRAWN {
-            return self.expanded_means(side, values, centre, spread);
+            return None;
+        }
+        if spread == 0.0 {
+            return Some(vec![Moments { mean: centre, variance: 0.0 }; self.resamples as usize]);
         }
         // Around 0 and of size 1, so that single precision keeps seven digits of the spread, not of the value.
         let scaled: Vec<f32> = values.iter().map(|value| ((value - centre) / spread) as f32).collect();
-        let unscale = |total: f64| centre + spread * total / n as f64;
+        let rows = n as f64;
+        let unscale = |[first, second]: [f64; 2]| {
+            let mean = first / rows;
+            // Rounding leaves a trace of variance where one row was drawn throughout.
+            let variance = (second - first * mean) / (rows - 1.0);
+            let variance = if variance > 1e-6 { variance } else { 0.0 };
+            Moments { mean: centre + spread * mean, variance: spread * spread * variance }
+        };
         let (resamples, seed) = (self.resamples as usize, self.seed);
         if resamples.saturating_mul(n) <= MOST_KEPT {
             let counts = self.counts.entry((side, n)).or_insert_with(|| {
@@ -81,29 +95,21 @@ impl Bootstrap {
                 counts.chunks_exact_mut(n).for_each(|counts| draw_counts(&mut random, counts));
                 counts
             });
-            return counts.chunks_exact(n).map(|counts| unscale(product(counts, &scaled))).collect();
+            return Some(counts.chunks_exact(n).map(|counts| unscale(products(counts, &scaled))).collect());
         }
         let mut random = Generator::stream(seed, stream(side, n));
         let mut counts = vec![0; n];
         let mut once = || {
             counts.fill(0);
             draw_counts(&mut random, &mut counts);
-            unscale(product(&counts, &scaled))
+            unscale(products(&counts, &scaled))
         };
-        (0..resamples).map(|_| once()).collect()
+        Some((0..resamples).map(|_| once()).collect())
     }
 
-    fn expanded_means(&self, side: Side, values: &[f64], centre: f64, spread: f64) -> Vec<f64> {
-        let n = values.len() as f64;
-        // The bootstrap's own variance has the divisor n.
-        let deviation = spread * ((n - 1.0) / n).sqrt();
-        let skewness = values.iter().map(|value| ((value - centre) / deviation).powi(3)).sum::<f64>() / n;
-        let mut random = Generator::stream(self.seed, stream(side, values.len()));
-        let mut draw = || {
-            let z: f64 = StandardNormal.sample(&mut random);
-            centre + deviation / n.sqrt() * (z + skewness * (z * z - 1.0) / (6.0 * n.sqrt()))
-        };
-        (0..self.resamples).map(|_| draw()).collect()
+    /// The means of resamples of `values`; `None` as for [`Bootstrap::moments`].
+    pub fn means(&mut self, side: Side, values: &[f64]) -> Option<Vec<f64>> {
+        self.moments(side, values).map(|moments| moments.iter().map(|moments| moments.mean).collect())
     }
 
     /// The quantiles of resamples of sorted values; empty for none or a level above 1000.
@@ -132,7 +138,7 @@ fn stream(side: Side, n: usize) -> u64 {
 }
 
 /// Mean and sample standard deviation; `None` for fewer than two values or one that is not finite.
-fn moments(values: &[f64]) -> Option<(f64, f64)> {
+fn centre_and_spread(values: &[f64]) -> Option<(f64, f64)> {
     let centre = mean(values)?;
     Some((centre, standard_deviation(values, centre)?))
 }
@@ -152,22 +158,29 @@ fn draw_counts(random: &mut Generator, counts: &mut [u8]) {
     }
 }
 
-/// Σ count × value. The lanes fix the order of the additions, so that the result does not depend on the width of a machine's registers.
-fn product(counts: &[u8], values: &[f32]) -> f64 {
-    let mut total = 0.0;
+/// Σ count × value and Σ count × value². The lanes fix the order of the additions, so that the result does not depend on the width of a
+/// machine's registers.
+fn products(counts: &[u8], values: &[f32]) -> [f64; 2] {
+    let (mut first, mut second) = (0.0, 0.0);
     for (counts, values) in counts.chunks(CHUNK).zip(values.chunks(CHUNK)) {
-        let mut lanes = [0.0f32; LANES];
+        let (mut firsts, mut seconds) = ([0.0f32; LANES], [0.0f32; LANES]);
         let (count_parts, value_parts) = (counts.chunks_exact(LANES), values.chunks_exact(LANES));
-        let rest = count_parts.remainder().iter().zip(value_parts.remainder());
-        total += rest.map(|(count, value)| f64::from(*count) * f64::from(*value)).sum::<f64>();
+        for (count, value) in count_parts.remainder().iter().zip(value_parts.remainder()) {
+            let weighted = f64::from(*count) * f64::from(*value);
+            first += weighted;
+            second += weighted * f64::from(*value);
+        }
         for (counts, values) in count_parts.zip(value_parts) {
             for lane in 0..LANES {
-                lanes[lane] += f32::from(counts[lane]) * values[lane];
+                let weighted = f32::from(counts[lane]) * values[lane];
+                firsts[lane] += weighted;
+                seconds[lane] += weighted * values[lane];
             }
         }
-        total += lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+        first += firsts.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+        second += seconds.iter().map(|lane| f64::from(*lane)).sum::<f64>();
     }
-    total
+    [first, second]
 }
 
 /// Rows that the `rank`-th smallest of n draws and the next one hit, for each resample.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 mod blocks;
 mod fieller;
 mod resampled;
+mod studentized;
 mod units;
 
 pub use fieller::fieller_interval;
@@ -13,6 +14,7 @@ use super::bootstrap::{Bootstrap, Statistic};
 use super::power::logarithms;
 use super::quantile::supported;
 use resampled::Resampled;
+use studentized::Studentized;
 
 /// The rows of one side, unit by unit: a unit is a process, a run or a block, and its rows stand in the order they were measured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -59,16 +61,20 @@ pub enum Design {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalMethod {
-    /// BCa bootstrap with tails widened for the sample size.
+    /// Symmetric bootstrap-t on the logarithm of the ratio of means.
+    BootstrapT,
+    /// BCa bootstrap.
     BcaBootstrap,
-    /// Percentile bootstrap with tails widened for the sample size.
+    /// Percentile bootstrap.
     PercentileBootstrap,
-    /// Bootstrap of units, then of the rows inside them.
+    /// Bootstrap of units, each with its rows.
     HierarchicalBootstrap,
     /// Bootstrap of blocks of consecutive rows.
     BlockBootstrap,
-    /// Welch's t on the logarithms of the units.
+    /// Welch's t on the logarithms of the units: the ratio of geometric means.
     WelchLog,
+    /// Welch's t on the logarithm of the ratio of means, its error by the delta method.
+    WelchDelta,
     /// Student's t on the logarithms of the per-block ratios.
     StudentLog,
     /// Hodges–Lehmann estimate of the logarithms of the per-block ratios, with the exact interval of Wilcoxon's signed-rank test.
@@ -142,20 +148,28 @@ pub fn ratio_interval_with(
             blocks::moving_blocks(bootstrap, &candidate.pooled(), &baseline.pooled(), statistic, length)?
         }
     };
-    let tail = (1.0 - confidence) / 2.0;
-    let estimate = RatioEstimate {
-        ratio: found.ratio,
-        interval: found.interval(tail)?,
-        equivalence_interval: found.interval(2.0 * tail)?,
-        p_value: found.p_value()?,
-        method: found.method,
-        n_candidate: candidate.rows() as u64,
-        n_baseline: baseline.rows() as u64,
-        units_candidate: found.units[0],
-        units_baseline: found.units[1],
+    found.estimate([candidate.rows(), baseline.rows()], confidence)
+}
+
+/// The BCa interval (Efron & Tibshirani 1993, §14.3) of the ratio for independent rows, for comparison with other tools: what
+/// [`ratio_interval`] gives holds its confidence better (see `docs/results/statistics.md`). `None` as there.
+pub fn bca_interval(
+    bootstrap: &mut Bootstrap,
+    candidate: &[f64],
+    baseline: &[f64],
+    statistic: Statistic,
+    confidence: f64,
+) -> Option<RatioEstimate> {
+    if !(confidence > 0.5 && confidence < 1.0) || bootstrap.resamples() == 0 {
+        return None;
+    }
+    let found = match statistic {
+        Statistic::Mean => resampled::bca_of_means(bootstrap, candidate, baseline)?,
+        Statistic::Median | Statistic::Quantile { .. } => {
+            resampled::quantiles(bootstrap, candidate, baseline, statistic, true)?
+        }
     };
-    let known = [estimate.interval, estimate.equivalence_interval].concat().iter().all(|end| end.is_finite());
-    (known && estimate.ratio.is_finite()).then_some(estimate)
+    found.estimate([candidate.len(), baseline.len()], confidence)
 }
 
 /// An estimate before its confidence is chosen.
@@ -169,14 +183,32 @@ struct Found {
 /// What its intervals are read from.
 enum Spread {
     Resampled(Resampled),
+    Studentized(Studentized),
     LogT { log_ratio: f64, error: f64, freedom: f64 },
     SignedRank(Vec<f64>),
 }
 
 impl Found {
+    fn estimate(&self, rows: [usize; 2], confidence: f64) -> Option<RatioEstimate> {
+        let tail = (1.0 - confidence) / 2.0;
+        let estimate = RatioEstimate {
+            ratio: self.ratio,
+            interval: self.interval(tail)?,
+            equivalence_interval: self.interval(2.0 * tail)?,
+            p_value: self.p_value()?,
+            method: self.method,
+            n_candidate: rows[0] as u64,
+            n_baseline: rows[1] as u64,
+            units_candidate: self.units[0],
+            units_baseline: self.units[1],
+        };
+        let known = [estimate.interval, estimate.equivalence_interval].concat().iter().all(|end| end.is_finite());
+        (known && estimate.ratio.is_finite()).then_some(estimate)
+    }
     fn interval(&self, tail: f64) -> Option<[f64; 2]> {
         match &self.spread {
             Spread::Resampled(resampled) => resampled.interval(tail),
+            Spread::Studentized(studentized) => studentized.interval(tail),
             Spread::LogT { log_ratio, error, freedom } => units::t_interval(*log_ratio, *error, *freedom, tail),
             Spread::SignedRank(logs) => units::signed_rank_interval(logs, tail),
         }
@@ -184,6 +216,7 @@ impl Found {
     fn p_value(&self) -> Option<f64> {
         match &self.spread {
             Spread::Resampled(resampled) => resampled.p_value(),
+            Spread::Studentized(studentized) => Some(studentized.p_value()),
             Spread::LogT { log_ratio, error, freedom } => units::t_p_value(*log_ratio, *error, *freedom),
             Spread::SignedRank(logs) => super::rank_test::signed_rank(logs).map(|test| test.p_value),
         }
@@ -203,7 +236,12 @@ fn independent(bootstrap: &mut Bootstrap, candidate: &[f64], baseline: &[f64], s
     {
         return None;
     }
-    resampled::independent(bootstrap, candidate, baseline, statistic)
+    match statistic {
+        Statistic::Mean => studentized::independent(bootstrap, candidate, baseline),
+        Statistic::Median | Statistic::Quantile { .. } => {
+            resampled::quantiles(bootstrap, candidate, baseline, statistic, false)
+        }
+    }
 }
 
 fn hierarchical(
@@ -221,3 +259,6 @@ fn hierarchical(
     }
     resampled::units(bootstrap, &candidate, &baseline)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 use super::super::bootstrap::Statistic;
 use super::super::hodges_lehmann::one_sample;
 use super::super::summary::{mean, standard_deviation, student_t_quantile};
+use super::studentized::welch_freedom;
 use super::{Found, Groups, IntervalMethod, MIN_SIGNED_RANK, Spread};
 
 /// exp(mean of the candidate's logarithms − mean of the baseline's): the ratio of geometric means.
@@ -12,11 +13,10 @@ pub(super) fn welch(candidate: &[f64], baseline: &[f64], method: IntervalMethod)
     let side = |logs: &[f64]| {
         let centre = mean(logs)?;
         let spread = standard_deviation(logs, centre)?;
-        Some((centre, spread * spread / logs.len() as f64, (logs.len() - 1) as f64))
+        Some((centre, spread * spread / logs.len() as f64))
     };
-    let ((a, va, fa), (b, vb, fb)) = (side(candidate)?, side(baseline)?);
-    // Welch–Satterthwaite.
-    let freedom = if va + vb > 0.0 { (va + vb).powi(2) / (va * va / fa + vb * vb / fb) } else { fa + fb };
+    let ((a, va), (b, vb)) = (side(candidate)?, side(baseline)?);
+    let freedom = welch_freedom([va, vb], [candidate.len(), baseline.len()]);
     Some(Found {
         ratio: (a - b).exp(),
         method,
