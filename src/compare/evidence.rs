@@ -155,6 +155,8 @@ pub(super) fn gather(
 fn by_interval(ratio: &RatioEstimate) -> Test {
     let name = match ratio.method {
         IntervalMethod::BcaBootstrap | IntervalMethod::PercentileBootstrap => "bootstrap of the ratio",
+        IntervalMethod::BootstrapT => "bootstrap of the studentized ratio",
+        IntervalMethod::WelchDelta => "Welch's t test on the logarithm of the ratio of means",
         IntervalMethod::HierarchicalBootstrap => "bootstrap of the processes",
         IntervalMethod::BlockBootstrap => "bootstrap of blocks of consecutive values",
         IntervalMethod::WelchLog => "Welch's t test on the logarithms, one per process",
@@ -167,6 +169,8 @@ fn by_interval(ratio: &RatioEstimate) -> Test {
 /// How an interval was made, in words.
 pub(super) fn method_in_words(method: IntervalMethod) -> &'static str {
     match method {
+        IntervalMethod::BootstrapT => "bootstrap-t on the logarithm of the ratio of means",
+        IntervalMethod::WelchDelta => "Welch's t on the logarithm of the ratio of means, by the delta method",
         IntervalMethod::BcaBootstrap => "BCa bootstrap, tails widened for the number of values",
         IntervalMethod::PercentileBootstrap => "percentile bootstrap, tails widened for the number of values",
         IntervalMethod::HierarchicalBootstrap => "bootstrap of the processes",
