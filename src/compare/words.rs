@@ -72,11 +72,6 @@ pub(super) fn signed_percent(share: f64) -> String {
     format!("{sign}{}", percent(share.abs()))
 }
 
-/// An interval of signed shares, e.g. `+2.1 % to +3.9 %`.
-pub(super) fn percent_interval([low, high]: [f64; 2]) -> String {
-    format!("{} to {}", signed_percent(low), signed_percent(high))
-}
-
 /// A p value: `0.03`, `< 0.0001`.
 pub(super) fn p_value(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { digits_of(p, 2) }

@@ -484,9 +484,11 @@ fn the_operator_table_of_a_summary_counts_each_time_once() {
         row("q_proj", Some(1), 2, 25),
         row("norm", Some(0), 2, 22),
     ];
-    let got =
-        subject(&Stage1Files { metrics: Some(metrics), ..files(vec![self::row(0, 2.0, json!({"spans": true}))]) })
-            .unwrap();
+    let got = subject(&Stage1Files {
+        metrics: Some(metrics),
+        ..files(vec![self::row(0, 2.0, json!({"spans": true, "new_tokens": 2}))])
+    })
+    .unwrap();
     let rows: Vec<_> =
         got.operators.iter().map(|row| (row.name.as_str(), row.layer, row.calls, row.total_ns, row.repeats)).collect();
     assert_eq!(
