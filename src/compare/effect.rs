@@ -76,7 +76,7 @@ fn compare_with(
         .zip(&adjusted)
         .map(|(item, (p, tests))| (item.place(), item.comparison([baseline, candidate], *p, *tests, &mut given)))
         .collect();
-    comparisons.sort_by(|left, right| left.0.cmp(&right.0));
+    comparisons.sort_by_key(|left| left.0);
     Compared {
         comparisons: comparisons.into_iter().map(|(_, comparison)| comparison).collect(),
         diagnostics: diagnostics.into_vec(),

@@ -135,7 +135,7 @@ pub(super) fn gather(
             spread = power::pooled_log_spread(above, below);
             shift = shift_of(|confidence| hodges_lehmann::two_sample(above, below, confidence), confidence);
             rank = mann_whitney(above, below);
-            smooth = ratio.as_ref().map(|ratio| by_interval(ratio));
+            smooth = ratio.as_ref().map(by_interval);
             constant = same(above) && same(below);
         }
         Layout::OneProcess => {
@@ -144,7 +144,7 @@ pub(super) fn gather(
             let point = hodges_lehmann::two_sample(&rows[1], &rows[0], confidence).filter(|_| median);
             shift = point.map(|point| Shift { shift: point.shift, interval: None, equivalence: None });
             rank = None;
-            smooth = ratio.as_ref().map(|ratio| by_interval(ratio));
+            smooth = ratio.as_ref().map(by_interval);
             constant = same(&rows[0]) && same(&rows[1]);
         }
     }

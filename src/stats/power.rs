@@ -94,7 +94,7 @@ pub fn minimal_detectable_ratio(spread: f64, units: u64, design: PowerDesign, al
     }
     // 60 halvings leave nothing of the range.
     for _ in 0..60 {
-        let middle = (low + high) / 2.0;
+        let middle = f64::midpoint(low, high);
         if found(middle)? { high = middle } else { low = middle }
     }
     Some(high.exp())

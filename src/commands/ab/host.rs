@@ -56,15 +56,12 @@ impl StudyProgress {
         if outlook.disturbed > 0 {
             text.push_str(&format!(", {} of {} repeats disturbed", outlook.disturbed, outlook.repeats));
         }
-        match &self.0 {
-            Some(bar) => {
-                bar.set_length(u64::from(outlook.turns_at_most));
-                bar.set_position(u64::from(outlook.turns_done));
-                bar.set_message(text);
-                bar.tick();
-            }
-            None => tracing::info!("{text}"),
-        }
+        if let Some(bar) = &self.0 {
+            bar.set_length(u64::from(outlook.turns_at_most));
+            bar.set_position(u64::from(outlook.turns_done));
+            bar.set_message(text);
+            bar.tick();
+        } else { tracing::info!("{text}") }
     }
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.0 {

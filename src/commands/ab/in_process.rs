@@ -190,7 +190,7 @@ impl Host for SharedHost<'_> {
 
     fn run(&mut self, turn: &Turn) -> anyhow::Result<TurnEnd> {
         let loaded = &mut self.loaded[turn.settings_of()];
-        let spans = loaded.begun.spans > 0 && turn.part == AbPart::Study && turn.block % SPAN_EVERY == 0;
+        let spans = loaded.begun.spans > 0 && turn.part == AbPart::Study && turn.block.is_multiple_of(SPAN_EVERY);
         let mut config = loaded.config.clone();
         config.repeats = 1;
         config.warmup = 0;

@@ -26,7 +26,7 @@ impl Family {
 pub(super) fn family(module: &str) -> Option<Family> {
     let last = module.rsplit(['.', '/']).next().unwrap_or(module);
     let plain: String =
-        last.chars().filter(|next| next.is_ascii_alphanumeric()).map(|next| next.to_ascii_lowercase()).collect();
+        last.chars().filter(char::is_ascii_alphanumeric).map(|next| next.to_ascii_lowercase()).collect();
     match plain.as_str() {
         "qproj" | "kproj" | "vproj" | "wq" | "wk" | "wv" | "qkvproj" | "wqkv" | "qkv" | "qkvgemm" | "querykeyvalue"
         | "cattn" | "kvproj" | "attnq" | "attnk" | "attnv" | "attnqkv" => Some(Family::Qkv),

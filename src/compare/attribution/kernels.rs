@@ -123,7 +123,7 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
         }
     }
     rows.sort_by(by_size);
-    let larger = if explained[1].total_ns > explained[0].total_ns { 1 } else { 0 };
+    let larger = usize::from(explained[1].total_ns > explained[0].total_ns);
     let per = if sides[0].has_steps() { "step of its phase" } else { "whole trace" };
     let lost = diagnostics.iter().any(|diagnostic| diagnostic.code == KERNELS_LOST);
     let mut attribution = Attribution {
