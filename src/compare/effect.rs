@@ -265,6 +265,7 @@ impl Item<'_> {
         comparison
     }
 
+    #[expect(clippy::unused_self, reason = "it stands beside its sisters")]
     fn refused(&self, refused: &Refusal, comparison: &Comparison, subjects: [&Subject; 2]) -> String {
         let value =
             |value: Option<f64>| value.map_or("not known".to_owned(), |value| words::quantity(value, &comparison.unit));

@@ -40,6 +40,7 @@ pub(super) struct Test {
 }
 
 /// A shift in the unit of the measure.
+#[expect(clippy::struct_field_names, reason = "a shift is called so")]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shift {
     pub shift: f64,

@@ -98,6 +98,7 @@ pub(super) fn studies(key: &str, name: &str) -> bool {
     let prompts = [fact::PROMPTS_SHA256, fact::OUTPUT_SHA256];
     let last_of_key = last(key);
     let of_model = matches!(key, "model" | "model.path" | "model.hf_id" | "model.name" | "model.architecture");
+    #[expect(clippy::match_same_arms, reason = "one line for each key")]
     let follows: &[&[&str]] = match last_of_key.as_str() {
         _ if of_model => &[&[fact::MODEL, fact::KV_DTYPE], &formats],
         "dtype" | "dtype_default" | "quantization" | "quant" => &[&formats],

@@ -310,6 +310,7 @@ impl Against<'_> {
     }
 
     /// How many units would decide, if the truth is as estimated.
+    #[expect(clippy::unused_self, reason = "it stands beside its sisters")]
     fn needed(&self, evidence: &Evidence, limit: &Limit) -> Option<String> {
         let baseline = evidence.values[0];
         let bound = match limit {

@@ -120,7 +120,9 @@ fn change(logs: &[f64], random: &mut Generator) -> Option<Change> {
             blocks.swap(place, random.below(place + 1));
         }
         permuted.clear();
-        blocks.iter().for_each(|block| permuted.extend_from_slice(block));
+        for block in &blocks {
+            permuted.extend_from_slice(block);
+        }
         extreme += usize::from(largest_split(&permuted).0 >= observed * (1.0 - 1e-12));
     }
     Some(Change { at, p_value: extreme as f64 / (PERMUTATIONS + 1) as f64 })

@@ -61,7 +61,9 @@ impl StudyProgress {
             bar.set_position(u64::from(outlook.turns_done));
             bar.set_message(text);
             bar.tick();
-        } else { tracing::info!("{text}") }
+        } else {
+            tracing::info!("{text}");
+        }
     }
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.0 {

@@ -157,6 +157,7 @@ impl<'a> SharedHost<'a> {
 }
 
 /// Takes the rows of one turn, numbered on from the turns before.
+#[expect(clippy::struct_field_names, reason = "the rows that were taken")]
 struct Taken<'a> {
     next: &'a mut u32,
     repeat: u32,

@@ -62,6 +62,7 @@ pub(super) fn stand_out(
             }
         }
     }
+    #[expect(clippy::type_complexity, reason = "a map of one function")]
     let mut by_row: FxHashMap<(usize, usize), Vec<(Option<u32>, f64)>> = FxHashMap::default();
     for ((number, row, layer), [a, b]) in sums {
         let [Some(before), Some(after)] = means[number] else { continue };

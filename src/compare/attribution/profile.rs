@@ -472,6 +472,7 @@ struct Variant {
 }
 
 /// Gives operations their roles.
+#[expect(clippy::struct_field_names, reason = "roles by role, rules by rule")]
 struct Roles<'a> {
     timeline: &'a Timeline,
     modules: &'a Modules,

@@ -29,6 +29,7 @@ impl Generator {
     }
     /// 64 random bits.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and the name is that of every generator")]
     pub fn next(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);

@@ -35,6 +35,7 @@ pub(super) fn moving_blocks(
     })
 }
 
+#[expect(clippy::struct_field_names, reason = "a number of blocks is called so")]
 struct Blocks {
     statistics: Vec<f64>,
     blocks: f64,
@@ -62,6 +63,7 @@ fn resample(bootstrap: &Bootstrap, side: Side, rows: &[f64], statistic: Statisti
     let full = n / length;
     let rest = n % length;
     let mut starts = vec![0; full + usize::from(rest > 0)];
+    #[expect(clippy::type_complexity, reason = "a closure that one place makes and uses")]
     let mut once: Box<dyn FnMut(&[usize]) -> f64> = match statistic {
         Statistic::Mean => {
             let mut running = vec![0.0];
