@@ -395,7 +395,7 @@ fn swapping_the_sides_inverts_the_ratio_the_interval_and_the_verdict() {
         let there = compare_only(&left, &right, &settings);
         for (there, back) in there.iter().zip(compare_only(&right, &left, &settings)) {
             let near = |value: f64, other: f64, tolerance: f64| {
-                assert!((value - other).abs() <= tolerance, "{} / {}", there.reason, back.reason)
+                assert!((value - other).abs() <= tolerance, "{} / {}", there.reason, back.reason);
             };
             near(there.ratio.unwrap() * back.ratio.unwrap(), 1.0, 1e-9);
             // Rows of one process may hang together too long for an interval, whichever side they are on.

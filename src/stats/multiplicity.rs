@@ -52,7 +52,7 @@ mod tests {
         for (actual, expected) in actual.iter().zip(expected) {
             match (actual, expected) {
                 (Some(actual), Some(expected)) => {
-                    assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}")
+                    assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
                 }
                 _ => assert_eq!(actual, expected),
             }

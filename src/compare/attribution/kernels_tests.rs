@@ -154,7 +154,7 @@ fn another_kernel_in_the_same_module_or_at_the_same_place_is_one_row() {
 fn another_tile_of_the_same_kernel_is_the_same_kernel() {
     let named = |name: &'static str| {
         edited(Shown::Steps, move |step| {
-            step.iter_mut().filter(|op| op.module == "lm_head").for_each(|op| op.name = name)
+            step.iter_mut().filter(|op| op.module == "lm_head").for_each(|op| op.name = name);
         })
     };
     let found = both_ways(

@@ -155,7 +155,7 @@ mod tests {
             limit,
         }
     }
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn codes_signals_and_words_of_a_process_are_kept() {
