@@ -202,6 +202,7 @@ mod tests {
             for _ in 0..2000 {
                 let rows = block_indices(50, 5.0, scheme, &mut random);
                 assert_eq!(rows.len(), 50);
+                #[expect(clippy::needless_for_each, reason = "one line says it")]
                 rows.iter().for_each(|row| counts[*row] += 1);
                 *breaks += rows.windows(2).filter(|pair| pair[1] != (pair[0] + 1) % 50).count() as u32;
             }

@@ -1,5 +1,7 @@
 //! `perfprof ab` with real processes of a model small enough for a repeat to take a millisecond.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -62,6 +62,7 @@ mod tests {
 
     fn moments(values: &[u64]) -> (Moments, u64) {
         let mut moments = Moments::default();
+        #[expect(clippy::needless_for_each, reason = "one line says it")]
         values.iter().for_each(|value| moments.add(*value));
         (moments, values.len() as u64)
     }
