@@ -10,8 +10,11 @@ use crate::commands::compare::CompareOptions;
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
+use crate::commands::sweep::SweepOptions;
 use crate::commands::validate::ValidateOptions;
-use crate::commands::{ColorChoice, Context, ab, analyze, compare, doctor, estimate, report, runs, stage1, validate};
+use crate::commands::{
+    ColorChoice, Context, ab, analyze, compare, doctor, estimate, report, runs, stage1, sweep, validate,
+};
 use crate::diagnostics::ExitStatus;
 
 /// Profiles LLM inference: prefill and decode, operators, MFU and MBU, GPU traces.
@@ -62,6 +65,8 @@ enum Command {
     Stage1(Stage1Args),
     /// Run variants of stage1 interleaved, and say which is faster, by how much, and why: `ab base='k=v,…' cand='k=v,…'`.
     Ab(AbArgs),
+    /// Run every combination of settings, one process each, and name the best: `sweep CONFIG`, or `sweep batch=1,2,4 …`. Can be gone on with.
+    Sweep(SweepArgs),
     /// Compare runs, traces or results of other tools with a baseline: is it faster, by how much, and why.
     Compare(CompareArgs),
     /// Explain traces of GPU work: nsys SQLite, PyTorch profiler JSON, Nsight Compute CSV.
@@ -121,6 +126,41 @@ struct AbArgs {
     tag: Option<String>,
     /// Print the study with the origin of each setting and run nothing.
     #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct SweepArgs {
+    /// A name of `configs/sweep/` or a file, then settings of all points as `key=value`, axes as `key=1,2,4`, and what is looked for:
+    /// `objective=MEASURE`, `pareto=MEASURE,MEASURE`, `constraints=…`, `order=random`, `seed=`.
+    #[arg(value_name = "CONFIG|KEY=VALUE")]
+    arguments: Vec<String>,
+    /// Only points that meet this can be best, e.g. `ttft_ms<200` or `itl_ms.p99<=30`; may be repeated.
+    #[arg(long = "constraint", value_name = "CONDITION")]
+    constraints: Vec<String>,
+    /// Go on with this sweep (id, tag, path, `latest`): finished points are kept, the others are tried. Without CONFIG its own points are meant.
+    #[arg(long, value_name = "RUN")]
+    resume: Option<String>,
+    /// With `--resume`: go on although points differ. Finished points that are in both are kept.
+    #[arg(long, requires = "resume")]
+    allow_changed: bool,
+    /// With `--resume`: also try points again that did not fit into the memory.
+    #[arg(long, requires = "resume")]
+    retry_oom: bool,
+    /// Try at most so many points now and leave the rest for `--resume`.
+    #[arg(long, value_name = "N")]
+    max_points: Option<u32>,
+    /// Begin no further point after so many seconds and leave the rest for `--resume`.
+    #[arg(long, value_name = "SECONDS")]
+    budget_s: Option<f64>,
+    /// End a point by force after so many seconds; it counts as failed.
+    #[arg(long, value_name = "SECONDS")]
+    point_limit_s: Option<f64>,
+    /// A name for the run.
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    tag: Option<String>,
+    /// Print the sweep with the origin of each setting and the list of its points, and run nothing.
+    #[arg(long, visible_alias = "dry-run")]
     print_config: bool,
 }
 
@@ -331,6 +371,21 @@ impl Cli {
                     print_config: args.print_config,
                 };
                 ab::run(&options, &context)
+            }
+            Command::Sweep(args) => {
+                let options = SweepOptions {
+                    arguments: args.arguments,
+                    constraints: args.constraints,
+                    resume: args.resume,
+                    allow_changed: args.allow_changed,
+                    retry_oom: args.retry_oom,
+                    max_points: args.max_points,
+                    budget_s: args.budget_s,
+                    point_limit_s: args.point_limit_s,
+                    tag: args.tag,
+                    print_config: args.print_config,
+                };
+                sweep::run(&options, &context)
             }
             Command::Compare(args) => {
                 let options = CompareOptions {

@@ -2,6 +2,7 @@
 
 pub mod ab;
 pub mod analyze;
+mod child;
 pub mod compare;
 pub mod doctor;
 pub mod estimate;
@@ -10,6 +11,7 @@ pub mod render;
 pub mod report;
 pub mod runs;
 pub mod stage1;
+pub mod sweep;
 pub mod validate;
 pub mod wiring;
 

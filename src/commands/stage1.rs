@@ -42,7 +42,7 @@ const CEILING_BUDGET: Duration = Duration::from_millis(1500);
 /// How long the machine is looked at before a run.
 const LOOK: Duration = Duration::from_millis(200);
 /// Weight files above this size are not hashed: it would take longer than many a run.
-const HASH_LIMIT_BYTES: u64 = 1 << 30;
+pub(super) const HASH_LIMIT_BYTES: u64 = 1 << 30;
 
 /// Options of `perfprof stage1`.
 #[derive(Debug, Clone, Default)]

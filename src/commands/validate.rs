@@ -7,8 +7,10 @@ use serde_json::json;
 use super::Context;
 use crate::config::compose::{ComposeRequest, compose, findings};
 use crate::config::study::{StudyRequest, study};
+use crate::config::sweep::{SweepRequest, sweep};
 use crate::config::{self, ConfigError, dataset, yaml};
 use crate::diagnostics::{ExitStatus, escape_control};
+use crate::runner::sweep::check_goals;
 
 /// What to check.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,8 @@ enum Role {
     Choice { group: String, name: String },
     /// A study of variants.
     Study,
+    /// A sweep over points.
+    Sweep,
     /// A file of a group whose settings have no types yet.
     SyntaxOnly { group: String },
     /// Anything else: an experiment.
@@ -43,6 +47,7 @@ impl Role {
             Self::Registry => "model registry".to_owned(),
             Self::Choice { group, .. } => format!("{group} file"),
             Self::Study => "study file".to_owned(),
+            Self::Sweep => "sweep file".to_owned(),
             Self::SyntaxOnly { group } => format!("{group} file, syntax only"),
             Self::RunFile => "run file".to_owned(),
         }
@@ -156,7 +161,8 @@ fn yaml_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// By its name and folder, as in `configs/`; a registry under another name by its content.
 fn role_of(file: &Path) -> Role {
     const COMPOSED: [&str; 6] = ["model", "hardware", "dataset", "engine", "profiling", "quality"];
-    const UNTYPED: [&str; 3] = ["load", "sweep", "backend"];
+    const UNTYPED: [&str; 2] = ["load", "backend"];
+    const POINTS: [&str; 3] = ["grid", "list", "random"];
     let part =
         |text: Option<&std::ffi::OsStr>| text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
     let name = part(file.file_stem());
@@ -165,6 +171,10 @@ fn role_of(file: &Path) -> Role {
         Role::Choice { group, name }
     } else if group == "study" || yaml::read(file).is_ok_and(|document| document.value["variants"].is_object()) {
         Role::Study
+    } else if group == "sweep"
+        || yaml::read(file).is_ok_and(|document| POINTS.iter().any(|key| document.value.get(key).is_some()))
+    {
+        Role::Sweep
     } else if UNTYPED.contains(&group.as_str()) {
         Role::SyntaxOnly { group }
     } else if name == "models" || yaml::read(file).is_ok_and(|document| document.value["models"].is_object()) {
@@ -188,6 +198,7 @@ fn check_file(file: &Path, role: &Role, config_dir: Option<&Path>, overrides: &[
             };
             study(&request).err().map(Finding::from).into_iter().collect()
         }
+        Role::Sweep => check_sweep(file, config_dir, overrides),
         Role::Root => check_composition(&request, &[("config.yaml".to_owned(), file.to_owned())]),
         Role::RunFile => {
             request.run_config = Some(file.to_owned());
@@ -212,6 +223,30 @@ fn check_file(file: &Path, role: &Role, config_dir: Option<&Path>, overrides: &[
             found
         }
     }
+}
+
+/// The first mistake of a sweep or of its points, and what it looks for in vain.
+fn check_sweep(file: &Path, config_dir: Option<&Path>, overrides: &[String]) -> Vec<Finding> {
+    let name = file.display().to_string();
+    // A bare name would be looked up among the presets.
+    let path = if name.contains('/') { name.clone() } else { format!("./{name}") };
+    let request = SweepRequest {
+        arguments: std::iter::once(path).chain(overrides.iter().cloned()).collect(),
+        constraints: Vec::new(),
+        config_dir: config_dir.map(Path::to_owned),
+    };
+    let sweep = match sweep(&request) {
+        Ok(sweep) => sweep,
+        Err(error) => return vec![error.into()],
+    };
+    let goals = check_goals(sweep.objective.as_deref(), &sweep.constraints, &sweep.pareto);
+    let finding = |error: crate::runner::sweep::GoalError| Finding {
+        file: Some(name),
+        line: None,
+        message: error.to_string(),
+        hints: vec![error.hint()],
+    };
+    goals.err().map(finding).into_iter().collect()
 }
 
 /// The findings of a composition, and of the set of prompts it names.

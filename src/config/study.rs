@@ -467,6 +467,17 @@ fn element(value: &Value) -> Element {
     }
 }
 
+/// Name and value of a variable of the environment, `env.NAME=value`; why it is none, if it only looks like one.
+pub(super) fn variable(text: &str) -> Option<Result<(String, String), String>> {
+    let (name, value) = text.strip_prefix("env.")?.split_once('=')?;
+    let known = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if known && !value.contains('\0') {
+        return Some(Ok((name.to_owned(), value.to_owned())));
+    }
+    Some(Err(format!("`{}` is no variable of an environment", masked_override(text))))
+}
+
 fn compose_variants(parts: &Parts, config_dir: Option<&Path>) -> Result<Vec<StudyVariant>, ConfigError> {
     let nowhere = || Origin::Derived("the command line".into());
     match parts.variants.len() {
@@ -496,17 +507,12 @@ fn compose_variants(parts: &Parts, config_dir: Option<&Path>) -> Result<Vec<Stud
             overrides.push(format!("profiling.span_repeats={SPAN_REPEATS}"));
         }
         for setting in &all {
-            match setting.text.strip_prefix("env.").and_then(|rest| rest.split_once('=')) {
-                Some((name, value)) => {
-                    let known = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                    if !known || value.contains('\0') {
-                        return Err(ConfigError::Conflict {
-                            message: format!("`{}` is no variable of an environment", masked_override(&setting.text)),
-                            origin: setting.origin.clone(),
-                        });
-                    }
-                    environment.insert(name.to_owned(), value.to_owned());
+            match variable(&setting.text) {
+                Some(Ok((name, value))) => {
+                    environment.insert(name, value);
+                }
+                Some(Err(message)) => {
+                    return Err(ConfigError::Conflict { message, origin: setting.origin.clone() });
                 }
                 None => overrides.push(setting.text.clone()),
             }

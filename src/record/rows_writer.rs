@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
 use super::atomic;
 use super::error::RecordError;
@@ -47,7 +48,8 @@ impl RowsWriter {
         Ok(Self { file, path: path.to_owned(), length: 0, rows_since_sync: 0, syncer })
     }
 
-    /// Goes on with the file `path`, or makes it. A torn last line, as a crash leaves it, is cut off: what comes after it would be unreadable.
+    /// Goes on with the file `path`, or makes it. A torn last line, as a crash leaves it, is cut off: what comes after it would be unreadable. A last
+    /// line that lacks nothing but its end is a row like the others and gets its end.
     pub fn reopen(path: &Path) -> Result<Self, RecordError> {
         if !path.exists() {
             return Self::create(path);
@@ -56,7 +58,12 @@ impl RowsWriter {
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
-        let length = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        let mut length = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        let tail = &bytes[length as usize..];
+        if tail.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(tail).is_ok() {
+            file.write_all(b"\n").map_err(failed)?;
+            length = bytes.len() as u64 + 1;
+        }
         file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length))).map_err(failed)?;
         let syncer = Syncer::start(file.try_clone().map_err(failed)?).map_err(failed)?;
         Ok(Self { file, path: path.to_owned(), length, rows_since_sync: 0, syncer })

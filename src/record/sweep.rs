@@ -53,9 +53,37 @@ pub struct SweepPlanFile {
     pub constraints: Vec<String>,
     /// Measures of the Pareto front.
     pub pareto: Vec<String>,
+    /// Whether points that call themselves INVALID may be best.
+    pub allow_invalid: bool,
+    /// Findings of this sweep that its rows do not tell, each from the start or from when it was gone on with.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl SweepPlanFile {
+    /// The number of the point that `row` is an attempt at: the one it names, else the only one with its fingerprint, as after a change of the
+    /// plan that moved the points; `None` where it belongs to no point of this plan.
+    pub fn point_of(&self, row: &SweepRow) -> Option<u32> {
+        let is_it = |point: &PlannedPoint| point.fingerprint == row.fingerprint;
+        if self.points.get(row.point as usize).is_some_and(is_it) {
+            return Some(row.point);
+        }
+        let mut found = self.points.iter().enumerate().filter(|(_, point)| is_it(point));
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Some(index as u32),
+            _ => None,
+        }
+    }
+    /// The last attempt at each point, by number.
+    pub fn last_attempts<'a>(&self, rows: &'a [SweepRow]) -> Vec<Option<&'a SweepRow>> {
+        let mut last = vec![None; self.points.len()];
+        for row in rows {
+            if let Some(place) = self.point_of(row).and_then(|point| last.get_mut(point as usize)) {
+                *place = Some(row);
+            }
+        }
+        last
+    }
+
     /// Points in which `other` differs from this plan, by number; lengths included.
     pub fn differing(&self, other: &Self) -> Vec<u32> {
         let longest = self.points.len().max(other.points.len());
@@ -172,6 +200,8 @@ pub struct Best {
     pub candidates: u64,
     /// Why there is none, or how sure it is, in one sentence.
     pub reason: String,
+    /// The command line that runs the best point by itself; null where there is none.
+    pub command_line: Option<String>,
 }
 
 /// Medians of one measure over two axes.

@@ -7,6 +7,7 @@ pub mod analyze;
 pub mod assemble;
 pub mod assumptions;
 pub mod cases;
+pub mod process;
 pub mod quality;
 pub mod stage1;
 pub mod summary;

@@ -131,6 +131,32 @@ fn most_common(values: impl Iterator<Item = u32>) -> Option<u32> {
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(value, _)| value)
 }
 
+/// Names of all measures of a case.
+pub const MEASURES: [&str; 22] = [
+    "load_ms",
+    "ttft_ms",
+    "prefill_ms",
+    "prefill_tok_per_s",
+    "tpot_ms",
+    "itl_ms",
+    "decode_ms",
+    "decode_tok_per_s",
+    "total_ms",
+    "remainder_ms",
+    "total_tok_per_s",
+    "peak_rss_bytes",
+    "peak_vram_bytes",
+    "energy_j",
+    "cpu_utilisation",
+    "energy_per_token_j",
+    "cost_usd_per_million_tokens",
+    "mfu_prefill",
+    "mbu_prefill",
+    "mfu_decode",
+    "mbu_decode",
+    "tracer_overhead_ratio",
+];
+
 /// The measures of rows that carry no spans, each with its unit.
 fn measures(context: &Stage1Context, costs: &PhaseCosts, rows: &[&RepeatRow]) -> BTreeMap<String, Summary> {
     let mut map = BTreeMap::new();

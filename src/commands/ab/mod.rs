@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::Context;
+use super::child;
 use super::interrupt::Interrupt;
 use super::stage1;
 use crate::compare::gate_rule::Rule;
@@ -264,7 +265,7 @@ fn finish(
         if !failure.never_worked {
             print_summary(&rendered, directory.path(), context)?;
         }
-        let log = host::log_of(runs, &failure.child);
+        let log = child::log_of(runs, &failure.child);
         let mut answer = Failure::new(ExitStatus::CouldNotStart, error);
         if log.exists() {
             answer = answer.hint(format!("what it said is in `{}`", log.display()));

@@ -28,7 +28,7 @@ pub fn compare_md(report: &CompareReport<'_>) -> String {
         text.list(&unequal);
     }
     for section in page::sections(report) {
-        self::section(&mut text, &section);
+        self::section(&mut text, &section, "compare.html and the CSV files");
     }
     text.heading(2, "Files");
     let files: Vec<String> = page::FILES.iter().map(|(name, what)| format!("{name}: {what}")).collect();
@@ -37,8 +37,9 @@ pub fn compare_md(report: &CompareReport<'_>) -> String {
     text.finish()
 }
 
-fn section(text: &mut Text, section: &Section) {
-    // What needs a picture is left to compare.html.
+/// One section; `whole` says where the rows are that a table here leaves out.
+pub(in crate::report) fn section(text: &mut Text, section: &Section, whole: &str) {
+    // What needs a picture is left to the page.
     if section.blocks.iter().all(|block| matches!(block, Block::Chart { .. } | Block::Choices { .. })) {
         return;
     }
@@ -52,7 +53,7 @@ fn section(text: &mut Text, section: &Section) {
                 if !heading.is_empty() {
                     text.heading(3, heading);
                 }
-                text.table(table, ROWS, "compare.html and the CSV files");
+                text.table(table, ROWS, whole);
             }
             Block::Terms { heading, terms } => {
                 if !heading.is_empty() {

@@ -19,7 +19,7 @@ const ATTRIBUTIONS: usize = 12;
 
 /// Charts of one measure.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Choice {
+pub(in crate::report) struct Choice {
     /// What it is.
     pub title: String,
     /// Its charts.
@@ -29,7 +29,7 @@ pub(super) struct Choice {
 /// One piece of a section.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Block {
+pub(in crate::report) enum Block {
     /// How to read what follows.
     Reading { text: String },
     /// Begins a part of the section.
@@ -48,7 +48,7 @@ pub(super) enum Block {
 
 /// One section.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Section {
+pub(in crate::report) struct Section {
     /// Anchor.
     pub id: String,
     /// Heading.
@@ -59,37 +59,38 @@ pub(super) struct Section {
     pub blocks: Vec<Block>,
 }
 
-fn section(id: &str, title: &str, short: &str) -> Section {
+/// An empty section.
+pub(in crate::report) fn section(id: &str, title: &str, short: &str) -> Section {
     Section { id: id.to_owned(), title: title.to_owned(), short: short.to_owned(), blocks: Vec::new() }
 }
 
 impl Section {
-    fn reading(&mut self, text: &str) {
+    pub(in crate::report) fn reading(&mut self, text: &str) {
         self.blocks.push(Block::Reading { text: text.to_owned() });
     }
-    fn heading(&mut self, text: &str) {
+    pub(in crate::report) fn heading(&mut self, text: &str) {
         self.blocks.push(Block::Heading { text: text.to_owned() });
     }
-    fn lines(&mut self, lines: Vec<String>) {
+    pub(in crate::report) fn lines(&mut self, lines: Vec<String>) {
         if !lines.is_empty() {
             self.blocks.push(Block::Lines { lines });
         }
     }
-    fn missing(&mut self, text: &str) {
+    pub(in crate::report) fn missing(&mut self, text: &str) {
         self.lines(vec![text.to_owned()]);
     }
-    fn chart(&mut self, chart: Chart) {
+    pub(in crate::report) fn chart(&mut self, chart: Chart) {
         self.blocks.push(Block::Chart { chart });
     }
-    fn push(&mut self, heading: &str, table: Table, [sortable, folded, filter]: [bool; 3]) {
+    pub(in crate::report) fn push(&mut self, heading: &str, table: Table, [sortable, folded, filter]: [bool; 3]) {
         if !table.rows.is_empty() {
             self.blocks.push(Block::Table { heading: heading.to_owned(), table, sortable, folded, filter });
         }
     }
-    fn table(&mut self, heading: &str, table: Table) {
+    pub(in crate::report) fn table(&mut self, heading: &str, table: Table) {
         self.push(heading, table, [false, false, false]);
     }
-    fn folded(&mut self, heading: &str, table: Table) {
+    pub(in crate::report) fn folded(&mut self, heading: &str, table: Table) {
         self.push(heading, table, [true, true, false]);
     }
 }

@@ -12,11 +12,11 @@ use crate::report::table::{Cell, Table};
 /// Longest sentence shown whole in a cell.
 const SENTENCE: usize = 300;
 
-pub(super) fn dash() -> Cell {
+pub(in crate::report) fn dash() -> Cell {
     Cell::text(UNKNOWN)
 }
 
-pub(super) fn maybe_text(text: Option<&str>) -> Cell {
+pub(in crate::report) fn maybe_text(text: Option<&str>) -> Cell {
     text.map_or_else(dash, Cell::text)
 }
 

@@ -4,29 +4,29 @@ use crate::report::escape::{self, markdown};
 use crate::report::table::Table;
 
 /// Collects paragraphs.
-pub(super) struct Text(String);
+pub(in crate::report) struct Text(String);
 
 impl Text {
-    pub(super) fn new() -> Self {
+    pub(in crate::report) fn new() -> Self {
         Self(String::new())
     }
     /// Markup of our own, with what comes from outside already escaped.
-    pub(super) fn raw(&mut self, text: &str) {
+    pub(in crate::report) fn raw(&mut self, text: &str) {
         if !text.is_empty() {
             self.0.push_str(text);
             self.0.push_str("\n\n");
         }
     }
-    pub(super) fn paragraph(&mut self, text: &str) {
+    pub(in crate::report) fn paragraph(&mut self, text: &str) {
         self.raw(&markdown(&escape::cut(text, 1000)));
     }
-    pub(super) fn strong(&mut self, text: &str) {
+    pub(in crate::report) fn strong(&mut self, text: &str) {
         self.raw(&format!("**{}**", markdown(escape::cut(text, 1000).trim())));
     }
-    pub(super) fn heading(&mut self, level: usize, text: &str) {
+    pub(in crate::report) fn heading(&mut self, level: usize, text: &str) {
         self.raw(&format!("{} {}", "#".repeat(level), markdown(&escape::cut(text, 200))));
     }
-    pub(super) fn list(&mut self, lines: &[String]) {
+    pub(in crate::report) fn list(&mut self, lines: &[String]) {
         for line in lines {
             self.0.push_str(&format!("- {}\n", markdown(&escape::cut(line, 1000))));
         }
@@ -35,7 +35,7 @@ impl Text {
         }
     }
     /// At most `limit` rows; `more` says where the others are.
-    pub(super) fn table(&mut self, table: &Table, limit: usize, more: &str) {
+    pub(in crate::report) fn table(&mut self, table: &Table, limit: usize, more: &str) {
         if table.rows.is_empty() {
             return;
         }
@@ -47,7 +47,7 @@ impl Text {
         self.raw(&short.markdown());
         self.paragraph(&format!("{} more rows are in {more}.", table.rows.len() - limit));
     }
-    pub(super) fn finish(mut self) -> String {
+    pub(in crate::report) fn finish(mut self) -> String {
         while self.0.ends_with("\n\n") {
             self.0.pop();
         }

@@ -13,7 +13,7 @@ const MORE: usize = 6;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Headline {
+pub(in crate::report) struct Headline {
     /// One sentence.
     pub sentence: String,
     /// What belongs to it, one sentence each.
@@ -24,7 +24,7 @@ pub(super) struct Headline {
 
 /// One figure on top of the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Card {
+pub(in crate::report) struct Card {
     /// What it is of.
     pub label: String,
     /// The change.

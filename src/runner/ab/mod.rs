@@ -4,7 +4,6 @@
 
 pub mod drive;
 pub mod plan;
-pub mod process;
 pub mod rebuild;
 #[cfg(test)]
 mod simulation_tests;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::compare::measure::{Direction, kind};
+use crate::runner::summary::MEASURES;
 use crate::stats::summary::Summary;
 
 /// Which side of the limit is allowed.
@@ -30,6 +32,71 @@ pub struct Condition {
 pub struct ConditionError {
     text: String,
     reason: String,
+}
+
+/// What a sweep cannot look for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GoalError {
+    /// A condition that cannot be read.
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
+    /// A name that no measure has.
+    #[error("`{name}` is no measure of a run")]
+    Unknown {
+        /// As written.
+        name: String,
+        /// Measures like it, best first.
+        near: Vec<&'static str>,
+    },
+    /// A measure of which neither more nor less is better.
+    #[error("`{name}` has no better side, so no point is best in it")]
+    Neutral {
+        /// As written.
+        name: String,
+    },
+}
+
+impl GoalError {
+    /// What would be right.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unknown { near, .. } if !near.is_empty() => {
+                format!("did you mean {}?", near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
+            }
+            Self::Condition(_) | Self::Unknown { .. } => {
+                format!("the measures are {}; see docs/METRICS.md", MEASURES.join(", "))
+            }
+            Self::Neutral { .. } => "times, rates, memory, energy, MFU and MBU have a better side".to_owned(),
+        }
+    }
+}
+
+/// Refuses measures that no run will have, before hours are spent on looking for the best of them.
+///
+/// # Errors
+/// The first that cannot be looked for.
+pub fn check_goals(objective: Option<&str>, constraints: &[String], pareto: &[String]) -> Result<(), GoalError> {
+    for text in constraints {
+        known(&Condition::parse(text)?.measure)?;
+    }
+    for name in objective.into_iter().chain(pareto.iter().map(String::as_str)) {
+        let (measure, _) = split(name);
+        known(measure)?;
+        if kind(measure).direction == Direction::Neutral {
+            return Err(GoalError::Neutral { name: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn known(measure: &str) -> Result<(), GoalError> {
+    if MEASURES.contains(&measure) {
+        return Ok(());
+    }
+    let mut near: Vec<(f64, &'static str)> =
+        MEASURES.iter().map(|name| (strsim::jaro_winkler(name, measure), *name)).filter(|near| near.0 > 0.8).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    Err(GoalError::Unknown { name: measure.to_owned(), near: near.into_iter().take(3).map(|near| near.1).collect() })
 }
 
 /// Statistics a summary has.
@@ -123,5 +190,17 @@ mod tests {
         {
             assert!(Condition::parse(text).unwrap_err().to_string().contains(reason), "{text}");
         }
+    }
+
+    #[test]
+    fn measures_that_no_run_has_or_that_have_no_better_side_are_refused() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let pareto = texts(&["ttft_ms.p99", "decode_tok_per_s"]);
+        assert_eq!(check_goals(Some("tpot_ms"), &texts(&["cpu_utilisation>0.5"]), &pareto), Ok(()));
+        let error = check_goals(Some("decode_tok_per_sec"), &[], &[]).unwrap_err();
+        assert!(error.hint().contains("did you mean `decode_tok_per_s`"), "{}", error.hint());
+        assert!(matches!(check_goals(None, &texts(&["speed<1"]), &[]), Err(GoalError::Unknown { .. })));
+        assert!(matches!(check_goals(Some("cpu_utilisation"), &[], &[]), Err(GoalError::Neutral { .. })));
+        assert!(matches!(check_goals(None, &texts(&["ttft_ms=1"]), &[]), Err(GoalError::Condition(_))));
     }
 }

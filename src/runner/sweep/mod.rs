@@ -1,7 +1,12 @@
-//! What the points of a sweep say together: the best one under conditions, the Pareto front, maps over pairs of axes.
+//! Sweeps: which point runs when, what became of it, and what the points say together (the best one under conditions, the Pareto front, maps
+//! over pairs of axes).
+//!
+//! How a point is run is up to whoever implements [`PointRunner`]: `perfprof stage1` in a process of its own, and a load test later.
 
 mod condition;
+mod drive;
 mod summary;
 
-pub use condition::{Condition, ConditionError};
+pub use condition::{Condition, ConditionError, GoalError, check_goals};
+pub use drive::{Outlook, PointEnd, PointRunner, SweepEnd, SweepLimits, SweepStop, run, to_do};
 pub use summary::summarize;

@@ -7,8 +7,10 @@ use crate::compare::measure::{Direction, kind};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::record::rows::RowStatus;
 use crate::record::sweep::{
-    Axis, Best, HeatMap, ParetoFront, SWEEP_SCHEMA_VERSION, SweepMetrics, SweepPlanFile, SweepResult, SweepRow,
+    Axis, Best, HeatMap, ParetoFront, PlannedPoint, SWEEP_SCHEMA_VERSION, SweepMetrics, SweepPlanFile, SweepResult,
+    SweepRow,
 };
+use crate::runner::summary::Ending;
 use crate::stats::summary::Summary;
 
 /// Maps beyond this number are left out: a sweep of many keys has one for every combination of the others.
@@ -16,38 +18,48 @@ const MOST_MAPS: usize = 64;
 /// The key under which maps and tables name the case, where points have several.
 const CASE: &str = "case";
 
-/// Everything `metrics.json` says. `interrupted` is whether the sweep was cut short.
-pub fn summarize(plan: &SweepPlanFile, rows: &[SweepRow], interrupted: bool, found: &[Diagnostic]) -> SweepMetrics {
+/// Everything `metrics.json` says.
+pub fn summarize(plan: &SweepPlanFile, rows: &[SweepRow], ending: Ending, found: &[Diagnostic]) -> SweepMetrics {
     let mut diagnostics = Diagnostics::default();
     diagnostics.extend(found.iter().cloned());
-    let last = last_attempts(plan, rows);
+    diagnostics.extend(plan.diagnostics.iter().cloned());
+    let last = plan.last_attempts(rows);
     let results = results(plan, &last);
     let outcomes = outcomes(plan, &last, &mut diagnostics);
     let axes = axes(plan);
     let best = plan.objective.as_deref().map(|objective| best(plan, objective, &results, &mut diagnostics));
-    let pareto = (!plan.pareto.is_empty()).then(|| front(&plan.pareto, &results, &mut diagnostics));
+    let pareto = (!plan.pareto.is_empty()).then(|| front(plan, &results, &mut diagnostics));
     let heat_maps = heat_maps(plan, &axes, &results, &mut diagnostics);
 
-    let mut reasons = Vec::new();
-    if !results.iter().any(|result| result.case.is_some()) && !interrupted {
-        reasons.push("no point ended well".to_owned());
-    }
+    let reasons = if ending == Ending::Complete { reasons(plan, &last) } else { Vec::new() };
     let invalid = last.iter().flatten().filter(|row| row.valid == Some(false)).count();
     if invalid > 0 {
         diagnostics.push(Diagnostic {
             code: "invalid_points".to_owned(),
             severity: Severity::Warn,
             count: invalid as u64,
-            first: format!("{invalid} of the points call themselves INVALID; their reports say why"),
+            first: if plan.allow_invalid {
+                format!("{invalid} of the points call themselves INVALID; their reports say why")
+            } else {
+                format!("{invalid} of the points call themselves INVALID and cannot be best; their reports say why")
+            },
+        });
+    }
+    let left = last.iter().filter(|row| row.is_none_or(|row| row.status == RowStatus::Interrupted)).count();
+    if left > 0 {
+        diagnostics.push(Diagnostic {
+            code: "points_not_tried".to_owned(),
+            severity: Severity::Info,
+            count: left as u64,
+            first: format!("{left} of {} points were not tried to their end; `--resume` goes on with them", last.len()),
         });
     }
     let validity = Validity::from_reasons(reasons);
-    let status = if interrupted {
-        "interrupted"
-    } else if validity.is_valid() {
-        "complete"
-    } else {
-        "invalid"
+    let status = match ending {
+        Ending::Interrupted => "interrupted",
+        Ending::Failed => "failed",
+        Ending::Complete if validity.is_valid() => "complete",
+        Ending::Complete => "invalid",
     };
     SweepMetrics {
         schema_version: SWEEP_SCHEMA_VERSION,
@@ -69,16 +81,24 @@ pub fn summarize(plan: &SweepPlanFile, rows: &[SweepRow], interrupted: bool, fou
     }
 }
 
-/// The last attempt at each point; attempts under other settings do not count.
-fn last_attempts<'a>(plan: &SweepPlanFile, rows: &'a [SweepRow]) -> Vec<Option<&'a SweepRow>> {
-    let mut last = vec![None; plan.points.len()];
-    for row in rows {
-        let index = row.point as usize;
-        if plan.points.get(index).is_some_and(|point| point.fingerprint == row.fingerprint) {
-            last[index] = Some(row);
+/// Why nothing of the sweep may be relied on; empty where something may.
+fn reasons(plan: &SweepPlanFile, last: &[Option<&SweepRow>]) -> Vec<String> {
+    let ended_well = || last.iter().flatten().filter(|row| row.status == RowStatus::Ok && !row.cases.is_empty());
+    if ended_well().next().is_none() {
+        let mut reasons = vec![format!("no point of {} ended well", plan.points.len())];
+        for (status, words) in [(RowStatus::Oom, "did not fit into the memory"), (RowStatus::Failed, "failed")] {
+            let rows: Vec<&SweepRow> = last.iter().flatten().filter(|row| row.status == status).copied().collect();
+            if let Some(first) = rows.first() {
+                let error = first.error.as_deref().unwrap_or("no reason is known");
+                reasons.push(format!("{} {words}, the first because: {error}", rows.len()));
+            }
         }
+        return reasons;
     }
-    last
+    if !plan.allow_invalid && ended_well().all(|row| row.valid == Some(false)) {
+        return vec!["every point that ended well calls itself INVALID".to_owned()];
+    }
+    Vec::new()
 }
 
 fn results(plan: &SweepPlanFile, last: &[Option<&SweepRow>]) -> Vec<SweepResult> {
@@ -173,6 +193,7 @@ fn best(plan: &SweepPlanFile, objective: &str, results: &[SweepResult], diagnost
         not_told_apart: Vec::new(),
         candidates: 0,
         reason: String::new(),
+        command_line: None,
     };
     let (measure, part) = split(objective);
     if kind(measure).direction == Direction::Neutral {
@@ -191,7 +212,7 @@ fn best(plan: &SweepPlanFile, objective: &str, results: &[SweepResult], diagnost
     }
     let mut fit: Vec<(usize, f64)> = Vec::new();
     let mut unknown = 0u64;
-    for (index, result) in results.iter().enumerate().filter(|(_, result)| result.case.is_some()) {
+    for (index, result) in results.iter().enumerate().filter(|(_, result)| counts(plan, result)) {
         let held: Vec<Option<bool>> = conditions.iter().map(|condition| condition.holds(&result.measures)).collect();
         match goodness(&result.measures, objective) {
             Some(value) if held.iter().all(|held| *held == Some(true)) => fit.push((index, value)),
@@ -210,7 +231,9 @@ fn best(plan: &SweepPlanFile, objective: &str, results: &[SweepResult], diagnost
     }
     fit.sort_by(|a, b| b.1.total_cmp(&a.1));
     let Some((winner, _)) = fit.first().copied() else {
-        none.reason = if conditions.is_empty() {
+        none.reason = if !results.iter().any(|result| counts(plan, result)) {
+            "no point has a result that may be relied on".to_owned()
+        } else if conditions.is_empty() {
             format!("no result has `{objective}`")
         } else {
             format!("no result meets {}", plan.constraints.join(" and "))
@@ -244,12 +267,43 @@ fn best(plan: &SweepPlanFile, objective: &str, results: &[SweepResult], diagnost
         not_told_apart: alike,
         candidates: fit.len() as u64,
         reason,
+        command_line: plan.points.get(results[winner].point as usize).map(|point| command_line(plan, point)),
         ..none
     }
 }
 
+/// Whether a result may be best: it has measures, and its run does not call itself INVALID.
+fn counts(plan: &SweepPlanFile, result: &SweepResult) -> bool {
+    result.case.is_some() && (plan.allow_invalid || result.valid != Some(false))
+}
+
+/// What runs the point by itself, to be typed into a shell.
+fn command_line(plan: &SweepPlanFile, point: &PlannedPoint) -> String {
+    let (environment, settings): (Vec<&String>, Vec<&String>) =
+        point.overrides.iter().partition(|text| text.starts_with("env."));
+    let mut words: Vec<String> = Vec::new();
+    for text in environment {
+        if let Some((name, value)) = text.strip_prefix("env.").and_then(|rest| rest.split_once('=')) {
+            words.push(format!("{name}={}", shell_word(value)));
+        }
+    }
+    words.extend(["perfprof".to_owned(), plan.runs.clone()]);
+    words.extend(settings.iter().map(|text| shell_word(text)));
+    words.join(" ")
+}
+
+/// One word of a POSIX shell.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%^".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// The results that no other beats in all measures at once.
-fn front(measures: &[String], results: &[SweepResult], diagnostics: &mut Diagnostics) -> ParetoFront {
+fn front(plan: &SweepPlanFile, results: &[SweepResult], diagnostics: &mut Diagnostics) -> ParetoFront {
+    let measures = plan.pareto.as_slice();
     let neutral: Vec<&String> =
         measures.iter().filter(|name| kind(split(name).0).direction == Direction::Neutral).collect();
     for name in neutral {
@@ -261,7 +315,7 @@ fn front(measures: &[String], results: &[SweepResult], diagnostics: &mut Diagnos
     }
     let mut placed: Vec<(u32, Vec<f64>)> = Vec::new();
     let mut left_out = 0;
-    for (index, result) in results.iter().enumerate().filter(|(_, result)| result.case.is_some()) {
+    for (index, result) in results.iter().enumerate().filter(|(_, result)| counts(plan, result)) {
         let values: Option<Vec<f64>> = measures.iter().map(|name| goodness(&result.measures, name)).collect();
         match values {
             Some(values) => placed.push((index as u32, values)),
@@ -407,13 +461,19 @@ fn heat_map(
     }
     // A map without a single number says nothing that the table does not.
     let unit = unit?;
+    // Nor does one of points that form no grid, as those drawn at random.
+    let cells = x.values.len() * y.values.len();
+    let planned = missing.iter().flatten().filter(|why| why.as_deref() != Some("not planned")).count();
+    if planned * 3 < cells {
+        return None;
+    }
     Some(HeatMap { measure: name.to_owned(), unit, x: x.clone(), y: y.clone(), fixed: fixed.clone(), values, missing })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::sweep::{CaseResult, PlannedPoint};
+    use crate::record::sweep::CaseResult;
 
     fn plan(points: &[&[(&str, &str)]]) -> SweepPlanFile {
         SweepPlanFile {
@@ -434,6 +494,8 @@ mod tests {
             objective: Some("decode_tok_per_s".to_owned()),
             constraints: vec!["ttft_ms<100".to_owned()],
             pareto: vec!["decode_tok_per_s".to_owned(), "ttft_ms".to_owned()],
+            allow_invalid: false,
+            diagnostics: Vec::new(),
         }
     }
 
@@ -475,7 +537,7 @@ mod tests {
             row(2, RowStatus::Ok, &[30.0, 30.1, 29.9], 150.0),
             row(3, RowStatus::Oom, &[], 0.0),
         ];
-        let metrics = summarize(&plan(&GRID), &rows, false, &[]);
+        let metrics = summarize(&plan(&GRID), &rows, Ending::Complete, &[]);
         let best = metrics.best.unwrap();
         assert_eq!((best.result, best.candidates, best.not_told_apart.as_slice()), (Some(0), 2, &[1][..]));
         assert!(best.reason.contains("not told apart"), "{}", best.reason);
@@ -492,7 +554,7 @@ mod tests {
     #[test]
     fn nothing_is_best_where_nothing_meets_the_conditions() {
         let rows = [row(0, RowStatus::Ok, &[10.0, 10.0], 500.0)];
-        let metrics = summarize(&plan(&GRID[..1]), &rows, false, &[]);
+        let metrics = summarize(&plan(&GRID[..1]), &rows, Ending::Complete, &[]);
         let best = metrics.best.unwrap();
         assert_eq!((best.result, best.reason.as_str()), (None, "no result meets ttft_ms<100"));
     }
@@ -501,7 +563,7 @@ mod tests {
     fn points_of_other_settings_and_missing_points_are_not_counted_as_results() {
         let mut stale = row(0, RowStatus::Ok, &[10.0], 1.0);
         stale.fingerprint = "another".to_owned();
-        let metrics = summarize(&plan(&GRID), &[stale], true, &[]);
+        let metrics = summarize(&plan(&GRID), &[stale], Ending::Interrupted, &[]);
         assert_eq!(metrics.outcomes["not_run"], 4);
         assert_eq!(metrics.status, "interrupted");
         assert!(metrics.best.unwrap().result.is_none());
@@ -520,7 +582,7 @@ mod tests {
             rows.push(row(index as u32, RowStatus::Ok, &[speed], ttft));
         }
         let points: Vec<&[(&str, &str)]> = points.iter().map(|point| &point[..]).collect();
-        let metrics = summarize(&plan(&points), &rows, false, &[]);
+        let metrics = summarize(&plan(&points), &rows, Ending::Complete, &[]);
         let of = |index: u32| {
             let measures = &metrics.results[index as usize].measures;
             (measures["decode_tok_per_s"].p50.unwrap(), measures["ttft_ms"].p50.unwrap())
@@ -537,5 +599,68 @@ mod tests {
         truth.sort_unstable();
         found.sort_unstable();
         assert_eq!(found, truth);
+    }
+
+    #[test]
+    fn results_that_must_not_be_relied_on_are_never_best() {
+        let mut fast = row(0, RowStatus::Ok, &[100.0, 100.0], 1.0);
+        fast.valid = Some(false);
+        let slow = row(1, RowStatus::Ok, &[10.0, 10.0], 50.0);
+        let rows = [fast, slow];
+        let strict = summarize(&plan(&GRID[..2]), &rows, Ending::Complete, &[]);
+        assert_eq!(strict.best.as_ref().unwrap().result, Some(1));
+        assert_eq!(strict.pareto.unwrap().results, [1]);
+        assert!(strict.validity.is_valid());
+        let relaxed =
+            summarize(&SweepPlanFile { allow_invalid: true, ..plan(&GRID[..2]) }, &rows, Ending::Complete, &[]);
+        assert_eq!(relaxed.best.unwrap().result, Some(0));
+        let none = summarize(&plan(&GRID[..1]), &rows[..1], Ending::Complete, &[]);
+        assert_eq!(none.status, "invalid");
+        assert_eq!(none.validity.reasons, ["every point that ended well calls itself INVALID"]);
+        assert!(none.best.unwrap().command_line.is_none());
+    }
+
+    #[test]
+    fn a_sweep_of_failures_says_why_they_failed() {
+        let mut failed = row(1, RowStatus::Failed, &[], 0.0);
+        failed.error = Some("the model is gone".to_owned());
+        let metrics = summarize(&plan(&GRID[..2]), &[row(0, RowStatus::Oom, &[], 0.0), failed], Ending::Complete, &[]);
+        assert_eq!(
+            metrics.validity.reasons,
+            [
+                "no point of 2 ended well",
+                "1 did not fit into the memory, the first because: out of memory",
+                "1 failed, the first because: the model is gone"
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_find_their_point_after_the_plan_has_moved_it() {
+        let mut moved = plan(&GRID);
+        moved.points.rotate_left(1);
+        let rows = [row(2, RowStatus::Ok, &[10.0], 1.0)];
+        assert_eq!(moved.point_of(&rows[0]), Some(1));
+        moved.points[0].fingerprint = "f2".to_owned();
+        moved.points[1].fingerprint = "f2".to_owned();
+        assert_eq!(moved.point_of(&rows[0]), None, "two points could be meant");
+    }
+
+    #[test]
+    fn the_best_point_comes_with_a_command_line_for_a_shell() {
+        let mut plan = plan(&GRID[..1]);
+        plan.points[0].overrides = ["prompt=it's me", "env.A=b c", "batch=1"].map(str::to_owned).to_vec();
+        let best = summarize(&plan, &[row(0, RowStatus::Ok, &[10.0], 1.0)], Ending::Complete, &[]).best.unwrap();
+        assert_eq!(best.command_line.as_deref(), Some("A='b c' perfprof stage1 'prompt=it'\\''s me' batch=1"));
+    }
+
+    #[test]
+    fn points_that_form_no_grid_have_no_map() {
+        let names: Vec<String> = (0..9).map(|index| index.to_string()).collect();
+        let settings: Vec<[(&str, &str); 2]> =
+            names.iter().map(|name| [("a", name.as_str()), ("b", name.as_str())]).collect();
+        let points: Vec<&[(&str, &str)]> = settings.iter().map(|point| &point[..]).collect();
+        let rows: Vec<SweepRow> = (0..9).map(|index| row(index, RowStatus::Ok, &[10.0], 1.0)).collect();
+        assert!(summarize(&plan(&points), &rows, Ending::Complete, &[]).heat_maps.is_empty());
     }
 }

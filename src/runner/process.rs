@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::record::rows::RowStatus;
+
+/// Words of a process that ran out of memory, or was refused because it would have.
+const OUT_OF_MEMORY: [&str; 4] =
+    ["out of memory", "cannot allocate", "memory allocation of", "but this process may use"];
+
 /// Shortest and longest sleep between two looks at a running process: a look costs some ten microseconds.
 const POLL: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
 
@@ -122,6 +128,43 @@ fn tell(child: &mut Child) {
     }
 }
 
+/// Why a process of perfprof failed; `None` if it did not. INVALID runs are none: whoever reads their numbers looks at that.
+///
+/// A kill by signal 9 is told as such: whether it was for want of memory is the caller's to decide.
+pub fn failure(end: &ChildEnd, command: &ChildCommand) -> Option<(RowStatus, String)> {
+    let words = last_words(&command.log);
+    let status_of = |text: &str| {
+        let lower = text.to_ascii_lowercase();
+        if OUT_OF_MEMORY.iter().any(|part| lower.contains(part)) { RowStatus::Oom } else { RowStatus::Failed }
+    };
+    if end.overran {
+        let text = format!("its process was ended after {:.0} s without an end", command.limit.as_secs_f64());
+        return Some((RowStatus::Failed, text));
+    }
+    match (end.code, end.signal) {
+        (Some(0 | 3), _) => None,
+        (Some(code), _) => {
+            let text = words.unwrap_or_else(|| format!("its process ended with exit code {code}"));
+            Some((status_of(&text), text))
+        }
+        (None, Some(SIGKILL)) => Some((
+            RowStatus::Failed,
+            "its process was killed by signal 9, as the system does where memory runs out (`dmesg` would say so)"
+                .to_owned(),
+        )),
+        (None, Some(signal)) => Some(match words {
+            Some(words) => {
+                (status_of(&words), format!("its process was ended by signal {signal}; it last said: {words}"))
+            }
+            None => (RowStatus::Failed, format!("its process was ended by signal {signal}")),
+        }),
+        (None, None) => Some((RowStatus::Failed, "its process ended in an unknown way".to_owned())),
+    }
+}
+
+/// The number of SIGKILL on every system that has signals.
+pub const SIGKILL: i32 = 9;
+
 /// What a log says of the end: the `error:` line with its causes, else its last line.
 pub fn last_words(log: &Path) -> Option<String> {
     let bytes = std::fs::read(log).ok()?;
@@ -196,5 +239,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let end = run(&shell(dir.path(), "sleep 600", Duration::from_millis(50)), &|| false).unwrap();
         assert!(end.overran);
+    }
+
+    #[test]
+    fn failures_are_told_apart_by_how_the_process_ended_and_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let judged = |script: &str| {
+            let command = shell(dir.path(), script, LONG);
+            let end = run(&command, &|| false).unwrap();
+            failure(&end, &command)
+        };
+        assert_eq!(judged("exit 0"), None);
+        assert_eq!(judged("exit 3"), None, "INVALID is no failure");
+        let (status, text) =
+            judged("echo 'error: it needs 2 TiB, but this process may use 1 GiB' >&2; exit 2").unwrap();
+        assert_eq!((status, text.contains("2 TiB")), (RowStatus::Oom, true));
+        let (status, _) = judged("echo 'memory allocation of 99 bytes failed' >&2; kill -6 $$").unwrap();
+        assert_eq!(status, RowStatus::Oom);
+        assert_eq!(
+            judged("echo 'error: no such file' >&2; exit 2").unwrap(),
+            (RowStatus::Failed, "no such file".to_owned())
+        );
+        assert!(judged("kill -9 $$").unwrap().1.contains("killed by signal 9"));
+        assert_eq!(judged("exit 7").unwrap().1, "its process ended with exit code 7");
     }
 }

@@ -1,0 +1,87 @@
+//! Writes the reports of a sweep and prints its answer.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::commands::Context;
+use crate::diagnostics::ExitStatus;
+use crate::record::atomic;
+use crate::record::reader::METRICS_FILE;
+use crate::record::run_dir::rfc3339;
+use crate::record::sweep::{SweepMetrics, read_plan, read_rows};
+use crate::record::{RecordError, reader};
+use crate::report::sweep::{SweepReport, files, sweep_console};
+use crate::runner::summary::Ending;
+use crate::runner::sweep::summarize;
+
+/// A sweep with everything its reports are made of.
+#[derive(Debug)]
+pub struct RenderedSweep {
+    /// `metrics.json`.
+    pub metrics: SweepMetrics,
+    allow_invalid: bool,
+    provenance: Vec<(String, String)>,
+    generated_at: String,
+}
+
+impl RenderedSweep {
+    fn report(&self) -> SweepReport<'_> {
+        SweepReport { metrics: &self.metrics, provenance: &self.provenance, generated_at: &self.generated_at }
+    }
+
+    /// How a sweep that was not interrupted exits. Points that fail or do not fit are its results; without any result it is INVALID.
+    pub fn exit_status(&self) -> ExitStatus {
+        if self.metrics.validity.is_valid() || self.allow_invalid { ExitStatus::Success } else { ExitStatus::Invalid }
+    }
+}
+
+/// Reads the sweep in `directory` and writes `metrics.json` and all reports into it. The manifest is the caller's to write, after everything
+/// else.
+///
+/// # Errors
+/// If the sweep cannot be read, or a file not be written.
+pub fn render_sweep(directory: &Path, ending: Ending) -> anyhow::Result<RenderedSweep> {
+    let record = |error: RecordError| error.into_failure();
+    let plan = read_plan(directory).map_err(record)?;
+    let (rows, found) = read_rows(directory).map_err(record)?;
+    let run = reader::read_run(directory).map_err(record)?;
+    let rendered = RenderedSweep {
+        metrics: summarize(&plan, &rows, ending, &found),
+        allow_invalid: plan.allow_invalid,
+        provenance: vec![
+            ("Command".to_owned(), run.argv.join(" ")),
+            ("perfprof".to_owned(), run.perfprof_version.clone()),
+            ("Run".to_owned(), run.run_id.clone()),
+            ("Began".to_owned(), run.started_at.clone()),
+        ],
+        generated_at: rfc3339(jiff::Timestamp::now()),
+    };
+    let files = files(&rendered.report())?;
+    atomic::write_json_atomic(&directory.join(METRICS_FILE), &rendered.metrics).map_err(record)?;
+    for (name, text) in files {
+        atomic::write_atomic(&directory.join(name), text.as_bytes()).map_err(record)?;
+    }
+    Ok(rendered)
+}
+
+/// Prints the answer: JSON for machines, a short text for people.
+///
+/// # Errors
+/// If stdout cannot be written for another reason than that its reader has gone.
+pub fn print_summary(rendered: &RenderedSweep, directory: &Path, context: &Context) -> anyhow::Result<()> {
+    let text = if context.json {
+        let mut value = serde_json::to_value(&rendered.metrics)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
+        }
+        serde_json::to_string_pretty(&value)? + "\n"
+    } else {
+        let color = context.color(std::io::stdout().is_terminal());
+        let mut text = sweep_console(&rendered.report(), color, context.width());
+        text.push_str(&format!("\n{}\n", directory.join("report.html").display()));
+        text
+    };
+    crate::commands::print_answer(&text)
+}
