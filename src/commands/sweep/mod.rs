@@ -13,7 +13,7 @@ use crate::record::RecordError;
 use crate::record::environment::{self, ENVIRONMENT_FILE};
 use crate::record::redact::Redactor;
 use crate::record::run_dir::{RunDir, RunOptions, RunStatus};
-use crate::record::sweep::{SWEEP_PLAN_FILE, SweepPlanFile, SweepRow, read_rows};
+use crate::record::sweep::{PlannedPoint, SWEEP_PLAN_FILE, SweepPlanFile, read_rows};
 use crate::runner::summary::Ending;
 use crate::runner::sweep::{self, SweepLimits, SweepStop, check_goals};
 
@@ -108,7 +108,7 @@ pub(super) fn refuse_goals(goals: &Goals) -> Result<(), Failure> {
 fn run_in(
     directory: &mut RunDir,
     asked: &Asked,
-    points: Vec<crate::record::sweep::PlannedPoint>,
+    points: Vec<PlannedPoint>,
     earlier: Option<&Earlier>,
     options: &SweepOptions,
     context: &Context,
@@ -125,12 +125,16 @@ fn run_in(
     let environment = environment::capture(serde_json::to_value(&machine.gpu)?);
     let mut found = Diagnostics::default();
     found.extend(earlier.iter().flat_map(|earlier| earlier.plan.diagnostics.iter().cloned()));
-    for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
-        found.note("busy_machine", Severity::Warn, warning);
+    // Where nothing is measured any more, it does not matter on which machine.
+    let (so_far, _) = read_rows(directory.path()).map_err(record)?;
+    let trial = asked.plan_file(directory.run_id(), points.clone(), Vec::new());
+    if !sweep::to_do(&trial, &so_far, options.retry_oom).is_empty() {
+        for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
+            found.note("busy_machine", Severity::Warn, warning);
+        }
+        earlier.iter().for_each(|earlier| earlier.note_changes(&environment, &mut found));
     }
-    if let Some(earlier) = earlier {
-        earlier.note_changes(&environment, &asked.goals, &mut found);
-    }
+    earlier.iter().for_each(|earlier| earlier.note_goals(&asked.goals, &mut found));
     if !directory.file(ENVIRONMENT_FILE).exists() {
         directory.write_json(ENVIRONMENT_FILE, &environment).map_err(record)?;
     }
@@ -140,8 +144,9 @@ fn run_in(
     let mut runner = Stage1Points::new(directory, &asked.points, options.point_limit_s, context, interrupt)?;
     // Read after the writer has mended a torn end: what it cut off must be tried again.
     let (before, _) = read_rows(directory.path()).map_err(record)?;
-    if let Some(earlier) = earlier {
-        announce(&plan, &before, earlier, options, context);
+    if earlier.is_some() {
+        let left = sweep::to_do(&plan, &before, options.retry_oom).len();
+        tracing::info!("going on with {}: {left} of {} points are left", plan.run_id, plan.points.len());
     }
     let limits = SweepLimits { points: options.max_points, budget_s: options.budget_s, retry_oom: options.retry_oom };
     let end = sweep::run(&plan, &before, limits, &mut runner)?;
@@ -158,14 +163,4 @@ fn run_in(
     directory.finish(status, None).map_err(record)?;
     print_summary(&rendered, directory.path(), context)?;
     Ok(if status == RunStatus::Interrupted { interrupt.status() } else { rendered.exit_status() })
-}
-
-/// Says what is left to do.
-fn announce(plan: &SweepPlanFile, before: &[SweepRow], earlier: &Earlier, options: &SweepOptions, context: &Context) {
-    if context.json {
-        return;
-    }
-    let open = sweep::to_do(plan, before, options.retry_oom).len();
-    let text = format!("going on with {}: {} of {} points are left", earlier.plan.run_id, open, plan.points.len());
-    tracing::info!("{text}");
 }

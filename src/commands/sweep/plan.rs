@@ -205,7 +205,7 @@ impl Earlier {
     }
 
     /// Notes what has changed since the sweep began and touches what its points mean together.
-    pub(super) fn note_changes(&self, now: &Environment, goals: &Goals, found: &mut Diagnostics) {
+    pub(super) fn note_changes(&self, now: &Environment, found: &mut Diagnostics) {
         let version = env!("CARGO_PKG_VERSION");
         if self.perfprof_version != version {
             let text = format!("begun with perfprof {}, gone on with {version}", self.perfprof_version);
@@ -227,6 +227,10 @@ impl Earlier {
                 found.note("other_machine", Severity::Warn, "gone on with on another machine of the same processor");
             }
         }
+    }
+
+    /// Notes that something else is looked for than when the sweep began.
+    pub(super) fn note_goals(&self, goals: &Goals, found: &mut Diagnostics) {
         let had = (&self.plan.objective, &self.plan.constraints, &self.plan.pareto);
         if had != (&goals.objective, &goals.constraints, &goals.pareto) {
             found.note("goals_changed", Severity::Info, "what is looked for was changed after the sweep had begun");

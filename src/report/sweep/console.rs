@@ -8,7 +8,7 @@ use crate::record::rows::RowStatus;
 use crate::record::sweep::{SweepMetrics, SweepResult};
 use crate::report::console::Page;
 use crate::report::escape::{cut, one_line};
-use crate::report::number::UNKNOWN;
+use crate::report::number::{UNKNOWN, in_unit, unit_label};
 
 /// Points printed.
 const POINTS: usize = 16;
@@ -16,6 +16,8 @@ const POINTS: usize = 16;
 const MEASURES: usize = 4;
 /// Warnings printed.
 const LINES: usize = 5;
+/// Lines that the command line of the best point may take.
+const LONGEST_COMMAND: usize = 4;
 
 /// The summary printed on the console, at most `width` columns wide, with ANSI colours if `color`.
 pub fn sweep_console(report: &SweepReport<'_>, color: bool, width: usize) -> String {
@@ -41,10 +43,15 @@ pub fn sweep_console(report: &SweepReport<'_>, color: bool, width: usize) -> Str
         page.line(&format!("  ! more in report.md: {}", warnings.len() - LINES), dim);
     }
     page.line("", plain);
-    points(metrics, &mut page);
+    points(metrics, &mut page, width);
     if let Some(line) = metrics.best.as_ref().and_then(|best| best.command_line.as_ref()) {
         page.line("", plain);
-        page.paragraph(&format!("  run it alone: {line}"), 4, plain);
+        // Half a command line helps nobody.
+        if line.chars().count() < LONGEST_COMMAND * width {
+            page.paragraph(&format!("  run it alone: {line}"), 4, plain);
+        } else {
+            page.paragraph("  run it alone: the command line is in report.md", 4, plain);
+        }
     }
     page.finish()
 }
@@ -68,13 +75,22 @@ fn ranked(metrics: &SweepMetrics) -> Vec<(usize, &SweepResult)> {
     all
 }
 
-fn points(metrics: &SweepMetrics, page: &mut Page) {
+/// A measure as a narrow heading: `tpot_ms`, `itl_ms.p99`, `decode_tok_per_s tok/s` where the name does not say the unit.
+fn heading(metrics: &SweepMetrics, name: &str) -> String {
+    let (measure, statistic) = words::split(name);
+    let unit = unit_label(words::unit(metrics, name));
+    let told = unit.is_empty() || measure.ends_with(&format!("_{}", unit.to_lowercase()));
+    let unit = if told { String::new() } else { format!(" {unit}") };
+    if statistic == "p50" { format!("{measure}{unit}") } else { format!("{measure}.{statistic}{unit}") }
+}
+
+fn points(metrics: &SweepMetrics, page: &mut Page, width: usize) {
     let (plain, dim) = (Style::new(), Style::new().dimmed());
     let names: Vec<String> = words::measures(metrics).into_iter().take(MEASURES).collect();
     let best = metrics.best.as_ref().and_then(|best| best.result);
     let ranked = ranked(metrics);
     let mut lines: Vec<(Vec<String>, Style)> = vec![(
-        std::iter::once("  point".to_owned()).chain(names.iter().map(|name| words::heading(metrics, name))).collect(),
+        std::iter::once("  point".to_owned()).chain(names.iter().map(|name| heading(metrics, name))).collect(),
         dim,
     )];
     for (place, result) in ranked.iter().take(POINTS) {
@@ -85,7 +101,7 @@ fn points(metrics: &SweepMetrics, page: &mut Page) {
             let (measure, statistic) = words::split(name);
             let value = result.measures.get(measure);
             match value.and_then(|summary| words::value_of(summary, statistic)) {
-                Some(value) => crate::report::number::in_unit(value, words::unit(metrics, name)),
+                Some(value) => in_unit(value, words::unit(metrics, name)),
                 None if !ok && column == 0 => words::status(result).to_owned(),
                 None => UNKNOWN.to_owned(),
             }
@@ -104,9 +120,18 @@ fn points(metrics: &SweepMetrics, page: &mut Page) {
     }
     let wide = |at: usize| lines.iter().filter_map(|(cells, _)| cells.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..=names.len().max(1)).map(|at| wide(at).unwrap_or(0)).collect();
+    // Half a number is worse than none.
+    let mut room = width.max(40);
+    let fits = widths.iter().enumerate().take_while(|(at, wide)| {
+        let needed = **wide + if *at > 0 { 2 } else { 0 };
+        let fits = needed <= room || *at < 2;
+        room = room.saturating_sub(needed);
+        fits
+    });
+    let columns = fits.count();
     for (cells, style) in &lines {
         let mut text = String::new();
-        for (at, cell) in cells.iter().enumerate() {
+        for (at, cell) in cells.iter().enumerate().take(columns) {
             let padding = " ".repeat(widths.get(at).copied().unwrap_or(0).saturating_sub(cell.chars().count()));
             text.push_str(&if at == 0 { format!("{cell}{padding}") } else { format!("  {padding}{cell}") });
         }

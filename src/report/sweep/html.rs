@@ -65,7 +65,11 @@ pub fn sweep_html(report: &SweepReport<'_>) -> Result<String, ReportError> {
     context.insert("warnings_left_out", &more);
     let cards = if metrics.validity.is_valid() { verdict::cards(metrics) } else { Vec::new() };
     context.insert("cards", &cards);
-    context.insert("sections", &page::sections(report));
+    let mut sections = page::sections(report);
+    if let Some(first) = sections.first_mut() {
+        first.blocks.extend(page::command(report));
+    }
+    context.insert("sections", &sections);
     context.insert("files", &page::FILES);
     context.insert("data", &escape::script_json(&serde_json::to_string(&Data { metrics })?));
     let failed = |error: tera::Error| ReportError::Template { template: "sweep.html", detail: describe(&error) };

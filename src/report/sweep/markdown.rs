@@ -5,6 +5,15 @@ use super::{page, verdict};
 use crate::report::compare::markdown::section;
 use crate::report::compare::page::Block;
 use crate::report::compare::text::Text;
+use crate::report::escape::{cut, one_line};
+
+/// A block of code on one line, its fence longer than any in the text.
+fn code(line: &str) -> String {
+    let line = cut(&one_line(line), 20_000);
+    let longest = line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}sh\n{line}\n{fence}")
+}
 
 /// `report.md`.
 pub fn sweep_md(report: &SweepReport<'_>) -> String {
@@ -23,6 +32,12 @@ pub fn sweep_md(report: &SweepReport<'_>) -> String {
         // Where only pictures were, an empty heading would stay.
         if part.blocks.iter().any(|block| !matches!(block, Block::Chart { .. } | Block::Choices { .. })) {
             section(&mut text, &part, "report.html and points.csv");
+        }
+        if part.id == "best"
+            && let Some(line) = page::command_line(report)
+        {
+            text.heading(3, "Run it alone");
+            text.raw(&code(line));
         }
     }
     text.heading(2, "Files");

@@ -39,11 +39,18 @@ fn best(report: &SweepReport<'_>) -> Section {
     }
     part.lines(verdict::best_sentence(metrics).into_iter().chain(verdict::certainty(metrics)).collect());
     part.table("It and those that are not told apart from it", tables::best(metrics));
-    if let Some(line) = metrics.best.as_ref().and_then(|best| best.command_line.clone()) {
-        part.blocks
-            .push(Block::Terms { heading: "Run it alone".to_owned(), terms: vec![("Command".to_owned(), line)] });
-    }
     part
+}
+
+/// The command line of the best point as a block of its own; text formats write it so that it can be copied.
+pub(super) fn command(report: &SweepReport<'_>) -> Option<Block> {
+    let line = command_line(report)?.to_owned();
+    Some(Block::Terms { heading: "Run it alone".to_owned(), terms: vec![("Command".to_owned(), line)] })
+}
+
+/// The command line of the best point.
+pub(super) fn command_line<'a>(report: &SweepReport<'a>) -> Option<&'a str> {
+    report.metrics.best.as_ref()?.command_line.as_deref()
 }
 
 fn front(report: &SweepReport<'_>) -> Section {

@@ -100,11 +100,15 @@ pub(super) fn headline(report: &SweepReport<'_>) -> Headline {
                 .to_owned(),
         );
     }
-    if metrics.status != "complete" {
-        more.push(format!("The sweep is {}; `--resume` goes on with it.", metrics.status));
+    let left: u64 = ["not_run", "interrupted"].iter().filter_map(|name| metrics.outcomes.get(*name)).sum();
+    if metrics.status != "complete" || left > 0 {
+        let ended =
+            if metrics.status == "complete" { String::new() } else { format!("The sweep is {}. ", metrics.status) };
+        more.push(format!("{ended}`perfprof sweep --resume {}` goes on with it.", metrics.run_id));
     }
     let found = best(metrics).is_some() || metrics.best.is_none();
-    let whole = metrics.status == "complete" && metrics.outcomes.get("failed").is_none_or(|failed| *failed == 0);
+    let whole =
+        metrics.status == "complete" && left == 0 && metrics.outcomes.get("failed").is_none_or(|failed| *failed == 0);
     Headline { sentence, more, tone: if found && whole { "ok" } else { "warn" } }
 }
 
