@@ -59,7 +59,7 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
                 continue;
             }
             "sweep" => {
-                let rendered = sweep::render_sweep(&directory, ending)?;
+                let rendered = sweep::render_sweep(&directory, ending, options.salvage)?;
                 manifest::write(&directory).map_err(RecordError::into_failure)?;
                 sweep::print_summary(&rendered, &directory, context)?;
                 if rendered.exit_status() != ExitStatus::Success {

@@ -270,11 +270,12 @@ pub fn read_plan(dir: &Path) -> Result<SweepPlanFile, RecordError> {
     reader::parse_versioned(&path, None, &bytes, SWEEP_SCHEMA_VERSION)
 }
 
-/// The rows of a sweep, none where no point was tried. A torn last line is dropped and counted; any other damage is an error.
+/// The rows of a sweep, none where no point was tried. A torn last line is dropped and counted; with `salvage` so is any other damaged line, else it
+/// is an error.
 ///
 /// # Errors
 /// If the file is damaged in the middle, or of a later version.
-pub fn read_rows(dir: &Path) -> Result<(Vec<SweepRow>, Vec<Diagnostic>), RecordError> {
+pub fn read_rows(dir: &Path, salvage: bool) -> Result<(Vec<SweepRow>, Vec<Diagnostic>), RecordError> {
     let path = dir.join(SWEEP_ROWS_FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -294,6 +295,11 @@ pub fn read_rows(dir: &Path) -> Result<(Vec<SweepRow>, Vec<Diagnostic>), RecordE
                 "torn_last_row",
                 Severity::DataLoss,
                 format!("{}:{number}: the last line is not whole and was dropped, as after a crash", path.display()),
+            ),
+            Err(error) if salvage => diagnostics.note(
+                "bad_row",
+                Severity::DataLoss,
+                format!("{}:{number}: the line is damaged and was dropped ({error})", path.display()),
             ),
             Err(error) => return Err(error),
         }

@@ -277,6 +277,13 @@ fn a_torn_row_is_tried_again_and_one_that_lacks_only_its_end_is_kept() {
     std::fs::write(&path, text.trim_end()).unwrap();
     sandbox.run(&["sweep", "--resume", "latest"]).exits(0);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+
+    // Damage in the middle is no torn end: nothing is silently left out.
+    std::fs::write(&path, text.replacen("\"point\":1", "\"point\":x", 1)).unwrap();
+    sandbox.run(&["sweep", "--resume", "latest"]).exits(2).says(&["points.jsonl:2"]);
+    sandbox.run(&["report", "latest"]).exits(2).says(&["points.jsonl:2"]);
+    let salvaged = sandbox.run(&["report", "latest", "--salvage", "--json"]).exits(0).json();
+    assert_eq!(salvaged["outcomes"], json!({"not_run": 1, "ok": 2}));
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub fn run(options: &SweepOptions, context: &Context) -> anyhow::Result<ExitStat
         earlier.compare(&points, options.allow_changed)?;
     }
     let interrupt = Interrupt::install()?;
+    // Two processes that go on with one sweep would mix their rows; the lock goes with the process, however it ends.
+    let _lock = earlier.as_ref().map(|earlier| plan::lock(&earlier.directory)).transpose()?;
     let mut directory = match &earlier {
         Some(earlier) => RunDir::reopen(&earlier.directory),
         None => {
@@ -115,8 +117,8 @@ fn run_in(
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
-    // Two processes that go on with one sweep would mix their rows; the lock goes with the process, however it ends.
-    let _lock = plan::lock(directory.path())?;
+    // That of a sweep that is gone on with is held already, before anything of it was touched.
+    let _lock = if earlier.is_none() { Some(plan::lock(directory.path())?) } else { None };
     if let Some(sweep) = &asked.sweep {
         let text = directory.redactor().text(&sweep.to_yaml_with_provenance());
         directory.write("config.yaml", text.as_bytes()).map_err(record)?;
@@ -126,7 +128,7 @@ fn run_in(
     let mut found = Diagnostics::default();
     found.extend(earlier.iter().flat_map(|earlier| earlier.plan.diagnostics.iter().cloned()));
     // Where nothing is measured any more, it does not matter on which machine.
-    let (so_far, _) = read_rows(directory.path()).map_err(record)?;
+    let (so_far, _) = read_rows(directory.path(), false).map_err(record)?;
     let trial = asked.plan_file(directory.run_id(), points.clone(), Vec::new());
     if !sweep::to_do(&trial, &so_far, options.retry_oom).is_empty() {
         for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
@@ -143,7 +145,7 @@ fn run_in(
 
     let mut runner = Stage1Points::new(directory, &asked.points, options.point_limit_s, context, interrupt)?;
     // Read after the writer has mended a torn end: what it cut off must be tried again.
-    let (before, _) = read_rows(directory.path()).map_err(record)?;
+    let (before, _) = read_rows(directory.path(), false).map_err(record)?;
     if earlier.is_some() {
         let left = sweep::to_do(&plan, &before, options.retry_oom).len();
         tracing::info!("going on with {}: {left} of {} points are left", plan.run_id, plan.points.len());
@@ -152,9 +154,8 @@ fn run_in(
     let end = sweep::run(&plan, &before, limits, &mut runner)?;
     runner.close()?;
 
-    let ending =
-        if end.stop == SweepStop::Interrupted || interrupt.asked() { Ending::Interrupted } else { Ending::Complete };
-    let rendered = render_sweep(directory.path(), ending)?;
+    let ending = if end.stop == SweepStop::Interrupted { Ending::Interrupted } else { Ending::Complete };
+    let rendered = render_sweep(directory.path(), ending, false)?;
     let status = match ending {
         Ending::Interrupted => RunStatus::Interrupted,
         _ if rendered.metrics.validity.is_valid() => RunStatus::Complete,

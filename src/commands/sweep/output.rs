@@ -42,10 +42,10 @@ impl RenderedSweep {
 ///
 /// # Errors
 /// If the sweep cannot be read, or a file not be written.
-pub fn render_sweep(directory: &Path, ending: Ending) -> anyhow::Result<RenderedSweep> {
+pub fn render_sweep(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Result<RenderedSweep> {
     let record = |error: RecordError| error.into_failure();
     let plan = read_plan(directory).map_err(record)?;
-    let (rows, found) = read_rows(directory).map_err(record)?;
+    let (rows, found) = read_rows(directory, salvage).map_err(record)?;
     let run = reader::read_run(directory).map_err(record)?;
     let rendered = RenderedSweep {
         metrics: summarize(&plan, &rows, ending, &found),

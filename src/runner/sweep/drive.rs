@@ -101,6 +101,7 @@ pub fn run<R: PointRunner>(
     let open = to_do(plan, before, limits.retry_oom);
     let settled = plan.points.len() - open.len();
     let mut tried = 0;
+    let mut last = RowStatus::Ok;
     for (index, point) in open.iter().copied().enumerate() {
         if runner.interrupted() {
             return Ok(SweepEnd { stop: SweepStop::Interrupted, tried });
@@ -115,6 +116,7 @@ pub fn run<R: PointRunner>(
         runner.begins(point, &outlook);
         let attempts = before.iter().filter(|row| plan.point_of(row) == Some(point)).count();
         let end = runner.run(point, attempts as u32)?;
+        last = end.status;
         runner.row(&SweepRow {
             schema_version: SWEEP_SCHEMA_VERSION,
             run_id: plan.run_id.clone(),
@@ -131,11 +133,8 @@ pub fn run<R: PointRunner>(
         })?;
         tried += 1;
     }
-    let stop = if runner.interrupted() && !open.is_empty() && tried < open.len() as u32 {
-        SweepStop::Interrupted
-    } else {
-        SweepStop::Complete
-    };
+    // A signal behind the end of the last point has nothing left to interrupt.
+    let stop = if last == RowStatus::Interrupted { SweepStop::Interrupted } else { SweepStop::Complete };
     Ok(SweepEnd { stop, tried })
 }
 
@@ -247,6 +246,17 @@ mod tests {
             run(&plan, &[], SweepLimits::default(), &mut stopped).unwrap(),
             SweepEnd { stop: SweepStop::Interrupted, tried: 1 }
         );
+    }
+
+    #[test]
+    fn a_last_point_that_was_cut_short_leaves_the_sweep_interrupted() {
+        let plan = plan(2);
+        let mut cut = script(|point, _| if point == 0 { RowStatus::Interrupted } else { RowStatus::Ok }, Vec::new());
+        let end = run(&plan, &[], SweepLimits::default(), &mut cut).unwrap();
+        assert_eq!((end.stop, end.tried), (SweepStop::Interrupted, 2));
+        let mut whole = script(|_, _| RowStatus::Ok, Vec::new());
+        whole.stops_after = 2;
+        assert_eq!(run(&plan, &[], SweepLimits::default(), &mut whole).unwrap().stop, SweepStop::Complete);
     }
 
     proptest! {

@@ -139,14 +139,14 @@ fn outcomes(plan: &SweepPlanFile, last: &[Option<&SweepRow>], diagnostics: &mut 
     for (index, row) in last.iter().enumerate() {
         let name = status_name(row.map(|row| row.status));
         *outcomes.entry(name.to_owned()).or_insert(0) += 1;
-        let (code, severity) = match name {
-            "oom" => ("point_out_of_memory", Severity::Info),
-            "failed" => ("point_failed", Severity::Warn),
+        let (code, severity, what) = match name {
+            "oom" => ("point_out_of_memory", Severity::Info, "did not fit into the memory"),
+            "failed" => ("point_failed", Severity::Warn, "failed"),
             _ => continue,
         };
         let settings = words(&plan.points[index].settings);
         let error = row.and_then(|row| row.error.as_deref()).unwrap_or("no reason is known");
-        diagnostics.note(code, severity, format!("{settings}: {error}"));
+        diagnostics.note(code, severity, format!("the point {settings} {what}: {error}"));
     }
     outcomes
 }
