@@ -22,9 +22,9 @@ fn sweep(sandbox: &Sandbox, arguments: &[&str]) -> Command {
 
 /// A sweep file of the tiny model with `rest` below its overrides.
 fn file(sandbox: &Sandbox, rest: &str) -> String {
-    let all = TINY.iter().chain(&QUICK).chain(&["prompt_tokens=8"]);
-    let overrides: String = all.map(|text| format!("  - {text}\n")).collect();
-    sandbox.write("mine.yaml", format!("overrides:\n{overrides}{rest}")).display().to_string()
+    let all: Vec<&str> = TINY.iter().chain(&QUICK).copied().chain(["prompt_tokens=8"]).collect();
+    let text = format!("overrides:\n  - {}\n{rest}", all.join("\n  - "));
+    sandbox.write("mine.yaml", text).display().to_string()
 }
 
 fn sweeps(sandbox: &Sandbox) -> Vec<PathBuf> {

@@ -78,17 +78,16 @@ pub fn run(options: &SweepOptions, context: &Context) -> anyhow::Result<ExitStat
     let interrupt = Interrupt::install()?;
     // Two processes that go on with one sweep would mix their rows; the lock goes with the process, however it ends.
     let _lock = earlier.as_ref().map(|earlier| plan::lock(&earlier.directory)).transpose()?;
-    let mut directory = match &earlier {
-        Some(earlier) => RunDir::reopen(&earlier.directory),
-        None => {
-            let run_options = RunOptions {
-                id: None,
-                argv: None,
-                tag: options.tag.clone(),
-                config_sha256: asked.sweep.as_ref().map(crate::config::sweep::Sweep::sha256),
-            };
-            RunDir::create_with(&context.output_root, "sweep", run_options)
-        }
+    let mut directory = if let Some(earlier) = &earlier {
+        RunDir::reopen(&earlier.directory)
+    } else {
+        let run_options = RunOptions {
+            id: None,
+            argv: None,
+            tag: options.tag.clone(),
+            config_sha256: asked.sweep.as_ref().map(crate::config::sweep::Sweep::sha256),
+        };
+        RunDir::create_with(&context.output_root, "sweep", run_options)
     }
     .map_err(RecordError::into_failure)?;
     let outcome = run_in(&mut directory, &asked, points, earlier.as_ref(), options, context, &interrupt);
@@ -134,9 +133,13 @@ fn run_in(
         for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
             found.note("busy_machine", Severity::Warn, warning);
         }
-        earlier.iter().for_each(|earlier| earlier.note_changes(&environment, &mut found));
+        if let Some(earlier) = earlier {
+            earlier.note_changes(&environment, &mut found);
+        }
     }
-    earlier.iter().for_each(|earlier| earlier.note_goals(&asked.goals, &mut found));
+    if let Some(earlier) = earlier {
+        earlier.note_goals(&asked.goals, &mut found);
+    }
     if !directory.file(ENVIRONMENT_FILE).exists() {
         directory.write_json(ENVIRONMENT_FILE, &environment).map_err(record)?;
     }

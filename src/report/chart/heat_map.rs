@@ -110,22 +110,19 @@ pub(in crate::report) fn heat_map(mut chart: Chart, grid: &Grid, write: &dyn Fn(
             let left = LEFT + cell * column as f64;
             let middle = [left + cell / 2.0, top + 22.0];
             let place = [left + 1.0, top + 1.0, cell - 2.0, ROW - 2.0];
-            match one.value.filter(|value| value.is_finite()) {
-                Some(value) => {
-                    let step = ramp.step(value);
-                    used[step] = true;
-                    svg.rect(place, &format!("h{step}"), Some(&one.title));
-                    let text = if one.best { format!("★ {}", one.text) } else { one.text.clone() };
-                    let text = short(&text, (cell / 6.4) as usize);
-                    svg.text(middle, Anchor::Middle, &format!("cell on-h{step}"), &text);
-                    if one.best {
-                        svg.rect(place, "ringed", Some(&one.title));
-                    }
+            if let Some(value) = one.value.filter(|value| value.is_finite()) {
+                let step = ramp.step(value);
+                used[step] = true;
+                svg.rect(place, &format!("h{step}"), Some(&one.title));
+                let text = if one.best { format!("★ {}", one.text) } else { one.text.clone() };
+                let text = short(&text, (cell / 6.4) as usize);
+                svg.text(middle, Anchor::Middle, &format!("cell on-h{step}"), &text);
+                if one.best {
+                    svg.rect(place, "ringed", Some(&one.title));
                 }
-                None => {
-                    svg.rect(place, "no-cell", Some(&one.title));
-                    svg.text(middle, Anchor::Middle, "tick", &short(&one.text, (cell / 6.4) as usize));
-                }
+            } else {
+                svg.rect(place, "no-cell", Some(&one.title));
+                svg.text(middle, Anchor::Middle, "tick", &short(&one.text, (cell / 6.4) as usize));
             }
         }
     }

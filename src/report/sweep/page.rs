@@ -82,7 +82,9 @@ fn maps(report: &SweepReport<'_>) -> Section {
     if choices.len() > 1 {
         part.blocks.push(Block::Choices { what: "Map".to_owned(), choices });
     } else {
-        drawn.iter().for_each(|((chart, _), _)| part.chart(chart.clone()));
+        for ((chart, _), _) in &drawn {
+            part.chart(chart.clone());
+        }
     }
     for ((_, table), map) in drawn {
         part.push(&charts::map_title(metrics, map), table, [false, true, false]);
