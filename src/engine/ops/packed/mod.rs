@@ -59,8 +59,7 @@ pub(crate) enum Kernels {
 
 impl Kernels {
     /// Every set, worst first.
-    const ALL: [Self; 6] =
-        [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Avx512Bf16, Self::Amx];
+    const ALL: [Self; 6] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Avx512Bf16, Self::Amx];
 
     /// The best set this CPU has.
     pub(crate) fn detect() -> Self {
