@@ -19,6 +19,7 @@ pub(super) struct FactRule {
 /// Facts of readers that have no constant in [`fact`].
 const BUILD_PROFILE: &str = "build_profile";
 const WEIGHTS_SOURCE: &str = "weights_source";
+const WEIGHTS_BYTES: &str = "weights_bytes";
 
 const HARDWARE: [&str; 9] = [
     fact::DEVICE,
@@ -94,7 +95,8 @@ pub(super) fn studies(key: &str, name: &str) -> bool {
     if key == name || below || last(key) == last(name) {
         return true;
     }
-    let formats = [fact::DTYPE, fact::COMPUTE_DTYPE, fact::WEIGHTS_SHA256, WEIGHTS_SOURCE, fact::OUTPUT_SHA256];
+    let formats =
+        [fact::DTYPE, fact::COMPUTE_DTYPE, fact::WEIGHTS_SHA256, WEIGHTS_SOURCE, WEIGHTS_BYTES, fact::OUTPUT_SHA256];
     let prompts = [fact::PROMPTS_SHA256, fact::OUTPUT_SHA256];
     let last_of_key = last(key);
     let of_model = matches!(key, "model" | "model.path" | "model.hf_id" | "model.name" | "model.architecture");
@@ -194,6 +196,7 @@ mod tests {
         for (key, name, expected) in [
             ("model.dtype", fact::DTYPE, true),
             ("model.dtype", fact::WEIGHTS_SHA256, true),
+            ("model.dtype", WEIGHTS_BYTES, true),
             ("model.dtype", fact::OUTPUT_SHA256, true),
             ("model.dtype", fact::KV_DTYPE, false),
             ("model.dtype", fact::MODEL, false),

@@ -653,7 +653,7 @@ mod tests {
         for (name, labels) in [
             ("aa", vec!["base", "same"]),
             ("ops", vec!["reference", "fused"]),
-            ("quantization", vec!["f32", "f16", "bf16", "q8_0", "q4_1"]),
+            ("quantization", vec!["f32", "f16", "bf16", "q8_0", "q4_k", "q4_1", "as_shipped"]),
             ("threads", vec!["one", "two"]),
         ] {
             let study = asked(&[&format!("study={name}")]).unwrap();

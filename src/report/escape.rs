@@ -58,11 +58,18 @@ pub(super) fn xml(text: &str) -> String {
     html(&one_line(text)).replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
 }
 
-/// Markdown: nothing in `text` starts a table cell, code, emphasis, link, HTML tag or new line.
+/// Markdown at the start of a line: nothing in `text` starts a heading, list, table cell, emphasis, link, HTML tag or new line.
 ///
 /// An underscore between letters or digits stays bare: CommonMark gives it no meaning there, and names such as `kv_write` stay
-/// readable in the source.
+/// readable in the source. Backticks round harmless characters stay as well, since messages have them round values.
 pub(super) fn markdown(text: &str) -> String {
+    let cell = markdown_cell(text);
+    // Only at the start of a line do these mean a heading or a list; a list item may start with them, too.
+    if cell.starts_with(['#', '+', '-']) { format!("\\{cell}") } else { cell }
+}
+
+/// [`markdown`] in the cell of a table, where no heading and no list begins.
+pub(super) fn markdown_cell(text: &str) -> String {
     let line = one_line(text);
     let mut out = String::with_capacity(line.len() + 8);
     let mut previous = ' ';
@@ -75,21 +82,41 @@ pub(super) fn markdown(text: &str) -> String {
             // A `<` before a blank opens nothing, and `n=3 < 90` stays readable in the source.
             '<' if rest.peek() != Some(&' ') => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
+            '`' if previous != '`' => match code_span(rest.clone()) {
+                Some(code) => {
+                    out.push('`');
+                    out.push_str(&code);
+                    out.push('`');
+                    // The code and the backtick behind it.
+                    rest.by_ref().take(code.len() + 1).for_each(drop);
+                    previous = '`';
+                    continue;
+                }
+                None => out.push_str("\\`"),
+            },
             '\\' | '|' | '`' | '*' | '[' | ']' | '~' => {
                 out.push('\\');
                 out.push(c);
             }
             '_' if !inside_word => out.push_str("\\_"),
-            // Only at the start of a line do these mean a heading or a list; a cell or list item may start with them.
-            '#' | '+' | '-' if out.is_empty() => {
-                out.push('\\');
-                out.push(c);
-            }
             other => out.push(other),
         }
         previous = c;
     }
     out
+}
+
+/// What stands before the next backtick, if it is ASCII that means nothing anywhere in Markdown, not even where code does not protect it, and no
+/// further backtick follows.
+fn code_span(mut rest: std::iter::Peekable<std::str::Chars<'_>>) -> Option<String> {
+    let mut code = String::new();
+    loop {
+        match rest.next()? {
+            '`' => return (!code.trim().is_empty() && rest.peek() != Some(&'`')).then_some(code),
+            c if c.is_ascii_alphanumeric() || " _-.,:;=+/%()@#'\"".contains(c) => code.push(c),
+            _ => return None,
+        }
+    }
 }
 
 /// [`markdown`] as the escape function of the template engine.
@@ -132,6 +159,23 @@ mod tests {
         assert_eq!(markdown("a|b`c<b>\nd"), "a\\|b\\`c&lt;b&gt; ↵ d");
         assert_eq!(markdown("kv_write _x_"), "kv_write \\_x\\_");
         assert_eq!(markdown("- item"), "\\- item");
+        assert_eq!(markdown_cell("+3 % -1 #4"), "+3 % -1 #4");
+    }
+
+    #[test]
+    fn markdown_keeps_code_that_is_harmless_and_no_other() {
+        assert_eq!(markdown("set `engine.ops=fused` or `tpot_ms`"), "set `engine.ops=fused` or `tpot_ms`");
+        for (text, escaped) in [
+            ("`a|b`", "\\`a\\|b\\`"),
+            ("`<b>`", "\\`&lt;b&gt;\\`"),
+            ("``x``", "\\`\\`x\\`\\`"),
+            ("`x", "\\`x"),
+            ("` `", "\\` \\`"),
+            ("`a` `b", "`a` \\`b"),
+            ("a`b`c", "a`b`c"),
+        ] {
+            assert_eq!(markdown(text), escaped, "{text}");
+        }
     }
 
     #[test]
@@ -186,14 +230,24 @@ mod tests {
             let escaped = markdown(&text);
             prop_assert!(!escaped.contains(['\n', '\r', '>']));
             prop_assert!(!escaped.replace("< ", "").contains('<'));
-            // Each pipe and backtick is preceded by an odd run of backslashes, so it is literal.
+            // Each pipe and backtick is preceded by an odd run of backslashes, so it is literal; but for backticks in pairs round harmless characters.
             let chars: Vec<char> = escaped.chars().collect();
+            let mut open: Option<usize> = None;
             for (at, c) in chars.iter().enumerate() {
-                if matches!(c, '|' | '`') {
-                    let run = chars[..at].iter().rev().take_while(|c| **c == '\\').count();
-                    prop_assert_eq!(run % 2, 1);
+                let run = chars[..at].iter().rev().take_while(|c| **c == '\\').count();
+                if matches!(c, '|' | '`') && run % 2 == 0 {
+                    prop_assert_eq!(*c, '`');
+                    open = match open {
+                        None => Some(at),
+                        Some(begin) => {
+                            let code: String = chars[begin + 1..at].iter().collect();
+                            prop_assert!(!code.is_empty() && !code.contains(['\\', '|', '<', '>', '&', '*', '[', ']', '~']), "{code}");
+                            None
+                        }
+                    };
                 }
             }
+            prop_assert_eq!(open, None);
         }
     }
 }

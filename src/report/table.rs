@@ -120,7 +120,7 @@ impl Table {
     /// As a GitHub-flavoured Markdown table, padded so that it can be read without rendering.
     pub(super) fn markdown(&self) -> String {
         let cells: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|cell| escape::markdown(&cell.text)).collect()).collect();
+            self.rows.iter().map(|row| row.iter().map(|cell| escape::markdown_cell(&cell.text)).collect()).collect();
         let widths: Vec<usize> = self
             .columns
             .iter()
@@ -139,7 +139,7 @@ impl Table {
             }
             out
         };
-        let headings: Vec<String> = self.columns.iter().map(|column| escape::markdown(&column.title)).collect();
+        let headings: Vec<String> = self.columns.iter().map(|column| escape::markdown_cell(&column.title)).collect();
         let rule: String = std::iter::once("|".to_owned())
             .chain(self.columns.iter().zip(&widths).map(|(column, width)| {
                 if column.numeric {

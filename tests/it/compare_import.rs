@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use perfprof::commands::compare::inputs::{LoadOptions, Loaded, load_subject};
 use perfprof::compare::import::labels;
 use perfprof::compare::import::trace::trace_operators;
-use perfprof::compare::subject::{MeasureValues, Subject, SubjectKind, fact};
+use perfprof::compare::subject::{MeasureValues, OperatorTime, Subject, SubjectKind, fact};
 use perfprof::diagnostics::{ExitStatus, Severity, render_error, status_of};
 use perfprof::record::inputs::{Inputs, PromptInput, to_yaml};
 use perfprof::record::run_dir::RunOptions;
@@ -453,8 +453,16 @@ fn a_real_run_gives_the_values_of_its_rows_and_the_summary_of_its_metrics() {
     }
     let summary = load(&root, without_rows.to_str().unwrap()).subject;
     assert_eq!(counted(&summary, "no_rows"), 1);
-    let total: u64 = summary.operators.iter().map(|row| row.total_ns).sum();
+    let prefill = summary.operators.iter().filter(|row| row.phase == "prefill");
+    let total: u64 = prefill.map(|row| row.total_ns).sum();
     assert_eq!(total, expected, "the table of the summary counts a time twice");
+    // Rows and summary alone extrapolate alike; each of the rows is rounded down by less than a nanosecond.
+    let decode = |rows: &[OperatorTime]| -> u64 {
+        rows.iter().filter(|row| row.phase == "decode").map(|row| row.total_ns).sum()
+    };
+    let (by_spans, by_table) = (decode(&found.subject.operators), decode(&summary.operators));
+    let rows = (found.subject.operators.len() + summary.operators.len()) as u64;
+    assert!(by_spans > 0 && by_spans.abs_diff(by_table) <= rows, "{by_spans} and {by_table}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) enum Form {
     Blocks { zero_point: i32 },
     /// f32.
     F32,
-    /// bf16, for tiles.
+    /// bf16, two columns together.
     Bf16Pairs,
 }
 
@@ -150,15 +150,6 @@ impl PackedActivations {
             }
         }
     }
-
-    /// Rows held.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-    /// Values of a row.
-    pub(crate) fn cols(&self) -> usize {
-        self.cols
-    }
 }
 
 /// The form that products of `rows` rows with matrices of `layout` need.
@@ -166,8 +157,7 @@ pub(super) fn form(kernels: Kernels, layout: &Layout, rows: usize) -> Form {
     match layout.encoding {
         Encoding::Columns => Form::F32,
         Encoding::ColumnPairs => Form::Bf16Pairs,
-        #[cfg(target_arch = "x86_64")]
-        _ if kernels == Kernels::Amx && rows >= super::amx::FEWEST_TOKENS => Form::Bf16Pairs,
+        _ if kernels.fewest_bf16_tokens().is_some_and(|fewest| rows >= fewest) => Form::Bf16Pairs,
         _ => Form::Blocks { zero_point: layout.zero_point() },
     }
 }

@@ -17,8 +17,6 @@ use super::layout::{Encoding, Layout, bf16_pitch, padded_pairs};
 use crate::estimate::format::Format;
 
 const ROWS: usize = 16;
-/// From this many tokens on it pays to turn quantized weights into bf16.
-pub(super) const FEWEST_TOKENS: usize = 24;
 
 /// Whether the CPU has tiles with 8-bit and bf16 products and the kernel lets this process use them.
 pub(super) fn is_available() -> bool {

@@ -61,7 +61,7 @@ impl Layout {
                 Kernels::Portable | Kernels::Avx2 => Encoding::SignedBytes,
                 _ => Encoding::BiasedBytes,
             },
-            Format::BF16 if kernels == Kernels::Amx => Encoding::ColumnPairs,
+            Format::BF16 if kernels.multiplies_bf16() => Encoding::ColumnPairs,
             Format::F32 | Format::F16 | Format::BF16 => Encoding::Columns,
             _ => return None,
         };

@@ -3,21 +3,24 @@
 //! A panel is 16 matrix rows (8 for 256-bit vectors) interleaved so that one broadcast of four activations meets the same four columns
 //! of all of them in one instruction (`vpdpbusd`, or its pair `vpmaddubsw`/`vpmaddwd`). Quantized weights (`q4_0`, `q4_1`, `q8_0`) stay
 //! as small as in the file; activations are rounded to 8 bits in blocks of 32 with one scale each, sums over a block are exact
-//! integers, and only the scaling of a block is done in f32. Dense weights (`f32`, `f16`, `bf16`) are multiplied in f32, `bf16` by the
-//! tile unit where there is one (`vdpbf16ps` was measured at 0.6 times the speed of f32 products and is not used).
+//! integers, and only the scaling of a block is done in f32. Dense weights (`f32`, `f16`, `bf16`) are multiplied in f32; `bf16` by the
+//! tile unit or by `vdpbf16ps` where that is the best the CPU has (on Sapphire Rapids the latter was measured at 0.6 times the speed of f32
+//! products, but there it has tiles).
 //!
 //! Plain slices only; no candle type and no allocation in a product but each thread's scratch, made once.
 
-#![allow(dead_code, unused_imports, reason = "the operators that use it come next")]
 #![allow(clippy::needless_range_loop, reason = "register tiles are walked by index, over several arrays at once")]
 #![allow(clippy::inline_always, reason = "a kernel must be inlined into the function that carries its target features")]
 
 use super::simd::Isa;
+#[cfg(test)]
 use crate::estimate::format::Format;
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod bf16_dot;
 mod blocks;
 mod dense;
 mod layout;
@@ -48,13 +51,15 @@ pub(crate) enum Kernels {
     AvxVnni,
     /// AVX-512 with VNNI: 512-bit `vpdpbusd`, panels of 16 rows.
     Avx512Vnni,
-    /// The same, and the tile unit (AMX) for 8-bit products with several tokens and all bf16 products.
+    /// The same, and `vdpbf16ps` for bf16 products.
+    Avx512Bf16,
+    /// The same but for `vdpbf16ps`, and the tile unit (AMX) for 8-bit products with several tokens and all bf16 products.
     Amx,
 }
 
 impl Kernels {
     /// Every set, worst first.
-    const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Amx];
+    const ALL: [Self; 6] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Avx512Bf16, Self::Amx];
 
     /// The best set this CPU has.
     pub(crate) fn detect() -> Self {
@@ -71,6 +76,7 @@ impl Kernels {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
+            Self::Avx512Bf16 => "avx512-bf16",
             Self::Amx => "amx",
         }
     }
@@ -79,7 +85,7 @@ impl Kernels {
         match self {
             Self::Portable => Isa::Portable,
             Self::Avx2 | Self::AvxVnni => Isa::Avx2,
-            Self::Avx512Vnni | Self::Amx => Isa::Avx512,
+            Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => Isa::Avx512,
         }
     }
     fn is_available(self) -> bool {
@@ -91,16 +97,29 @@ impl Kernels {
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx512Vnni => is_x86_feature_detected!("avx512vnni"),
                 #[cfg(target_arch = "x86_64")]
+                Self::Avx512Bf16 => is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bf16"),
+                #[cfg(target_arch = "x86_64")]
                 Self::Amx => is_x86_feature_detected!("avx512vnni") && amx::is_available(),
                 #[cfg(not(target_arch = "x86_64"))]
-                Self::AvxVnni | Self::Avx512Vnni | Self::Amx => false,
+                Self::AvxVnni | Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => false,
             }
     }
     /// Matrix rows in one panel.
     const fn panel_rows(self) -> usize {
         match self {
             Self::Portable | Self::Avx2 | Self::AvxVnni => 8,
-            Self::Avx512Vnni | Self::Amx => 16,
+            Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => 16,
+        }
+    }
+    /// Whether bf16 is multiplied as it is, two columns together.
+    const fn multiplies_bf16(self) -> bool {
+        matches!(self, Self::Avx512Bf16 | Self::Amx)
+    }
+    /// From how many tokens on quantized weights are turned into bf16 rather than multiplied with 8-bit activations.
+    const fn fewest_bf16_tokens(self) -> Option<usize> {
+        match self {
+            Self::Amx => Some(24),
+            _ => None,
         }
     }
 }
@@ -109,9 +128,4 @@ impl std::fmt::Display for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
     }
-}
-
-/// Whether `format` has packed kernels at all.
-pub(crate) fn supports(format: Format) -> bool {
-    matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::F32 | Format::F16 | Format::BF16)
 }

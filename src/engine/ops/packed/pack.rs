@@ -29,6 +29,7 @@ pub(crate) struct PackedMatrix {
 impl PackedMatrix {
     /// From the blocks (GGUF layout, row-major) or the dense little-endian values of `format`. `None` where the format or the shape is
     /// not supported, or `bytes` has another length than the shape needs.
+    #[cfg(test)]
     pub(crate) fn pack(
         kernels: Kernels,
         format: Format,
@@ -138,17 +139,9 @@ impl PackedMatrix {
     pub(crate) fn cols(&self) -> usize {
         self.layout.cols
     }
-    /// Memory that the packed weights take, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.data.bytes().len()
-    }
     /// The format it was packed from.
     pub(crate) fn format(&self) -> Format {
         self.layout.format
-    }
-    /// The kernels it was packed for.
-    pub(crate) fn kernels(&self) -> Kernels {
-        self.kernels
     }
     /// The bytes of one panel.
     pub(super) fn panel(&self, panel: usize) -> &[u8] {

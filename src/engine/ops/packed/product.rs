@@ -12,7 +12,7 @@ use super::layout::{Encoding, bf16_pitch, padded_pairs};
 use super::pack::{Order, PackedMatrix};
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{amx, x86};
+use super::{amx, bf16_dot, x86};
 use crate::engine::ops::kernels;
 use crate::engine::threads::{SharedMut, ThreadPool};
 use crate::estimate::format::Format;
@@ -202,8 +202,8 @@ struct Group<'a, const M: usize> {
 enum Expanded {
     /// Nibbles to bytes.
     Bytes,
-    /// Quantized values to bf16, for tiles.
-    Tiles,
+    /// Quantized values to bf16, two columns together.
+    Pairs,
     /// f16 or bf16 to f32.
     Floats,
 }
@@ -214,7 +214,7 @@ impl Expanded {
         let layout = &matrix.layout;
         match (matrix.kernels, layout.encoding) {
             (_, Encoding::ColumnPairs) => None,
-            _ if activations.form == Form::Bf16Pairs => Some(Self::Tiles),
+            _ if activations.form == Form::Bf16Pairs => Some(Self::Pairs),
             (_, Encoding::Columns) => (tokens > EXPAND_TOKENS && layout.format != Format::F32).then_some(Self::Floats),
             (Kernels::Portable, _) => None,
             (_, Encoding::Nibbles) => (tokens > EXPAND_TOKENS).then_some(Self::Bytes),
@@ -237,13 +237,13 @@ impl Expanded {
                     widen(kernels.isa(), layout.format, from, to);
                 }
                 #[cfg(target_arch = "x86_64")]
-                (Self::Tiles, _) => amx::expand(layout, panel, to),
+                (Self::Pairs, _) => amx::expand(layout, panel, to),
                 #[cfg(target_arch = "x86_64")]
                 (Self::Bytes, Kernels::Avx2) => x86::avx2::expand_nibbles(from, layout.blocks, to),
                 #[cfg(target_arch = "x86_64")]
                 (Self::Bytes, Kernels::AvxVnni) => x86::avx_vnni::expand_nibbles(from, layout.blocks, to),
                 #[cfg(target_arch = "x86_64")]
-                (Self::Bytes, Kernels::Avx512Vnni | Kernels::Amx) => {
+                (Self::Bytes, Kernels::Avx512Vnni | Kernels::Avx512Bf16 | Kernels::Amx) => {
                     x86::avx512_vnni::expand_nibbles(from, layout.blocks, to);
                 }
                 _ => unreachable!("the portable kernels read nibbles"),
@@ -265,7 +265,7 @@ impl<'a, const M: usize> Group<'a, M> {
         let expanded = Expanded::choose(matrix, activations, tokens).map(|form| {
             let bytes = match form {
                 Expanded::Bytes => layout.panel_rows * layout.cols,
-                Expanded::Tiles => layout.panel_rows * padded_pairs(layout.cols) * 4,
+                Expanded::Pairs => layout.panel_rows * padded_pairs(layout.cols) * 4,
                 Expanded::Floats => layout.panel_rows * layout.cols * 4,
             };
             let lines = bytes.div_ceil(64);
@@ -327,7 +327,9 @@ impl<'a, const M: usize> Group<'a, M> {
         unsafe {
             match (activations.form, layout.format) {
                 #[cfg(target_arch = "x86_64")]
-                (Form::Bf16Pairs, _) => amx::pairs(&job),
+                (Form::Bf16Pairs, _) if matrix.kernels == Kernels::Amx => amx::pairs(&job),
+                #[cfg(target_arch = "x86_64")]
+                (Form::Bf16Pairs, _) => bf16_dot::pairs(&job),
                 (_, Format::BF16) if self.expanded.is_none() => dense::<bf16, M>(isa, &job),
                 (_, Format::F16) if self.expanded.is_none() => dense::<f16, M>(isa, &job),
                 _ => dense::<f32, M>(isa, &job),
@@ -374,7 +376,7 @@ impl<'a, const M: usize> Group<'a, M> {
                 Kernels::Portable => unreachable!("portable kernels are called before"),
                 Kernels::Avx2 => run!(avx2),
                 Kernels::AvxVnni => run!(avx_vnni),
-                Kernels::Avx512Vnni | Kernels::Amx => run!(avx512_vnni),
+                Kernels::Avx512Vnni | Kernels::Avx512Bf16 | Kernels::Amx => run!(avx512_vnni),
             }
         }
     }
