@@ -7,12 +7,14 @@ use crate::report::compare::page::Block;
 use crate::report::compare::text::Text;
 use crate::report::escape::{cut, one_line};
 
-/// A block of code on one line, its fence longer than any in the text.
-fn code(line: &str) -> String {
-    let line = cut(&one_line(line), 20_000);
-    let longest = line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    format!("{fence}sh\n{line}\n{fence}")
+/// A command line as a block of code, to be copied; one with signs that could end the block, or be taken for markup by a careless reader of it, is told
+/// as text.
+fn command(text: &mut Text, line: &str) {
+    if line.contains(['`', '<']) || one_line(line) != line {
+        text.paragraph(line);
+    } else {
+        text.raw(&format!("```sh\n{}\n```", cut(line, 20_000)));
+    }
 }
 
 /// `report.md`.
@@ -37,7 +39,7 @@ pub fn sweep_md(report: &SweepReport<'_>) -> String {
             && let Some(line) = page::command_line(report)
         {
             text.heading(3, "Run it alone");
-            text.raw(&code(line));
+            command(&mut text, line);
         }
     }
     text.heading(2, "Files");
