@@ -163,6 +163,7 @@ fn by_interval(ratio: &RatioEstimate) -> Test {
         IntervalMethod::WelchLog => "Welch's t test on the logarithms, one per process",
         IntervalMethod::StudentLog => "Student's t test on the logarithms of the blocks' ratios",
         IntervalMethod::SignedRank => "Wilcoxon's signed-rank test on the blocks' ratios",
+        IntervalMethod::Extremes => "whether all values of one side lie beyond all of the other (extreme outcome of Mann–Whitney)",
     };
     Test { p_value: ratio.p_value, least: 0.0, name }
 }
@@ -179,6 +180,7 @@ pub(super) fn method_in_words(method: IntervalMethod) -> &'static str {
         IntervalMethod::WelchLog => "Welch's t on the logarithms, one per process",
         IntervalMethod::StudentLog => "Student's t on the logarithms of the blocks' ratios",
         IntervalMethod::SignedRank => "exact signed-rank interval of the blocks' ratios",
+        IntervalMethod::Extremes => "least value of one side over the largest of the other, one process each",
     }
 }
 

@@ -151,7 +151,7 @@ fn reasons(subjects: &[Subject], differences: &[Difference], settings: &CompareS
         if !subject.validity.is_valid() && !settings.allow_invalid {
             let why = subject.validity.reasons.join("; ");
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-            reasons.push(format!("`{}` is INVALID itself{why}", subject.label));
+            reasons.push(format!("`{}` is itself INVALID{why}", subject.label));
         } else if all_failed(subject) {
             reasons.push(format!("no piece of `{}` ended well", subject.label));
         }
@@ -171,8 +171,13 @@ fn reasons(subjects: &[Subject], differences: &[Difference], settings: &CompareS
 
 /// Findings about one subject.
 fn about(subject: &Subject, settings: &CompareSettings, diagnostics: &mut Diagnostics) {
-    diagnostics.extend(subject.diagnostics.iter().cloned());
     let (label, outcomes) = (&subject.label, &subject.outcomes);
+    diagnostics.extend(subject.diagnostics.iter().map(|found| {
+        // Two sides may say the same: a reader must know which.
+        let first =
+            if found.first.contains(label.as_str()) { found.first.clone() } else { format!("`{label}`: {}", found.first) };
+        Diagnostic { first, ..found.clone() }
+    }));
     if !subject.validity.is_valid() && settings.allow_invalid {
         let why = subject.validity.reasons.join("; ");
         diagnostics.note(

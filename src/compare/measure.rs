@@ -47,6 +47,11 @@ pub fn kind(name: &str) -> MeasureKind {
     if lower { other(Direction::LowerIsBetter) } else { other(Direction::Neutral) }
 }
 
+/// Whether `unit` counts things: a count that never varies has no noise, within a process or between two: what is the same in every step is the same in every process.
+pub fn is_count(unit: &str) -> bool {
+    unit == "kernels"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -128,7 +128,7 @@ fn flags(judged: &Judged<'_>, candidate: &str) -> Option<String> {
     let shown = words::list(&changes[..changes.len().min(MOST)]);
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
     (!changes.is_empty())
-        .then(|| format!("Between `{}` and `{candidate}` there is also: {shown}{more}.", judged.baseline))
+        .then(|| format!("`{}` and `{candidate}` also differ in {shown}{more}.", judged.baseline))
 }
 
 /// The comparisons worth a sentence: of each case the first of each line of [`SPOKEN`], or the first few of all.
@@ -191,12 +191,12 @@ fn verdicts(judged: &Judged<'_>, candidate: &str) -> Vec<String> {
     said
 }
 
-/// `the time per output token (`tpot_ms`) of case `p128``.
+/// `the time per output token (`tpot_ms`) of case `p128``, or the name alone.
 fn subject_of(row: &Comparison) -> String {
     let case = row.case.as_ref().map(|case| format!(" of case `{case}`")).unwrap_or_default();
     let statistic = if row.statistic == "median" { String::new() } else { format!(".{}", row.statistic) };
     match phrase(&row.measure) {
-        Some(phrase) => format!("{phrase} (`{}{statistic}`){case}", row.measure),
+        Some(phrase) => format!("the {phrase} (`{}{statistic}`){case}", row.measure),
         None => format!("`{}{statistic}`{case}", row.measure),
     }
 }

@@ -19,8 +19,9 @@ use crate::report::table::{Cell, Table};
 /// Blocks of the order listed.
 const BLOCKS: usize = 200;
 
+/// A sum of nothing may be minus zero, which plus zero is zero.
 fn time(ns: f64) -> Cell {
-    Cell { sort: ns.is_finite().then_some(ns), ..Cell::text(&duration(ns)) }
+    Cell { sort: ns.is_finite().then_some(ns), ..Cell::text(&duration(ns + 0.0)) }
 }
 
 fn signed(ns: f64) -> Cell {
