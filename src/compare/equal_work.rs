@@ -320,6 +320,7 @@ fn studied_meaning(fact: &str, key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::subject::OperatorTime;
     use super::super::testing::{measure_of, subject, with_facts};
     use super::*;
 
@@ -425,6 +426,59 @@ mod tests {
             changed(fact::BATCH, Some("8"), &studied("model.dtype")),
             one(fact::BATCH, DifferenceKind::NotTheSameWork)
         );
+    }
+
+    #[test]
+    fn other_prompts_explain_other_tokens() {
+        let settings = CompareSettings::default();
+        let baseline = with_facts("a", &WHOLE);
+        let mut candidate = with_facts("b", &WHOLE);
+        candidate.facts.insert(fact::OUTPUT_SHA256.to_owned(), Some("x".to_owned()));
+        let mut known = baseline.clone();
+        known.facts.insert(fact::OUTPUT_SHA256.to_owned(), Some("y".to_owned()));
+        let facts = |candidate: &Subject| {
+            differences(&known, candidate, &settings).into_iter().map(|row| row.fact).collect::<Vec<_>>()
+        };
+        assert_eq!(facts(&candidate), [fact::OUTPUT_SHA256]);
+        candidate.facts.insert(fact::PROMPTS_SHA256.to_owned(), Some("bb".to_owned()));
+        assert_eq!(facts(&candidate), [fact::PROMPTS_SHA256]);
+    }
+
+    #[test]
+    fn traces_without_common_kernels_are_not_the_same_work() {
+        let trace = |label: &str, kernels: &[(&str, &str, u64)]| {
+            let operators = kernels.iter().map(|(name, class, ns)| OperatorTime {
+                case: None,
+                phase: "decode".to_owned(),
+                layer: None,
+                module: None,
+                class: (*class).to_owned(),
+                name: (*name).to_owned(),
+                shape: None,
+                repeats: 1,
+                calls: 1,
+                total_ns: *ns,
+            });
+            Subject { kind: SubjectKind::Trace, operators: operators.collect(), ..with_facts(label, &[]) }
+        };
+        let kind = |left: &Subject, right: &Subject, settings: &CompareSettings| {
+            let found = differences(left, right, settings);
+            found.into_iter().find(|row| row.fact == KERNELS_IN_COMMON).map(|row| (row.kind, row.baseline))
+        };
+        let settings = CompareSettings::default();
+        let model = trace("a", &[("gemm_128x64", "gemm", 900), ("softmax", "softmax", 100), ("copy", "memcpy", 5000)]);
+        // Other tiles are the same kernel, and half of the time is enough.
+        let tuned = trace("b", &[("gemm_256x64", "gemm", 500), ("fused_attention", "attention", 400)]);
+        assert_eq!(kind(&model, &tuned, &settings), None);
+        let other = trace("c", &[("advec_mom", "unclassified", 960), ("softmax", "softmax", 40), ("copy", "memcpy", 9000)]);
+        let text = Some("10 % of its kernel time".to_owned());
+        assert_eq!(kind(&model, &other, &settings), Some((DifferenceKind::NotTheSameWork, text.clone())));
+        let allowed = CompareSettings { allow_unequal: true, ..CompareSettings::default() };
+        assert_eq!(kind(&model, &other, &allowed), Some((DifferenceKind::Flag, text)));
+        // What graphs hide cannot be held against anybody.
+        let mut hidden = other;
+        hidden.facts.insert(GRAPH_STATE.to_owned(), Some("hidden".to_owned()));
+        assert_eq!(kind(&model, &hidden, &settings), None);
     }
 
     #[test]

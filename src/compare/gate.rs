@@ -53,19 +53,32 @@ pub struct RuleMismatch {
     pub rule: String,
     /// What does not fit, with the nearest name that would.
     pub problem: String,
+    /// Which name nobody knows; `None` where the unit does not fit.
+    pub unknown: Option<Unknown>,
+}
+
+/// A name in a rule that the baseline does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The measure.
+    Measure,
+    /// The case.
+    Case,
 }
 
 /// Checks that each rule names a measure the baseline has, in a unit that fits it.
 pub fn check(rules: &[Rule], baseline: &Subject) -> Result<(), RuleMismatch> {
     for rule in rules {
-        let mismatch = |problem: String| Err(RuleMismatch { rule: rule.text.clone(), problem });
+        let mismatch = |problem: String, unknown| Err(RuleMismatch { rule: rule.text.clone(), problem, unknown });
         let mut of_rule = baseline.measures.iter().filter(|measure| is_for(rule, measure)).peekable();
         if of_rule.peek().is_none() {
-            return mismatch(unknown(rule, baseline));
+            let named = baseline.measures.iter().any(|measure| fits(&rule.measure, &measure.name));
+            let what = if named { Unknown::Case } else { Unknown::Measure };
+            return mismatch(unknown(rule, baseline), Some(what));
         }
         for measure in of_rule {
             if let Err(problem) = limit_in(rule, &measure.unit) {
-                return mismatch(format!("`{}` {problem}", measure.name));
+                return mismatch(format!("`{}` {problem}", measure.name), None);
             }
         }
     }

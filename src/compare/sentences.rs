@@ -112,7 +112,12 @@ fn unequal(judged: &Judged<'_>, candidate: &str) -> Option<String> {
     let rows: Vec<&Difference> = of_kind(judged, candidate, DifferenceKind::NotTheSameWork).collect();
     let changes: Vec<String> = rows.iter().take(MOST).map(|row| change(row)).collect();
     let of_cases = rows.iter().all(|row| equal_work::split_case(&row.fact).0.is_some());
-    let what = if of_cases { "no winner is named for these cases" } else { "no winner is named" };
+    let cases: std::collections::BTreeSet<_> = rows.iter().map(|row| equal_work::split_case(&row.fact).0).collect();
+    let what = match (of_cases, cases.len()) {
+        (true, 1) => "no winner is named for this case",
+        (true, _) => "no winner is named for these cases",
+        (false, _) => "no winner is named",
+    };
     (!rows.is_empty()).then(|| {
         format!(
             "`{candidate}` did not do the same work as `{}`, so {what}: {}.",

@@ -13,7 +13,7 @@ use crate::analysis::steps::{PhasePatterns, Steps, steps};
 use crate::compare::import::foreign::{self, Format};
 use crate::compare::import::labels::LabelSource;
 use crate::compare::import::stage1::{self, Stage1Files};
-use crate::compare::import::trace::{TraceParts, trace_subject};
+use crate::compare::import::trace::{TraceParts, trace_operators, trace_subject};
 use crate::compare::import::{ImportError, analyzed};
 use crate::compare::stored::read_baseline;
 use crate::compare::subject::Subject;
@@ -462,13 +462,15 @@ fn load_metrics(path: &Path, bytes: &[u8], metrics: &Value, options: &LoadOption
 fn load_trace_file(path: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loaded> {
     let (trace, diagnostics) = load_trace(&[path.to_owned()], options)?;
     let files = [file_name(path)];
-    let subject = trace_subject(&TraceParts {
+    let mut subject = trace_subject(&TraceParts {
         timeline: &trace.timeline,
         coverage: &trace.coverage,
         steps: &trace.steps,
         files: &files,
         diagnostics: &diagnostics,
     });
+    // What tells whether two traces are of like work, and what is attributed where the other side has no timeline.
+    subject.operators = trace_operators(&trace.timeline, &trace.steps);
     let label = LabelSource { given: None, tag: None, fallback: subject.label.clone() };
     Ok(Loaded { subject, label, trace: Some(trace), spans: None, run_dir: None })
 }

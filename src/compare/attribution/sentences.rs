@@ -225,8 +225,10 @@ fn of_parts(phase: &PhaseChange, rows: &[&AttributionRow], verdict: Seen, voice:
     let total: f64 = rows.iter().map(|row| row.delta_ns.abs()).sum();
     let large = |row: &&&AttributionRow| row.delta_ns != 0.0 && row.delta_ns.abs() >= LEAST_SHARE * total;
     let judged = |row: &AttributionRow| seen(row.delta_ns, row.delta_ci95_ns, phase.units, rows.len());
+    // Of a phase that did not change beyond its noise, a part of which nothing is known but its change is no finding.
+    let worth_naming = |part: Seen| part == Seen::Real || part == Seen::Untold && verdict != Seen::Noise;
     let named: Vec<&&AttributionRow> =
-        rows.iter().filter(large).filter(|row| judged(row) != Seen::Noise).take(PARTS).collect();
+        rows.iter().filter(large).filter(|row| worth_naming(judged(row))).take(PARTS).collect();
     if named.is_empty() {
         let any_judged = rows.iter().any(|row| row.delta_ci95_ns.is_some());
         let none = any_judged && rows.iter().all(|row| row.delta_ns == 0.0 || judged(row) == Seen::Noise);
@@ -259,6 +261,14 @@ fn of_part(phase: &PhaseChange, row: &AttributionRow, verdict: Seen, voice: &Voi
     format!("In {}: {name} takes {} {more}{per}{rest}{detail}.", phase.phase, time(row.delta_ns))
 }
 
+/// Whether the module says what the names of the operators say already.
+fn names_the_same(row: &AttributionRow, module: &str) -> bool {
+    match (&row.kernel, &row.baseline_kernel) {
+        (Some(kernel), Some(before)) => module == kernel || module == format!("{before} → {kernel}"),
+        (kernel, _) => Some(module) == kernel.as_deref(),
+    }
+}
+
 fn part_name(row: &AttributionRow) -> String {
     match row.change {
         ChangeKind::Idle if row.class == "below_1us" => "idle time in gaps below 1 µs".to_owned(),
@@ -272,7 +282,7 @@ fn part_name(row: &AttributionRow) -> String {
                 None => kernel.to_owned(),
             };
             match &row.module {
-                Some(module) if Some(module.as_str()) != row.kernel.as_deref() => format!("{kernel} in {module}"),
+                Some(module) if !names_the_same(row, module) => format!("{kernel} in {module}"),
                 _ => kernel,
             }
         }

@@ -143,6 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn traces_are_called_by_their_files_and_nothing_by_its_tool() {
+        let facts: &[&[(&str, &str)]] = &[&[("gpu", "H100"), ("tool", "nsys 1")], &[("gpu", "A100"), ("tool", "nsys 2")]];
+        let mut traces = subjects(facts);
+        let sources = [source(None, None, "before"), source(None, None, "after")];
+        assert_eq!(labels(traces.clone(), &sources), ["H100", "A100"]);
+        traces.iter_mut().for_each(|subject| subject.kind = SubjectKind::Trace);
+        assert_eq!(labels(traces, &sources), ["before", "after"]);
+        let facts: &[&[(&str, &str)]] = &[&[("tool", "llama-bench 1")], &[("tool", "llama-bench 2")]];
+        assert_eq!(labels(subjects(facts), &sources), ["before", "after"]);
+    }
+
+    #[test]
     fn equal_names_are_numbered_even_if_the_number_is_taken() {
         let facts: &[&[(&str, &str)]] = &[&[], &[], &[], &[]];
         let sources =

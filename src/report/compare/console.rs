@@ -49,9 +49,12 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
         page.line("", plain);
     }
     let many = super::context::many(metrics);
+    let cases: std::collections::BTreeSet<&str> = rows.iter().filter_map(|row| row.case.as_deref()).collect();
+    let several_cases = cases.len() > 1;
     let name = |row: &crate::compare::result::Comparison| {
         let who = if many { format!("{}: ", cut(&one_line(&row.candidate_label), 24)) } else { String::new() };
-        cut(&one_line(&format!("{who}{} ({})", words::measured(row), row.statistic)), 52)
+        let what = if several_cases { words::measured(row) } else { row.measure.clone() };
+        cut(&one_line(&format!("{who}{what} ({})", row.statistic)), 52)
     };
     let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
     let names = widest(&mut rows.iter().take(MEASURES).map(|row| name(row).chars().count()));

@@ -104,8 +104,10 @@ pub(super) fn part_name(row: &AttributionRow) -> String {
         ChangeKind::Changed | ChangeKind::New | ChangeKind::Gone => {}
     }
     let mut parts: Vec<String> = row.layer.map(|layer| format!("layer {layer}")).into_iter().collect();
+    let both = row.baseline_kernel.as_ref().zip(row.kernel.as_ref()).map(|(before, after)| format!("{before} → {after}"));
     parts.extend(row.module.clone());
     match (&row.kernel, &row.baseline_kernel) {
+        _ if both.is_some() && row.module == both => {}
         (Some(kernel), Some(before)) if kernel != before => parts.push(format!("{kernel} (was {before})")),
         (Some(kernel), _) if row.module.as_ref() != Some(kernel) => parts.push(kernel.clone()),
         (None, Some(before)) => parts.push(format!("was {before}")),
