@@ -148,13 +148,13 @@ fn intervals(c: &mut Criterion) {
                 measures.iter().map(bca).collect::<Vec<_>>()
             });
         });
-        let groups: Vec<[Groups; 2]> =
-            measures.iter().map(|sides| sides.clone().map(Groups::single)).collect();
+        let groups: Vec<[Groups; 2]> = measures.iter().map(|sides| sides.clone().map(Groups::single)).collect();
         group.bench_function(format!("what compare reports, {name}"), |bencher| {
             cpu(bencher, || {
                 let mut bootstrap = Bootstrap::new(RESAMPLES, 1);
                 let ratio = |[candidate, baseline]: &[Groups; 2]| {
-                    ratio_interval_with(&mut bootstrap, candidate, baseline, statistic, Design::Independent, 0.95).unwrap()
+                    ratio_interval_with(&mut bootstrap, candidate, baseline, statistic, Design::Independent, 0.95)
+                        .unwrap()
                 };
                 groups.iter().map(ratio).collect::<Vec<_>>()
             });

@@ -227,7 +227,8 @@ impl Item<'_> {
                 comparison.ratio = ratio_of(refused.values);
                 comparison.reason = self.refused(refused, &comparison, [baseline, candidate]);
                 let [left, right] = [self.sides.baseline, self.sides.candidate];
-                if let Some(why) = given.identical.filter(|_| left.values == right.values && left.reported == right.reported)
+                if let Some(why) =
+                    given.identical.filter(|_| left.values == right.values && left.reported == right.reported)
                 {
                     comparison.verdict = Verdict::Same;
                     comparison.reason = format!("the same, since {why}");
@@ -408,7 +409,9 @@ fn pair_up<'a>(
                 Some(case) => {
                     format!("`{}` has the case `{case}` and `{other}` has not: it is not compared", subject.label)
                 }
-                None => format!("`{}` has measures of no case and `{other}` has not: they are not compared", subject.label),
+                None => {
+                    format!("`{}` has measures of no case and `{other}` has not: they are not compared", subject.label)
+                }
             };
             diagnostics.note("case_missing", Severity::Warn, text);
         }

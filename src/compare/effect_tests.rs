@@ -228,7 +228,8 @@ fn runs_on_both_sides_are_named_and_in_another_order_they_are_the_same_side() {
 #[test]
 fn a_count_that_never_varies_needs_no_second_process() {
     let count = |value: f64| in_one_process(measure_of(None, "decode_step_kernels", "kernels", &[value; 12]));
-    let verdict = |value: f64| compare(&side("a", vec![count(419.0)]), &side("b", vec![count(value)]), &quick()).remove(0);
+    let verdict =
+        |value: f64| compare(&side("a", vec![count(419.0)]), &side("b", vec![count(value)]), &quick()).remove(0);
     assert_eq!(verdict(419.0).verdict, Verdict::Same);
     assert!(verdict(419.0).reason.ends_with("every value of both sides is 419 kernels"), "{}", verdict(419.0).reason);
     // 3 % more launches in every step are not put down to chance, as a time would be.

@@ -71,7 +71,8 @@ const LEAST_IN_COMMON: f64 = 0.1;
 fn other_kernels(baseline: &Subject, candidate: &Subject, settings: &CompareSettings) -> Option<Difference> {
     let hidden = |subject: &Subject| subject.facts.get(GRAPH_STATE).cloned().flatten().as_deref() == Some("hidden");
     let sides = [baseline, candidate];
-    if sides.iter().any(|side| side.kind != SubjectKind::Trace || hidden(side) || side.facts.contains_key(fact::MODEL)) {
+    if sides.iter().any(|side| side.kind != SubjectKind::Trace || hidden(side) || side.facts.contains_key(fact::MODEL))
+    {
         return None;
     }
     let times = sides.map(|side| {
@@ -470,7 +471,8 @@ mod tests {
         // Other tiles are the same kernel, and half of the time is enough.
         let tuned = trace("b", &[("gemm_256x64", "gemm", 500), ("fused_attention", "attention", 400)]);
         assert_eq!(kind(&model, &tuned, &settings), None);
-        let other = trace("c", &[("advec_mom", "unclassified", 960), ("softmax", "softmax", 40), ("copy", "memcpy", 9000)]);
+        let other =
+            trace("c", &[("advec_mom", "unclassified", 960), ("softmax", "softmax", 40), ("copy", "memcpy", 9000)]);
         let text = Some("10 % of its kernel time".to_owned());
         assert_eq!(kind(&model, &other, &settings), Some((DifferenceKind::NotTheSameWork, text.clone())));
         let allowed = CompareSettings { allow_unequal: true, ..CompareSettings::default() };

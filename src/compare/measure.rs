@@ -47,7 +47,7 @@ pub fn kind(name: &str) -> MeasureKind {
     if lower { other(Direction::LowerIsBetter) } else { other(Direction::Neutral) }
 }
 
-/// Whether `unit` counts things: a count that never varies has no noise, within a process or between two: what is the same in every step is the same in every process.
+/// Whether `unit` counts things: a count that never varies has no noise, neither within a process nor between two.
 pub fn is_count(unit: &str) -> bool {
     unit == "kernels"
 }

@@ -132,8 +132,7 @@ fn flags(judged: &Judged<'_>, candidate: &str) -> Option<String> {
     let more = changes.len().saturating_sub(MOST);
     let shown = words::list(&changes[..changes.len().min(MOST)]);
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    (!changes.is_empty())
-        .then(|| format!("`{}` and `{candidate}` also differ in {shown}{more}.", judged.baseline))
+    (!changes.is_empty()).then(|| format!("`{}` and `{candidate}` also differ in {shown}{more}.", judged.baseline))
 }
 
 /// The comparisons worth a sentence: of each case the first of each line of [`SPOKEN`], or the first few of all.

@@ -51,7 +51,10 @@ fn a_file_against_itself_and_against_its_copy_is_the_same() {
         let printed = compare(&sandbox, &[&one, other, "--json"]).exits(0).json();
         let row = &printed["comparisons"][0];
         assert_eq!(row["verdict"], "same", "{row}");
-        assert!(row["reason"].as_str().unwrap().ends_with("the same, since both sides hold the very same values"), "{row}");
+        assert!(
+            row["reason"].as_str().unwrap().ends_with("the same, since both sides hold the very same values"),
+            "{row}"
+        );
     }
 }
 
@@ -98,7 +101,10 @@ fn the_exit_code_says_how_the_gate_came_out() {
     // As the interval is widened by what two processes may differ by, a limit inside it is not decided: that fails nothing.
     gate(&slow, "decode_tok_per_s<-20%").exits(0);
     gate(&base, "decode_tok_per_s<-30%").exits(0);
-    gate(&slow, "decode_tok_per_z<-3%").exits(1).says(&["did you mean `decode_tok_per_s`?"]).hints("measures of the baseline");
+    gate(&slow, "decode_tok_per_z<-3%")
+        .exits(1)
+        .says(&["did you mean `decode_tok_per_s`?"])
+        .hints("measures of the baseline");
     gate(&slow, "case:pp/decode_tok_per_s<-3%").exits(1).hints("cases of the baseline: `tg64`");
     gate(&slow, "decode_tok_per_s<-3").exits(1);
     gate(&slow, "decode_tok_per_s<-3ms").exits(1).says(&["the limit is in `ms`"]);
@@ -108,9 +114,7 @@ fn the_exit_code_says_how_the_gate_came_out() {
 #[test]
 fn a_rule_in_per_cent_is_shown_in_per_cent_whatever_the_case_is_called() {
     let sandbox = Sandbox::new();
-    let entry = |rates: &[f64]| {
-        json!([{"model_filename": "m", "model_type": "m", "n_prompt": 0, "n_gen": 64, "n_depth": 256, "avg_ts": 1.0, "samples_ts": rates}])
-    };
+    let entry = |rates: &[f64]| json!([{"model_filename": "m", "model_type": "m", "n_prompt": 0, "n_gen": 64, "n_depth": 256, "avg_ts": 1.0, "samples_ts": rates}]);
     sandbox.write("base.json", entry(&RATES).to_string());
     sandbox.write("slow.json", entry(&scaled(0.8)).to_string());
     compare(&sandbox, &["base.json", "slow.json", "--fail-on", "case:tg64 @ d256/decode_tok_per_s<-3%"]).exits(1);

@@ -235,7 +235,8 @@ fn repeats_of_few_processes_are_no_evidence_of_their_own() {
         (values, (0..24).map(|row| row / 6).collect())
     };
     let side = |label: &str, medians: [f64; 4]| {
-        let mut subject = subject(label, vec![operator("prefill", "q_proj", "linear", Some(0), 1, 900)], &[("prefill_ms", &[])]);
+        let mut subject =
+            subject(label, vec![operator("prefill", "q_proj", "linear", Some(0), 1, 900)], &[("prefill_ms", &[])]);
         (subject.measures[0].values, subject.measures[0].runs) = rows(medians);
         subject
     };

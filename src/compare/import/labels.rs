@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn traces_are_called_by_their_files_and_nothing_by_its_tool() {
-        let facts: &[&[(&str, &str)]] = &[&[("gpu", "H100"), ("tool", "nsys 1")], &[("gpu", "A100"), ("tool", "nsys 2")]];
+        let facts: &[&[(&str, &str)]] =
+            &[&[("gpu", "H100"), ("tool", "nsys 1")], &[("gpu", "A100"), ("tool", "nsys 2")]];
         let mut traces = subjects(facts);
         let sources = [source(None, None, "before"), source(None, None, "after")];
         assert_eq!(labels(traces.clone(), &sources), ["H100", "A100"]);

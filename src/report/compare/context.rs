@@ -104,7 +104,8 @@ pub(super) fn part_name(row: &AttributionRow) -> String {
         ChangeKind::Changed | ChangeKind::New | ChangeKind::Gone => {}
     }
     let mut parts: Vec<String> = row.layer.map(|layer| format!("layer {layer}")).into_iter().collect();
-    let both = row.baseline_kernel.as_ref().zip(row.kernel.as_ref()).map(|(before, after)| format!("{before} → {after}"));
+    let both =
+        row.baseline_kernel.as_ref().zip(row.kernel.as_ref()).map(|(before, after)| format!("{before} → {after}"));
     parts.extend(row.module.clone());
     match (&row.kernel, &row.baseline_kernel) {
         _ if both.is_some() && row.module == both => {}

@@ -67,6 +67,8 @@ fn told(metrics: &CompareMetrics, row: &Comparison) -> String {
     };
     match outcome {
         Outcome::NotComparable => format!("{who}, {name}: not judged, because the work was not the same"),
+        // Copies, and counts that never vary, have no interval to speak of.
+        Outcome::Verdict(Verdict::Same) if row.ci95.is_none() => format!("{who}, {name}: the same"),
         Outcome::Verdict(Verdict::Same) => {
             format!(
                 "{who}, {name}: the same; with 95 % confidence any difference is smaller than {}",

@@ -101,7 +101,8 @@ pub(super) fn reasons(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
 /// Effects: both sides, the change with its interval, the verdict.
 pub(super) fn effects(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
     let columns = Columns::of(rows);
-    let mut table = columns.headings(&["Better is", "#Baseline", "#Candidate", "#Change", "95 % interval", "Verdict", "#n"]);
+    let mut table =
+        columns.headings(&["Better is", "#Baseline", "#Candidate", "#Change", "95 % interval", "Verdict", "#n"]);
     for row in rows {
         let mut cells = columns.cells(row);
         cells.extend([
@@ -171,7 +172,10 @@ pub(super) fn statistics(rows: &[&Comparison]) -> Table {
         cells.extend([
             pair(row.n),
             pair(row.units),
-            Cell { sort: row.shift.filter(|shift| shift.is_finite()), ..Cell::text(&words::shift(row.shift, &row.unit)) },
+            Cell {
+                sort: row.shift.filter(|shift| shift.is_finite()),
+                ..Cell::text(&words::shift(row.shift, &row.unit))
+            },
             shift,
             p(row.p_value),
             p(row.p_adjusted),

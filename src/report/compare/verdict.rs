@@ -237,10 +237,14 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
                 .collect();
         if !bad.is_empty() {
             lines.push(format!(
-                "{}: {}; only what ended well ({}) has values.",
+                "{}: {}; {}.",
                 subject.label,
                 bad.join(", "),
-                count(outcomes.ok)
+                if outcomes.ok > 0 {
+                    format!("only what ended well ({}) has values", count(outcomes.ok))
+                } else {
+                    "nothing ended well, so there are no values".to_owned()
+                }
             ));
         }
         if outcomes.disturbed > 0 {

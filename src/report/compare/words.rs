@@ -212,7 +212,11 @@ pub(super) fn shift(value: Option<f64>, unit: &str) -> String {
         () => "",
     };
     let size = value.abs();
-    if unit == "ratio" { format!("{sign}{} pp", digits(size * 100.0)) } else { format!("{sign}{}", self::value(Some(size), unit)) }
+    if unit == "ratio" {
+        format!("{sign}{} pp", digits(size * 100.0))
+    } else {
+        format!("{sign}{}", self::value(Some(size), unit))
+    }
 }
 
 /// [`change`] of a ratio that may be unknown.

@@ -46,7 +46,10 @@ mod tests {
     fn five_rows_a_side_that_do_not_overlap_differ_and_four_say_nothing() {
         let (low, high) = ([10.0, 11.0, 12.0, 10.5, 11.5], [20.0, 21.0, 24.0, 20.5, 22.0]);
         let found = of(&high, &low, Statistic::Median).unwrap();
-        assert_eq!((found.method, found.ratio, found.interval), (IntervalMethod::Extremes, 21.0 / 11.0, [20.0 / 12.0, 2.4]));
+        assert_eq!(
+            (found.method, found.ratio, found.interval),
+            (IntervalMethod::Extremes, 21.0 / 11.0, [20.0 / 12.0, 2.4])
+        );
         assert_eq!(found.equivalence_interval, found.interval);
         // scipy 1.17.1: stats.mannwhitneyu(high, low, method='exact').pvalue
         assert!((found.p_value - 0.007_936_507_936_507_936).abs() < 1e-15);

@@ -157,7 +157,7 @@ pub fn ratio_interval_with(
 }
 
 /// The BCa interval (Efron & Tibshirani 1993, §14.3) of the ratio for independent rows, for comparison with other tools: what
-/// [`ratio_interval`] gives holds its confidence better (see `docs/results/statistics.md`). `None` as there.
+/// [`ratio_interval`] gives holds its confidence better (`stats::simulation_tests::table` prints how often). `None` as there.
 pub fn bca_interval(
     bootstrap: &mut Bootstrap,
     candidate: &[f64],
@@ -189,7 +189,11 @@ struct Found {
 enum Spread {
     Resampled(Resampled),
     Studentized(Studentized),
-    LogT { log_ratio: f64, error: f64, freedom: f64 },
+    LogT {
+        log_ratio: f64,
+        error: f64,
+        freedom: f64,
+    },
     SignedRank(Vec<f64>),
     /// Ends, and p where they leave out 1.
     Extremes {
@@ -231,7 +235,9 @@ impl Found {
             Spread::Studentized(studentized) => Some(studentized.p_value()),
             Spread::LogT { log_ratio, error, freedom } => units::t_p_value(*log_ratio, *error, *freedom),
             Spread::SignedRank(logs) => super::rank_test::signed_rank(logs).map(|test| test.p_value),
-            Spread::Extremes { ends: [low, high], least_p } => Some(if *low > 1.0 || *high < 1.0 { *least_p } else { 1.0 }),
+            Spread::Extremes { ends: [low, high], least_p } => {
+                Some(if *low > 1.0 || *high < 1.0 { *least_p } else { 1.0 })
+            }
         }
     }
 }
