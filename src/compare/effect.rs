@@ -15,6 +15,7 @@ use super::verdict::{self, Detectable, Terms};
 use super::words;
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::stats::bootstrap::{Bootstrap, Statistic};
+use crate::stats::ratio::Groups;
 
 /// What came out of comparing two subjects.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -69,7 +70,8 @@ fn compare_with(
         }
     }
     let adjusted = adjust(&items);
-    let identical = !baseline.run_ids.is_empty() && baseline.run_ids == candidate.run_ids;
+    let identical = identical(baseline, candidate);
+    shared_runs([baseline, candidate], identical.is_some(), &mut diagnostics);
     let mut given = Given { identical, controls, settings, detectable: plans.then(Detectable::default) };
     let mut comparisons: Vec<(Place, Comparison)> = items
         .iter()
@@ -149,7 +151,7 @@ struct Item<'a> {
 
 /// What all measures of a comparison share.
 struct Given<'a> {
-    identical: bool,
+    identical: Option<&'static str>,
     controls: &'a [Comparison],
     settings: &'a CompareSettings,
     detectable: Option<Detectable>,
@@ -224,6 +226,13 @@ impl Item<'_> {
                 [comparison.baseline, comparison.candidate] = refused.values;
                 comparison.ratio = ratio_of(refused.values);
                 comparison.reason = self.refused(refused, &comparison, [baseline, candidate]);
+                let [left, right] = [self.sides.baseline, self.sides.candidate];
+                if let Some(why) =
+                    given.identical.filter(|_| left.values == right.values && left.reported == right.reported)
+                {
+                    comparison.verdict = Verdict::Same;
+                    comparison.reason = format!("the same, since {why}");
+                }
             }
             Ok(evidence) => {
                 let terms = Terms {
@@ -232,11 +241,11 @@ impl Item<'_> {
                     margin,
                     floor: floor_of(self.name, unit, settings).max(quantum(&self.sides)),
                     noise_floor: comparison.noise_floor,
-                    process_noise: settings.process_noise,
+                    process_noise: process_noise(evidence, unit, settings),
                     p_adjusted,
                     tests,
                     unequal: self.unequal.as_deref(),
-                    identical: given.identical && evidence.pair.baseline == evidence.pair.candidate,
+                    identical: given.identical.filter(|_| same_rows(&evidence.pair.baseline, &evidence.pair.candidate)),
                     plans: given.detectable.is_some(),
                 };
                 comparison.margin = verdict::effective_margin(evidence, &terms);
@@ -283,6 +292,68 @@ impl Item<'_> {
             )
         });
         format!("{numbers}cannot tell, {}{}", refused.reason, failed.collect::<String>())
+    }
+}
+
+/// Numbers that two files must share, and in which they do not differ, before they are taken for copies.
+const COPIED_NUMBERS: usize = 3;
+
+/// What two processes of the very same thing may differ by: nothing, for a count that never varies.
+pub(super) fn process_noise(evidence: &Evidence, unit: &str, settings: &CompareSettings) -> f64 {
+    if evidence.constant && measure::is_count(unit) { 0.0 } else { settings.process_noise.max(0.0) }
+}
+
+/// Why two subjects are one and the same, as a clause; `None` where they are not.
+fn identical(baseline: &Subject, candidate: &Subject) -> Option<&'static str> {
+    let runs = |subject: &Subject| subject.run_ids.iter().cloned().collect::<BTreeSet<String>>();
+    if !baseline.run_ids.is_empty() && runs(baseline) == runs(candidate) {
+        return Some("both sides are the same values of the same run");
+    }
+    // Files have no id. No two measurements agree in every digit of every value, so that files that do are copies.
+    let same = baseline.run_ids.is_empty()
+        && candidate.run_ids.is_empty()
+        && baseline.measures.len() == candidate.measures.len()
+        && baseline.measures.iter().zip(&candidate.measures).all(|(left, right)| {
+            left.case == right.case
+                && left.name == right.name
+                && left.values == right.values
+                && left.reported == right.reported
+        });
+    if !same {
+        return None;
+    }
+    let mut numbers: BTreeSet<u64> = BTreeSet::new();
+    for measure in &baseline.measures {
+        numbers.extend(measure.values.iter().map(|value| value.to_bits()));
+        numbers.extend(measure.reported.iter().filter_map(|summary| summary.mean).map(f64::to_bits));
+    }
+    let same_files = !baseline.files.is_empty() && baseline.files == candidate.files && !numbers.is_empty();
+    (same_files || numbers.len() >= COPIED_NUMBERS).then_some("both sides hold the very same values")
+}
+
+/// Whether both sides are the same rows, in whatever order the runs were named.
+fn same_rows(left: &Groups, right: &Groups) -> bool {
+    let sorted = |groups: &Groups| {
+        let mut units: Vec<Vec<u64>> =
+            groups.0.iter().map(|rows| rows.iter().map(|row| row.to_bits()).collect()).collect();
+        units.sort_unstable();
+        units
+    };
+    left == right || sorted(left) == sorted(right)
+}
+
+/// Runs that stand on both sides make their values depend on each other.
+fn shared_runs([baseline, candidate]: [&Subject; 2], identical: bool, diagnostics: &mut Diagnostics) {
+    let shared: Vec<String> = baseline.run_ids.iter().filter(|run| candidate.run_ids.contains(run)).cloned().collect();
+    if !identical && !shared.is_empty() {
+        let text = format!(
+            "`{}` and `{}` share {} ({}): their values are not independent, and a difference between them looks smaller than it is",
+            baseline.label,
+            candidate.label,
+            words::count(shared.len() as u64, "run", "runs"),
+            words::list(&shared)
+        );
+        diagnostics.note("shared_runs", Severity::Warn, text);
     }
 }
 
@@ -334,8 +405,14 @@ fn pair_up<'a>(
         [pairs.iter().map(|pair| &pair.baseline).collect(), pairs.iter().map(|pair| &pair.candidate).collect()];
     for (subject, (other, paired)) in [baseline, candidate].iter().zip(labels.iter().rev().zip(&paired)) {
         for case in pairing::cases(subject).iter().filter(|case| !paired.contains(case)) {
-            let name = case.as_ref().map_or("without a name".to_owned(), |case| format!("`{case}`"));
-            let text = format!("`{}` has the case {name} and `{other}` has not: it is not compared", subject.label);
+            let text = match case {
+                Some(case) => {
+                    format!("`{}` has the case `{case}` and `{other}` has not: it is not compared", subject.label)
+                }
+                None => {
+                    format!("`{}` has measures of no case and `{other}` has not: they are not compared", subject.label)
+                }
+            };
             diagnostics.note("case_missing", Severity::Warn, text);
         }
     }

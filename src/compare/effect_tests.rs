@@ -199,6 +199,44 @@ fn the_same_rows_of_the_same_run_are_the_same() {
 }
 
 #[test]
+fn copies_of_a_file_are_the_same_and_a_lone_number_is_no_copy() {
+    let of = |label: &str, measures: Vec<MeasureValues>| Subject { run_ids: Vec::new(), ..side(label, measures) };
+    let measure = || in_one_process(measure_of(None, "tpot_ms", "ms", &around(5.0)));
+    let row = compare(&of("a", vec![measure()]), &of("b", vec![measure()]), &quick()).remove(0);
+    assert_eq!(row.verdict, Verdict::Same);
+    assert!(row.reason.ends_with("since both sides hold the very same values"), "{}", row.reason);
+    // Two load tests may well have served 10 requests a second.
+    let rate = || measure_of(None, "request_per_s", "req/s", &[10.0]);
+    let row = compare(&of("a", vec![rate()]), &of("b", vec![rate()]), &quick()).remove(0);
+    assert_eq!(row.verdict, Verdict::CannotTell, "{}", row.reason);
+}
+
+#[test]
+fn runs_on_both_sides_are_named_and_in_another_order_they_are_the_same_side() {
+    let with = |label: &str, runs: &[&str], values: &[f64]| {
+        let measure = measure_of(None, "tpot_ms", "ms", values);
+        Subject { run_ids: runs.iter().map(|run| (*run).to_owned()).collect(), ..side(label, vec![measure]) }
+    };
+    let (one, other) = (with("a", &["x", "y"], &[5.0, 6.0]), with("b", &["y", "x"], &[6.0, 5.0]));
+    assert_eq!(compare(&one, &other, &quick()).remove(0).verdict, Verdict::Same);
+    let partly = with("c", &["y", "z"], &[6.0, 7.0]);
+    let compared = compare_subjects(&one, &partly, &[], &[], &quick());
+    assert_eq!(compared.diagnostics[0].code, "shared_runs");
+    assert!(compared.diagnostics[0].first.starts_with("`a` and `c` share 1 run (y)"), "{:?}", compared.diagnostics);
+}
+
+#[test]
+fn a_count_that_never_varies_needs_no_second_process() {
+    let count = |value: f64| in_one_process(measure_of(None, "decode_step_kernels", "kernels", &[value; 12]));
+    let verdict =
+        |value: f64| compare(&side("a", vec![count(419.0)]), &side("b", vec![count(value)]), &quick()).remove(0);
+    assert_eq!(verdict(419.0).verdict, Verdict::Same);
+    assert!(verdict(419.0).reason.ends_with("every value of both sides is 419 kernels"), "{}", verdict(419.0).reason);
+    // 3 % more launches in every step are not put down to chance, as a time would be.
+    assert_eq!(verdict(431.0).verdict, Verdict::Higher, "{}", verdict(431.0).reason);
+}
+
+#[test]
 fn an_effect_within_the_noise_of_the_control_is_not_called_better() {
     let control = Comparison { ci95: Some([0.93, 1.02]), ..one("tpot_ms", "ms", &around(50.0), &around(50.0)) };
     let left = side("a", vec![measure_of(None, "tpot_ms", "ms", &around(50.0))]);

@@ -5,11 +5,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::attribution::normal_name;
 use super::fact_rules::{self, ModelNames};
+use super::import::trace::GRAPH_STATE;
 use super::pairing::{self, CasePair};
 use super::result::{Difference, DifferenceKind};
 use super::settings::CompareSettings;
-use super::subject::{Subject, fact};
+use super::subject::{Subject, SubjectKind, fact};
 use super::words;
 
 /// Counts of tokens may differ by this share before the work counts as other work: generation that ends by itself never ends twice at the
@@ -32,6 +34,8 @@ pub fn differences(baseline: &Subject, candidate: &Subject, settings: &CompareSe
     let sides = Sides { baseline, candidate, pairs: &pairs };
     let mut found: Vec<Difference> = sides.names().iter().filter_map(|name| sides.difference(name, settings)).collect();
     found.extend(pairs.iter().filter(|pair| pair.is_renamed()).map(|pair| sides.renamed(pair)));
+    found.extend(other_kernels(baseline, candidate, settings));
+    drop_outputs_of_other_work(&mut found);
     if settings.allow_unequal {
         for difference in found.iter_mut().filter(|difference| difference.kind == DifferenceKind::NotTheSameWork) {
             difference.kind = DifferenceKind::Flag;
@@ -40,6 +44,66 @@ pub fn differences(baseline: &Subject, candidate: &Subject, settings: &CompareSe
     }
     found.sort_by_key(|difference| Reverse(difference.kind));
     found
+}
+
+/// Other prompts or another model give other tokens: that the outputs differ is then no finding.
+fn drop_outputs_of_other_work(found: &mut Vec<Difference>) {
+    let explains = |row: &Difference| {
+        let fact = split_case(&row.fact).1;
+        matches!(row.kind, DifferenceKind::NotTheSameWork | DifferenceKind::Studied)
+            && (fact == fact::MODEL || fact_rules::is_work(fact))
+    };
+    let explained: Vec<Option<String>> =
+        found.iter().filter(|row| explains(row)).map(|row| split_case(&row.fact).0.map(str::to_owned)).collect();
+    found.retain(|row| {
+        let (case, fact) = split_case(&row.fact);
+        fact != fact::OUTPUT_SHA256 || !explained.iter().any(|of| of.is_none() || of.as_deref() == case)
+    });
+}
+
+/// Name of the difference that two traces without common kernels are.
+pub const KERNELS_IN_COMMON: &str = "kernels_in_common";
+
+/// Two traces of which either spends less than this share of its kernel time in kernels that the other has too did not visibly do the same.
+const LEAST_IN_COMMON: f64 = 0.1;
+
+/// A trace does not say which model it is of. Where it shares next to no kernel with the other, nothing shows that the work was the same.
+fn other_kernels(baseline: &Subject, candidate: &Subject, settings: &CompareSettings) -> Option<Difference> {
+    let hidden = |subject: &Subject| subject.facts.get(GRAPH_STATE).cloned().flatten().as_deref() == Some("hidden");
+    let sides = [baseline, candidate];
+    if sides.iter().any(|side| side.kind != SubjectKind::Trace || hidden(side) || side.facts.contains_key(fact::MODEL))
+    {
+        return None;
+    }
+    let times = sides.map(|side| {
+        let mut times: BTreeMap<String, u64> = BTreeMap::new();
+        for row in side.operators.iter().filter(|row| !matches!(row.class.as_str(), "memcpy" | "memset" | "graph")) {
+            let time = times.entry(normal_name(&row.name)).or_default();
+            *time = time.saturating_add(row.total_ns);
+        }
+        times
+    });
+    let share = |of: usize| {
+        let all: u64 = times[of].values().sum();
+        let common: u64 = times[of].iter().filter(|(name, _)| times[1 - of].contains_key(*name)).map(|row| row.1).sum();
+        (all > 0).then(|| common as f64 / all as f64)
+    };
+    let shares = [share(0)?, share(1)?];
+    if shares.iter().all(|share| *share >= LEAST_IN_COMMON) {
+        return None;
+    }
+    let studied = settings.studied.iter().any(|key| key == KERNELS_IN_COMMON);
+    let text = |share: f64| Some(format!("{} of its kernel time", words::percent(share)));
+    Some(Difference {
+        fact: KERNELS_IN_COMMON.to_owned(),
+        baseline: text(shares[0]),
+        candidate_label: candidate.label.clone(),
+        candidate: text(shares[1]),
+        kind: if studied { DifferenceKind::Studied } else { DifferenceKind::NotTheSameWork },
+        meaning: format!(
+            "`{KERNELS_IN_COMMON}`: the traces have next to no kernels in common, so nothing shows that they did the same work"
+        ),
+    })
 }
 
 /// The case a fact belongs to, and its name without it: `case:p128.prompt_tokens` is `prompt_tokens` of `p128`.
@@ -257,6 +321,7 @@ fn studied_meaning(fact: &str, key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::subject::OperatorTime;
     use super::super::testing::{measure_of, subject, with_facts};
     use super::*;
 
@@ -362,6 +427,60 @@ mod tests {
             changed(fact::BATCH, Some("8"), &studied("model.dtype")),
             one(fact::BATCH, DifferenceKind::NotTheSameWork)
         );
+    }
+
+    #[test]
+    fn other_prompts_explain_other_tokens() {
+        let settings = CompareSettings::default();
+        let baseline = with_facts("a", &WHOLE);
+        let mut candidate = with_facts("b", &WHOLE);
+        candidate.facts.insert(fact::OUTPUT_SHA256.to_owned(), Some("x".to_owned()));
+        let mut known = baseline.clone();
+        known.facts.insert(fact::OUTPUT_SHA256.to_owned(), Some("y".to_owned()));
+        let facts = |candidate: &Subject| {
+            differences(&known, candidate, &settings).into_iter().map(|row| row.fact).collect::<Vec<_>>()
+        };
+        assert_eq!(facts(&candidate), [fact::OUTPUT_SHA256]);
+        candidate.facts.insert(fact::PROMPTS_SHA256.to_owned(), Some("bb".to_owned()));
+        assert_eq!(facts(&candidate), [fact::PROMPTS_SHA256]);
+    }
+
+    #[test]
+    fn traces_without_common_kernels_are_not_the_same_work() {
+        let trace = |label: &str, kernels: &[(&str, &str, u64)]| {
+            let operators = kernels.iter().map(|(name, class, ns)| OperatorTime {
+                case: None,
+                phase: "decode".to_owned(),
+                layer: None,
+                module: None,
+                class: (*class).to_owned(),
+                name: (*name).to_owned(),
+                shape: None,
+                repeats: 1,
+                calls: 1,
+                total_ns: *ns,
+            });
+            Subject { kind: SubjectKind::Trace, operators: operators.collect(), ..with_facts(label, &[]) }
+        };
+        let kind = |left: &Subject, right: &Subject, settings: &CompareSettings| {
+            let found = differences(left, right, settings);
+            found.into_iter().find(|row| row.fact == KERNELS_IN_COMMON).map(|row| (row.kind, row.baseline))
+        };
+        let settings = CompareSettings::default();
+        let model = trace("a", &[("gemm_128x64", "gemm", 900), ("softmax", "softmax", 100), ("copy", "memcpy", 5000)]);
+        // Other tiles are the same kernel, and half of the time is enough.
+        let tuned = trace("b", &[("gemm_256x64", "gemm", 500), ("fused_attention", "attention", 400)]);
+        assert_eq!(kind(&model, &tuned, &settings), None);
+        let other =
+            trace("c", &[("advec_mom", "unclassified", 960), ("softmax", "softmax", 40), ("copy", "memcpy", 9000)]);
+        let text = Some("10 % of its kernel time".to_owned());
+        assert_eq!(kind(&model, &other, &settings), Some((DifferenceKind::NotTheSameWork, text.clone())));
+        let allowed = CompareSettings { allow_unequal: true, ..CompareSettings::default() };
+        assert_eq!(kind(&model, &other, &allowed), Some((DifferenceKind::Flag, text)));
+        // What graphs hide cannot be held against anybody.
+        let mut hidden = other;
+        hidden.facts.insert(GRAPH_STATE.to_owned(), Some("hidden".to_owned()));
+        assert_eq!(kind(&model, &hidden, &settings), None);
     }
 
     #[test]

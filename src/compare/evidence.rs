@@ -163,6 +163,9 @@ fn by_interval(ratio: &RatioEstimate) -> Test {
         IntervalMethod::WelchLog => "Welch's t test on the logarithms, one per process",
         IntervalMethod::StudentLog => "Student's t test on the logarithms of the blocks' ratios",
         IntervalMethod::SignedRank => "Wilcoxon's signed-rank test on the blocks' ratios",
+        IntervalMethod::Extremes => {
+            "whether all values of one side lie beyond all of the other (extreme outcome of Mann–Whitney)"
+        }
     };
     Test { p_value: ratio.p_value, least: 0.0, name }
 }
@@ -172,13 +175,16 @@ pub(super) fn method_in_words(method: IntervalMethod) -> &'static str {
     match method {
         IntervalMethod::BootstrapT => "bootstrap-t on the logarithm of the ratio of means",
         IntervalMethod::WelchDelta => "Welch's t on the logarithm of the ratio of means, by the delta method",
-        IntervalMethod::BcaBootstrap => "BCa bootstrap, tails widened for the number of values",
-        IntervalMethod::PercentileBootstrap => "percentile bootstrap, tails widened for the number of values",
-        IntervalMethod::HierarchicalBootstrap => "bootstrap of the processes",
-        IntervalMethod::BlockBootstrap => "bootstrap of blocks of consecutive values of one process each",
+        IntervalMethod::BcaBootstrap => "BCa bootstrap of the ratio",
+        IntervalMethod::PercentileBootstrap => "percentile bootstrap of the ratio",
+        IntervalMethod::HierarchicalBootstrap => "bootstrap of the processes, tails widened for their number",
+        IntervalMethod::BlockBootstrap => {
+            "bootstrap of blocks of consecutive values of one process each, tails widened for their number"
+        }
         IntervalMethod::WelchLog => "Welch's t on the logarithms, one per process",
         IntervalMethod::StudentLog => "Student's t on the logarithms of the blocks' ratios",
         IntervalMethod::SignedRank => "exact signed-rank interval of the blocks' ratios",
+        IntervalMethod::Extremes => "least value of one side over the largest of the other, one process each",
     }
 }
 

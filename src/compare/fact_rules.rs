@@ -48,7 +48,7 @@ pub(super) fn rule(name: &str) -> FactRule {
             Flag,
             Note,
             false,
-            "greedy decoding chose other tokens, so the two do not compute the same numbers: rounding, or a fault in one of them",
+            "greedy decoding chose other tokens, so the two do not compute the same numbers: other weights, rounding, or a fault in one of them",
         ),
         fact::DTYPE => of(Flag, Flag, true, "weights of another format are read and multiplied at another speed"),
         fact::COMPUTE_DTYPE => {

@@ -53,19 +53,32 @@ pub struct RuleMismatch {
     pub rule: String,
     /// What does not fit, with the nearest name that would.
     pub problem: String,
+    /// Which name nobody knows; `None` where the unit does not fit.
+    pub unknown: Option<Unknown>,
+}
+
+/// A name in a rule that the baseline does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The measure.
+    Measure,
+    /// The case.
+    Case,
 }
 
 /// Checks that each rule names a measure the baseline has, in a unit that fits it.
 pub fn check(rules: &[Rule], baseline: &Subject) -> Result<(), RuleMismatch> {
     for rule in rules {
-        let mismatch = |problem: String| Err(RuleMismatch { rule: rule.text.clone(), problem });
+        let mismatch = |problem: String, unknown| Err(RuleMismatch { rule: rule.text.clone(), problem, unknown });
         let mut of_rule = baseline.measures.iter().filter(|measure| is_for(rule, measure)).peekable();
         if of_rule.peek().is_none() {
-            return mismatch(unknown(rule, baseline));
+            let named = baseline.measures.iter().any(|measure| fits(&rule.measure, &measure.name));
+            let what = if named { Unknown::Case } else { Unknown::Measure };
+            return mismatch(unknown(rule, baseline), Some(what));
         }
         for measure in of_rule {
             if let Err(problem) = limit_in(rule, &measure.unit) {
-                return mismatch(format!("`{}` {problem}", measure.name));
+                return mismatch(format!("`{}` {problem}", measure.name), None);
             }
         }
     }
@@ -217,7 +230,9 @@ impl Against<'_> {
             Err(refused) => return undecided(format!("{name}: {}", refused.reason)),
         };
         let noise = self.noise_floor(case.as_deref(), &left.name, &evidence);
-        let Some(change) = change(&evidence, &limit, self.widening(&evidence, noise)) else {
+        let assumed = evidence.pair.layout == Layout::OneProcess && noise.is_none();
+        let assumed = if assumed { super::effect::process_noise(&evidence, &left.unit, self.settings) } else { 0.0 };
+        let Some(change) = change(&evidence, &limit, 1.0 + assumed) else {
             return undecided(format!("{name}: the baseline is not above 0, so a limit in per cent has no meaning"));
         };
         let mut result = self.without_change(rule, case.clone(), RuleOutcome::Undecided, String::new());
@@ -256,10 +271,10 @@ impl Against<'_> {
             Side::Above => [low > bound, high <= bound],
             Side::Below => [high < bound, low >= bound],
         };
-        let widened = if evidence.pair.layout == Layout::OneProcess && noise.is_none() {
+        let widened = if assumed > 0.0 {
             format!(
                 " (the interval is widened by {}, since one process on a side does not show what differs between processes)",
-                words::percent(self.settings.process_noise)
+                words::percent(assumed)
             )
         } else {
             String::new()
@@ -301,12 +316,6 @@ impl Against<'_> {
         let statistic = statistic_name(evidence.statistic);
         let mine = |row: &&Comparison| row.measure == name && row.case.as_deref() == case && row.statistic == statistic;
         self.controls.iter().filter(mine).filter_map(super::effect::noise_of).reduce(f64::max)
-    }
-
-    /// Factor by which both ends of the ratio's interval move outwards.
-    fn widening(&self, evidence: &Evidence, noise: Option<f64>) -> f64 {
-        let assumed = evidence.pair.layout == Layout::OneProcess && noise.is_none();
-        if assumed { 1.0 + self.settings.process_noise.max(0.0) } else { 1.0 }
     }
 
     /// How many units would decide, if the truth is as estimated.

@@ -151,7 +151,7 @@ fn reasons(subjects: &[Subject], differences: &[Difference], settings: &CompareS
         if !subject.validity.is_valid() && !settings.allow_invalid {
             let why = subject.validity.reasons.join("; ");
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-            reasons.push(format!("`{}` is INVALID itself{why}", subject.label));
+            reasons.push(format!("`{}` is itself INVALID{why}", subject.label));
         } else if all_failed(subject) {
             reasons.push(format!("no piece of `{}` ended well", subject.label));
         }
@@ -171,8 +171,16 @@ fn reasons(subjects: &[Subject], differences: &[Difference], settings: &CompareS
 
 /// Findings about one subject.
 fn about(subject: &Subject, settings: &CompareSettings, diagnostics: &mut Diagnostics) {
-    diagnostics.extend(subject.diagnostics.iter().cloned());
     let (label, outcomes) = (&subject.label, &subject.outcomes);
+    diagnostics.extend(subject.diagnostics.iter().map(|found| {
+        // Two sides may say the same: a reader must know which.
+        let first = if found.first.contains(label.as_str()) {
+            found.first.clone()
+        } else {
+            format!("`{label}`: {}", found.first)
+        };
+        Diagnostic { first, ..found.clone() }
+    }));
     if !subject.validity.is_valid() && settings.allow_invalid {
         let why = subject.validity.reasons.join("; ");
         diagnostics.note(
@@ -184,10 +192,8 @@ fn about(subject: &Subject, settings: &CompareSettings, diagnostics: &mut Diagno
     let bad = outcomes.failed.saturating_add(outcomes.oom);
     if bad > 0 {
         let all = bad.saturating_add(outcomes.ok);
-        let text = format!(
-            "{bad} of {all} pieces of `{label}` failed ({} out of memory): the values are of those that ended well",
-            outcomes.oom
-        );
+        let rest = if outcomes.ok > 0 { "the values are of those that ended well" } else { "there are no values" };
+        let text = format!("{bad} of {all} pieces of `{label}` failed ({} out of memory): {rest}", outcomes.oom);
         diagnostics.note("failed_pieces", Severity::Warn, text);
     }
     if outcomes.disturbed > 0 {

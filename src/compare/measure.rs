@@ -47,6 +47,11 @@ pub fn kind(name: &str) -> MeasureKind {
     if lower { other(Direction::LowerIsBetter) } else { other(Direction::Neutral) }
 }
 
+/// Whether `unit` counts things: a count that never varies has no noise, neither within a process nor between two.
+pub fn is_count(unit: &str) -> bool {
+    unit == "kernels"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

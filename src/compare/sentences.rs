@@ -112,7 +112,12 @@ fn unequal(judged: &Judged<'_>, candidate: &str) -> Option<String> {
     let rows: Vec<&Difference> = of_kind(judged, candidate, DifferenceKind::NotTheSameWork).collect();
     let changes: Vec<String> = rows.iter().take(MOST).map(|row| change(row)).collect();
     let of_cases = rows.iter().all(|row| equal_work::split_case(&row.fact).0.is_some());
-    let what = if of_cases { "no winner is named for these cases" } else { "no winner is named" };
+    let cases: std::collections::BTreeSet<_> = rows.iter().map(|row| equal_work::split_case(&row.fact).0).collect();
+    let what = match (of_cases, cases.len()) {
+        (true, 1) => "no winner is named for this case",
+        (true, _) => "no winner is named for these cases",
+        (false, _) => "no winner is named",
+    };
     (!rows.is_empty()).then(|| {
         format!(
             "`{candidate}` did not do the same work as `{}`, so {what}: {}.",
@@ -127,8 +132,7 @@ fn flags(judged: &Judged<'_>, candidate: &str) -> Option<String> {
     let more = changes.len().saturating_sub(MOST);
     let shown = words::list(&changes[..changes.len().min(MOST)]);
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    (!changes.is_empty())
-        .then(|| format!("Between `{}` and `{candidate}` there is also: {shown}{more}.", judged.baseline))
+    (!changes.is_empty()).then(|| format!("`{}` and `{candidate}` also differ in {shown}{more}.", judged.baseline))
 }
 
 /// The comparisons worth a sentence: of each case the first of each line of [`SPOKEN`], or the first few of all.
@@ -191,12 +195,12 @@ fn verdicts(judged: &Judged<'_>, candidate: &str) -> Vec<String> {
     said
 }
 
-/// `the time per output token (`tpot_ms`) of case `p128``.
+/// `the time per output token (`tpot_ms`) of case `p128``, or the name alone.
 fn subject_of(row: &Comparison) -> String {
     let case = row.case.as_ref().map(|case| format!(" of case `{case}`")).unwrap_or_default();
     let statistic = if row.statistic == "median" { String::new() } else { format!(".{}", row.statistic) };
     match phrase(&row.measure) {
-        Some(phrase) => format!("{phrase} (`{}{statistic}`){case}", row.measure),
+        Some(phrase) => format!("the {phrase} (`{}{statistic}`){case}", row.measure),
         None => format!("`{}{statistic}`{case}", row.measure),
     }
 }

@@ -5,7 +5,7 @@ use super::measure::{Direction, MeasureKind};
 use super::pairing::Layout;
 use super::result::Verdict;
 use super::settings::{ALPHA, POWER, statistic_name};
-use super::words;
+use super::{measure, words};
 use crate::stats::power::{self, MOST_UNITS};
 use crate::stats::ratio::{Design, IntervalMethod};
 
@@ -27,8 +27,8 @@ pub(super) struct Terms<'a> {
     pub tests: f64,
     /// Why no winner may be named, as a clause.
     pub unequal: Option<&'a str>,
-    /// Whether both sides are the same rows of the same runs.
-    pub identical: bool,
+    /// Why both sides are the same rows, as a clause; `None` where they are not.
+    pub identical: Option<&'static str>,
     /// Whether to compute how many units would decide.
     pub plans: bool,
 }
@@ -62,10 +62,15 @@ pub(super) fn rule(evidence: &Evidence, terms: &Terms<'_>) -> Ruling {
             n_needed: None,
         };
     }
-    if terms.identical {
+    if let Some(why) = terms.identical {
+        return Ruling { verdict: Verdict::Same, reason: format!("{numbers}: the same, since {why}"), n_needed: None };
+    }
+    let (first, constant) = (evidence.values[0], evidence.constant && evidence.values[0] == evidence.values[1]);
+    if constant && measure::is_count(terms.unit) {
+        let all = words::quantity(first, terms.unit);
         return Ruling {
             verdict: Verdict::Same,
-            reason: format!("{numbers}: the same, since both sides are the same values of the same run"),
+            reason: format!("{numbers}: the same, every value of both sides is {all}"),
             n_needed: None,
         };
     }
@@ -137,7 +142,7 @@ fn by_ratio(evidence: &Evidence, terms: &Terms<'_>, numbers: &str) -> Ruling {
     {
         return cannot(
             format!(
-                "{}, and {} or less is assumed to come from that",
+                "although the values of these runs differ: {}, and differences of up to {} are put down to that",
                 unseen(evidence),
                 words::percent(terms.process_noise)
             ),
@@ -244,7 +249,12 @@ fn no_interval(evidence: &Evidence) -> String {
     }
     match evidence.pair.design {
         Design::MovingBlocks { .. } => {
-            "there are too few values of one process, or they hang together too long, for an interval".to_owned()
+            let fewest = baseline.min(candidate);
+            if fewest < 5 {
+                format!("{fewest} values of one process are too few for an interval (each side needs 5)")
+            } else {
+                "the values of one process hang together too long for an interval".to_owned()
+            }
         }
         _ => "there are too few values for an interval".to_owned(),
     }

@@ -7,7 +7,7 @@ use super::reader;
 use super::run_dir::{RUN_FILE, RunRecord};
 
 /// Stands for the newest run.
-const LATEST: &str = "latest";
+pub const LATEST: &str = "latest";
 /// Names suggested when none fits.
 const SUGGESTIONS: usize = 3;
 

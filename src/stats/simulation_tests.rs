@@ -1,6 +1,6 @@
 //! Studies whose truth is known, simulated by the thousand: how often the intervals hold it, how often nothing is taken for a difference.
 //!
-//! What runs by default is bounded and seeded. The table of `docs/results/statistics.md`:
+//! What runs by default is bounded and seeded. A table of all of them is printed by
 //! `cargo test --release --lib stats::simulation_tests::table -- --ignored --nocapture`.
 
 use rand_distr::{Distribution, LogNormal, Normal};
@@ -242,7 +242,7 @@ fn a_study_of_the_size_asked_for_finds_the_difference_as_often_as_said() {
 }
 
 #[test]
-#[ignore = "the table of docs/results/statistics.md: minutes"]
+#[ignore = "prints a table, in minutes"]
 fn table() {
     const STUDIES: usize = 4000;
     let laws = [

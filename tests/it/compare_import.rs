@@ -453,8 +453,7 @@ fn a_real_run_gives_the_values_of_its_rows_and_the_summary_of_its_metrics() {
     }
     let summary = load(&root, without_rows.to_str().unwrap()).subject;
     assert_eq!(counted(&summary, "no_rows"), 1);
-    let prefill = summary.operators.iter().filter(|row| row.phase == "prefill");
-    let total: u64 = prefill.map(|row| row.total_ns).sum();
+    let total: u64 = summary.operators.iter().filter(|row| row.phase == "prefill").map(|row| row.total_ns).sum();
     assert_eq!(total, expected, "the table of the summary counts a time twice");
     // Rows and summary alone extrapolate alike; each of the rows is rounded down by less than a nanosecond.
     let decode = |rows: &[OperatorTime]| -> u64 {

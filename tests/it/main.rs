@@ -7,6 +7,7 @@ mod chromium;
 mod classify;
 mod cli;
 mod compare_attribution;
+mod compare_cli;
 mod compare_import;
 mod compare_sample;
 mod compare_schema;

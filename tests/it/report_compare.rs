@@ -162,7 +162,7 @@ fn a_case_that_was_not_the_same_leaves_the_others_judged() {
     assert_eq!(verdicts[..6], ["faster", "same", "faster", "not_comparable", "higher", "higher"]);
     let console = compare_console(&sample.report(), false, 200);
     assert!(
-        console.contains("fused against stock: 6 measures compared, 2 better, 1 worse, 1 the same, 1 different where neither way is better, 1 not the same work."),
+        console.contains("fused against stock: 6 measures compared, 2 better, 1 worse, 1 the same, 1 different where neither way is better, 1 not judged, as the work was not the same."),
         "{console}"
     );
 }
@@ -192,14 +192,14 @@ fn one_measure_gets_the_words_of_its_verdict() {
         sample.metrics.comparisons = vec![row];
         compare_console(&sample.report(), false, 200)
     };
-    assert!(said(Verdict::Faster, "tpot_ms").contains("✓ faster  tpot_ms of chat-128 (median)"));
+    assert!(said(Verdict::Faster, "tpot_ms").contains("✓ faster  tpot_ms (median)"));
     assert!(said(Verdict::Slower, "tpot_ms").contains("✗ slower"));
     assert!(said(Verdict::Lower, "peak_rss_bytes").contains("✓ lower"));
     assert!(said(Verdict::Lower, "mfu_decode").contains("✗ lower"));
     assert!(said(Verdict::Lower, "tokens").contains("≠ lower"));
     assert!(said(Verdict::Same, "tpot_ms").contains("= the same"));
     let open = said(Verdict::CannotTell, "tpot_ms");
-    assert!(open.contains("? cannot tell") && open.contains("1 measure compared, 1 cannot be told"), "{open}");
+    assert!(open.contains("? cannot tell") && open.contains("1 measure compared, 1 not decided"), "{open}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::analysis::steps::{PhasePatterns, Steps, steps};
 use crate::compare::import::foreign::{self, Format};
 use crate::compare::import::labels::LabelSource;
 use crate::compare::import::stage1::{self, Stage1Files};
-use crate::compare::import::trace::{TraceParts, trace_subject};
+use crate::compare::import::trace::{TraceParts, trace_operators, trace_subject};
 use crate::compare::import::{ImportError, analyzed};
 use crate::compare::stored::read_baseline;
 use crate::compare::subject::Subject;
@@ -21,7 +21,7 @@ use crate::config::yaml;
 use crate::diagnostics::{Diagnostic, ExitStatus, Failure, Severity};
 use crate::record::RecordError;
 use crate::record::environment::ENVIRONMENT_FILE;
-use crate::record::find::resolve_run;
+use crate::record::find::{LATEST, RunEntry, list_runs, resolve_run};
 use crate::record::inputs::{INPUTS_FILE, INPUTS_SCHEMA_VERSION};
 use crate::record::manifest;
 use crate::record::metrics::METRICS_SCHEMA_VERSION;
@@ -106,7 +106,18 @@ pub fn load_subject(spec: &str, label: Option<&str>, options: &LoadOptions<'_>) 
     Ok(loaded)
 }
 
+/// Commands whose runs can be a side.
+const SIDES: [&str; 2] = ["stage1", "analyze"];
+
 fn resolve(spec: &str, root: &Path) -> Result<PathBuf, Failure> {
+    // The newest run is most often the last comparison, which is never meant.
+    if spec == LATEST {
+        let runs = list_runs(root).map_err(RecordError::into_failure)?;
+        let fits = |run: &RunEntry| run.record.as_ref().is_ok_and(|record| SIDES.contains(&record.command.as_str()));
+        if let Some(run) = runs.into_iter().find(fits) {
+            return Ok(run.path);
+        }
+    }
     resolve_run(root, spec).map_err(|error| match error {
         RecordError::NoSuchRun { .. } if spec.contains('/') || Path::new(spec).extension().is_some() => {
             let message = format!("`{spec}` is neither a file nor a run under `{}`", root.display());
@@ -451,13 +462,15 @@ fn load_metrics(path: &Path, bytes: &[u8], metrics: &Value, options: &LoadOption
 fn load_trace_file(path: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loaded> {
     let (trace, diagnostics) = load_trace(&[path.to_owned()], options)?;
     let files = [file_name(path)];
-    let subject = trace_subject(&TraceParts {
+    let mut subject = trace_subject(&TraceParts {
         timeline: &trace.timeline,
         coverage: &trace.coverage,
         steps: &trace.steps,
         files: &files,
         diagnostics: &diagnostics,
     });
+    // What tells whether two traces are of like work, and what is attributed where the other side has no timeline.
+    subject.operators = trace_operators(&trace.timeline, &trace.steps);
     let label = LabelSource { given: None, tag: None, fallback: subject.label.clone() };
     Ok(Loaded { subject, label, trace: Some(trace), spans: None, run_dir: None })
 }

@@ -11,7 +11,7 @@ use super::interrupt::Interrupt;
 use crate::analysis::classify::Classifier;
 use crate::analysis::steps::PhasePatterns;
 use crate::compare::attribution::{TraceSettings, TraceSide, attribute_operators, attribute_traces};
-use crate::compare::gate;
+use crate::compare::gate::{self, Unknown};
 use crate::compare::gate_rule::Rule;
 use crate::compare::result::Attribution;
 use crate::compare::settings::{CompareSettings, split_statistic};
@@ -73,8 +73,12 @@ pub fn run(options: &CompareOptions, context: &Context) -> anyhow::Result<ExitSt
     let interrupt = Interrupt::install()?;
     let sides = sides::load(options, context, &interrupt)?;
     gate::check(&settings.gate, &sides[0].subject).map_err(|error| {
-        let known = measures_of(&sides[0]);
-        Failure::new(ExitStatus::Usage, error.to_string()).hint(format!("measures of the baseline: {known}"))
+        let failure = Failure::new(ExitStatus::Usage, error.to_string());
+        match error.unknown {
+            Some(Unknown::Measure) => failure.hint(format!("measures of the baseline: {}", measures_of(&sides[0]))),
+            Some(Unknown::Case) => failure.hint(format!("cases of the baseline: {}", cases_of(&sides[0]))),
+            None => failure,
+        }
     })?;
     let attribution = attribution(&sides, &classifier, &patterns)?;
     if interrupt.asked() {
@@ -124,6 +128,16 @@ fn write(
 fn measures_of(side: &Side) -> String {
     let names: std::collections::BTreeSet<&str> =
         side.subject.measures.iter().map(|measure| measure.name.as_str()).collect();
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Names of the baseline's cases, for a hint.
+fn cases_of(side: &Side) -> String {
+    let names: std::collections::BTreeSet<&str> =
+        side.subject.measures.iter().filter_map(|measure| measure.case.as_deref()).collect();
+    if names.is_empty() {
+        return "it has none".to_owned();
+    }
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 

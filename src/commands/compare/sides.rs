@@ -45,6 +45,21 @@ fn parse(text: &str) -> (Option<&str>, Vec<&str>) {
     (label, parts)
 }
 
+/// Values that count twice would look like more evidence than there is.
+fn distinct<'a>(text: &str, parts: &[&str], loaded: impl Iterator<Item = &'a Loaded>) -> Result<(), Failure> {
+    let canonical = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for (part, one) in parts.iter().zip(loaded) {
+        let place = canonical(one.run_dir.as_deref().unwrap_or(Path::new(part)));
+        if seen.contains(&place) {
+            return Err(Failure::new(ExitStatus::Usage, format!("`{text}` names `{part}` twice"))
+                .hint("each run joined by commas counts as an independent one"));
+        }
+        seen.push(place);
+    }
+    Ok(())
+}
+
 /// Loads every side, the baseline first.
 pub(super) fn load(options: &CompareOptions, context: &Context, interrupt: &Interrupt) -> anyhow::Result<Vec<Side>> {
     let cancelled = || interrupt.asked();
@@ -66,6 +81,7 @@ pub(super) fn load(options: &CompareOptions, context: &Context, interrupt: &Inte
             return Err(Failure::new(ExitStatus::Usage, format!("`{text}` names nothing to compare")).into());
         };
         let rest: Vec<Loaded> = loaded.collect();
+        distinct(text, &parts, std::iter::once(&first).chain(&rest))?;
         if rest.is_empty() {
             subjects.push(first.subject);
             sources.push(first.label);
@@ -74,12 +90,14 @@ pub(super) fn load(options: &CompareOptions, context: &Context, interrupt: &Inte
             continue;
         }
         directories.push(std::iter::once(&first).chain(&rest).filter_map(|one| one.run_dir.clone()).collect());
-        let mut source = first.label;
+        let source = first.label;
         let mut together = vec![first.subject];
         together.extend(rest.into_iter().map(|one| one.subject));
-        let name = label.map_or_else(|| source.fallback.clone(), str::to_owned);
-        // A tag or an id of one of several runs would name the wrong thing.
-        source = LabelSource { given: label.map(str::to_owned), tag: None, fallback: source.fallback };
+        // The tag or id of one of several runs would name the wrong thing.
+        let first_of = source.tag.unwrap_or(source.fallback);
+        let fallback = format!("{first_of} + {} more", together.len() - 1);
+        let name = label.map_or_else(|| fallback.clone(), str::to_owned);
+        let source = LabelSource { given: label.map(str::to_owned), tag: None, fallback };
         let merged = merge(&name, together, &[]).map_err(|error| {
             Failure::new(ExitStatus::Usage, format!("`{text}`: {error}"))
                 .hint("runs joined by commas must be of one kind")

@@ -6,7 +6,7 @@ use super::matching::{Common, How, Matching, Row, matching};
 use super::noise::welch;
 use super::parts::{Part, by_size, finish_phase};
 use super::profile::{CAUSES, PhaseKind, Profile, SHORT_GAPS, grid_words};
-use super::sentences::{KERNELS_LOST, sentences};
+use super::sentences::{KERNELS_LOST, Units, sentences};
 use super::{TraceSettings, TraceSide};
 use crate::analysis::coverage::GraphState;
 use crate::analysis::idle::IdleCause;
@@ -142,7 +142,7 @@ fn compare(mut sides: [Profile<'_>; 2], max_rows: usize) -> Attribution {
         let text = "intervals are of how steps vary within each trace, taken as independent; how one run differs from the next is not in them";
         attribution.diagnostics.push(Diagnostic::new("noise_within_traces", Severity::Info, text));
     }
-    attribution.sentences = sentences(&attribution);
+    attribution.sentences = sentences(&attribution, Units::OneProcess);
     attribution
 }
 

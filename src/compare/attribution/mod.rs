@@ -26,6 +26,7 @@ mod oracle_tests;
 mod test_traces;
 
 pub use self::kernels::attribute_traces;
+pub(super) use self::names::normal_name;
 pub use self::operators::attribute_operators;
 
 use crate::analysis::classify::Classifier;

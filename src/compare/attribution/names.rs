@@ -20,7 +20,7 @@ static RUNNING_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The name under which kernels of two traces are held to be the same: tile sizes, numeric template arguments and running numbers are taken out,
 /// number formats and functors stay.
-pub(super) fn normal_name(full: &str) -> String {
+pub(in crate::compare) fn normal_name(full: &str) -> String {
     let demangled = demangle(full.trim());
     let parts = NameParts::of(&demangled);
     // What shortening would cut out of the middle of a long plain name may be all that tells two kernels apart.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::families::{Family, family};
 use super::noise::{LEAST_UNITS, interval};
 use super::parts::{Part, by_size, finish_phase};
-use super::sentences::sentences;
+use super::sentences::{Units, sentences};
 use crate::compare::result::{Attribution, AttributionRow, ChangeKind, PhaseChange};
 use crate::compare::subject::{MeasureValues, OperatorTime, Subject, SubjectKind};
 use crate::diagnostics::{Diagnostic, Severity};
@@ -19,7 +19,8 @@ use crate::stats::summary::{mean, standard_deviation};
 /// `decode_ms`, or `<phase>_step_ms`), and what the operators do not explain of it is its row `unattributed`; where a side has no
 /// such measure, the time of the phase is the sum of its operators and a diagnostic says so.
 ///
-/// The intervals of phases are approximate: the standard error of a median of normal values, √(π/2) · s/√n.
+/// The intervals of phases are approximate: the standard error of a median of normal values, √(π/2) · s/√n. Where a side has several processes,
+/// the medians of the processes are its values and their mean is its time: repeats of one process share what makes it fast or slow.
 pub fn attribute_operators(baseline: &Subject, candidate: &Subject) -> Vec<Attribution> {
     let sides = [baseline, candidate];
     let cases = sides.map(|side| {
@@ -52,6 +53,7 @@ fn of_case(sides: [&Subject; 2], cases: [Option<&str>; 2]) -> Attribution {
     });
     let mut rows = Vec::new();
     let mut changes = Vec::new();
+    let mut several = false;
     let mut totals = [0.0_f64; 2];
     let mut unexplained = [0.0_f64; 2];
     for phase in phases {
@@ -61,7 +63,9 @@ fn of_case(sides: [&Subject; 2], cases: [Option<&str>; 2]) -> Attribution {
             .map(|groups| crate::stats::summary::sum(&groups.iter().map(|group| group.ns).collect::<Vec<_>>()));
         let repeats = own.each_ref().map(|groups| groups.iter().map(|group| group.repeats).max().unwrap_or(0));
         let mut phase_rows: Vec<AttributionRow> = matched(&own).into_iter().map(|pair| pair.row(phase)).collect();
-        let measured = [0, 1].map(|side| phase_time(sides[side], cases[side], phase));
+        let processes = [0, 1].map(|side| several_processes(sides[side], cases[side], phase)).contains(&true);
+        several |= processes;
+        let measured = [0, 1].map(|side| phase_time(sides[side], cases[side], phase, processes));
         let (times, units, interval) = if let [Some(a), Some(b)] = &measured
             && repeats[0] > 0
             && repeats[1] > 0
@@ -106,7 +110,7 @@ fn of_case(sides: [&Subject; 2], cases: [Option<&str>; 2]) -> Attribution {
         sentences: Vec::new(),
         diagnostics,
     };
-    attribution.sentences = sentences(&attribution);
+    attribution.sentences = sentences(&attribution, if several { Units::Processes } else { Units::OneProcess });
     attribution
 }
 
@@ -307,32 +311,68 @@ fn matched<'a>(own: &[Vec<&'a Group<'a>>; 2]) -> Vec<Pair<'a>> {
 /// Measured time of a phase.
 struct PhaseTime {
     ns: f64,
+    /// Repeats, or processes where there are several.
     n: u64,
-    /// Variance of the median.
+    /// Whether `n` counts processes.
+    processes: bool,
+    /// Variance of `ns`.
     variance: Option<f64>,
 }
+
+/// Fewer processes of a side than this say nothing of how they differ.
+const LEAST_PROCESSES: u64 = 3;
 
 impl PhaseTime {
     fn interval(&self, candidate: &Self) -> Option<[f64; 2]> {
         let (a, b) = (self.variance?, candidate.variance?);
-        (self.n.min(candidate.n) >= LEAST_UNITS)
+        // Processes are few and each is a median of many.
+        (self.n.min(candidate.n) >= if self.processes { LEAST_PROCESSES } else { LEAST_UNITS })
             .then(|| interval(candidate.ns - self.ns, (a, self.n), (b, candidate.n)))?
     }
 }
 
-fn phase_time(subject: &Subject, case: Option<&str>, phase: &str) -> Option<PhaseTime> {
+/// The values of a phase.
+fn phase_values<'a>(subject: &'a Subject, case: Option<&str>, phase: &str) -> Option<&'a MeasureValues> {
     let names = [format!("{phase}_ms"), format!("{phase}_step_ms")];
     let find = |name: &String| subject.measures.iter().find(|of| of.name == *name && of.case.as_deref() == case);
-    let MeasureValues { values, reported, .. } = names.iter().find_map(find)?;
+    names.iter().find_map(find)
+}
+
+/// The median of each process, ns; empty where it is not known which process measured what.
+fn by_process(measure: &MeasureValues) -> Vec<f64> {
+    let mut processes: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    if measure.runs.len() == measure.values.len() {
+        for (run, ms) in measure.runs.iter().zip(&measure.values).filter(|(_, ms)| ms.is_finite()) {
+            processes.entry(*run).or_default().push(ms * 1e6);
+        }
+    }
+    processes.values().filter_map(|values| median(values)).collect()
+}
+
+/// Whether a side of this case and phase was measured by several processes.
+fn several_processes(subject: &Subject, case: Option<&str>, phase: &str) -> bool {
+    phase_values(subject, case, phase).is_some_and(|measure| by_process(measure).len() > 1)
+}
+
+fn phase_time(subject: &Subject, case: Option<&str>, phase: &str, processes: bool) -> Option<PhaseTime> {
+    let measure = phase_values(subject, case, phase)?;
+    if processes {
+        let medians = by_process(measure);
+        let ns = mean(&medians)?;
+        let n = medians.len() as u64;
+        let variance = standard_deviation(&medians, ns).map(|std| std * std / n as f64);
+        return Some(PhaseTime { ns, n, processes, variance });
+    }
+    let MeasureValues { values, reported, .. } = measure;
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).map(|ms| ms * 1e6).collect();
     if let Some(ns) = median(&finite) {
         let n = finite.len() as u64;
         let std = mean(&finite).and_then(|mean| standard_deviation(&finite, mean));
         let variance = std.map(|std| std::f64::consts::FRAC_PI_2 * std * std / n as f64);
-        return Some(PhaseTime { ns, n, variance });
+        return Some(PhaseTime { ns, n, processes, variance });
     }
     let reported = reported.as_ref()?;
-    Some(PhaseTime { ns: reported.p50? * 1e6, n: reported.n, variance: None })
+    Some(PhaseTime { ns: reported.p50? * 1e6, n: reported.n, processes, variance: None })
 }
 
 fn unattributed(phase: &str, ns: [f64; 2]) -> AttributionRow {

@@ -226,3 +226,29 @@ proptest! {
         prop_assert!(one(&a, &a).rows.iter().all(|row| row.delta_ns.abs() < 1e-6));
     }
 }
+
+#[test]
+fn repeats_of_few_processes_are_no_evidence_of_their_own() {
+    // Four processes a side, each slow or fast throughout: by their twenty-four repeats the sides would differ beyond doubt.
+    let rows = |medians: [f64; 4]| -> (Vec<f64>, Vec<u32>) {
+        let values = medians.iter().flat_map(|median| (0..6).map(move |row| median + f64::from(row) * 0.01)).collect();
+        (values, (0..24).map(|row| row / 6).collect())
+    };
+    let side = |label: &str, medians: [f64; 4]| {
+        let mut subject =
+            subject(label, vec![operator("prefill", "q_proj", "linear", Some(0), 1, 900)], &[("prefill_ms", &[])]);
+        (subject.measures[0].values, subject.measures[0].runs) = rows(medians);
+        subject
+    };
+    let found = one(&side("a", [8.0, 8.1, 4.0, 8.2]), &side("b", [4.1, 4.0, 8.0, 4.2]));
+    let phase = &found.phases[0];
+    assert_eq!(phase.units, [4, 4]);
+    let [low, high] = phase.delta_ci95_ns.unwrap();
+    assert!(low < 0.0 && high > 0.0, "{phase:?}");
+    let text = found.sentences.join("\n");
+    assert!(text.contains("is within the noise of the processes") && text.contains("from 4 and 4 processes"), "{text}");
+    // Each within its own process: means of the medians, (8.025 + 8.125 + 4.025 + 8.225) / 4 ms.
+    assert!((phase.baseline_ns - 7.1e6).abs() < 1.0, "{phase:?}");
+    // A part whose noise nobody knows is no finding where the phase has none.
+    assert!(!text.contains("q_proj"), "{text}");
+}

@@ -66,8 +66,18 @@ fn seen(delta_ns: f64, interval: Option<[f64; 2]>, units: [u64; 2], looks: usize
     if delta_ns.abs() > (high - low) / 2.0 * factor { Seen::Real } else { Seen::Noise }
 }
 
+/// What the noise of a phase is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Units {
+    /// Steps or repeats of one process each: how one process differs from the next is not in them.
+    OneProcess,
+    /// Processes.
+    Processes,
+}
+
 /// What a phase is measured by.
 struct Voice<'a> {
+    units: Units,
     per: &'a str,
     busy_only: bool,
     baseline: &'a str,
@@ -75,7 +85,7 @@ struct Voice<'a> {
 }
 
 /// The sentences of an attribution, phase by phase.
-pub(super) fn sentences(attribution: &Attribution) -> Vec<String> {
+pub(super) fn sentences(attribution: &Attribution, units: Units) -> Vec<String> {
     let lost = attribution.diagnostics.iter().filter(|diagnostic| diagnostic.code == KERNELS_LOST);
     let lost: Vec<String> = lost.map(|diagnostic| format!("{}.", diagnostic.first)).collect();
     if !lost.is_empty() {
@@ -92,8 +102,13 @@ pub(super) fn sentences(attribution: &Attribution) -> Vec<String> {
             (_, "repeat") => " per repeat",
             _ => " per step",
         };
-        let voice =
-            Voice { per, busy_only, baseline: &attribution.baseline_label, candidate: &attribution.candidate_label };
+        let voice = Voice {
+            units,
+            per,
+            busy_only,
+            baseline: &attribution.baseline_label,
+            candidate: &attribution.candidate_label,
+        };
         let rows: Vec<&AttributionRow> =
             attribution.rows.iter().filter(|row| row.phase == phase.phase && row.class != REMAINDER).collect();
         let verdict = seen(phase.delta_ns, phase.delta_ci95_ns, phase.units, attribution.phases.len());
@@ -133,11 +148,16 @@ fn of_phase(phase: &PhaseChange, verdict: Seen, voice: &Voice<'_>) -> String {
     };
     let against =
         format!("{} in {candidate} against {} in {baseline}", time(phase.candidate_ns), time(phase.baseline_ns));
-    let unit = if voice.per == " per repeat" { "repeats" } else { "steps" };
+    let unit = match (voice.units, voice.per) {
+        (Units::Processes, _) => "processes",
+        (Units::OneProcess, " per repeat") => "repeats",
+        (Units::OneProcess, _) => "steps",
+    };
     let units = format!("{} and {} {unit}", phase.units[0], phase.units[1]);
+    let one_process = if voice.units == Units::OneProcess { " of one process each" } else { "" };
     let interval = phase
         .delta_ci95_ns
-        .map(|[low, high]| format!("95 % interval {} to {} from {units}", signed(low), signed(high)));
+        .map(|[low, high]| format!("95 % interval {} to {} from {units}{one_process}", signed(low), signed(high)));
     let slower = match (phase.delta_ns > 0.0, is_step) {
         (true, true) => "slower",
         (false, true) => "faster",
@@ -205,8 +225,10 @@ fn of_parts(phase: &PhaseChange, rows: &[&AttributionRow], verdict: Seen, voice:
     let total: f64 = rows.iter().map(|row| row.delta_ns.abs()).sum();
     let large = |row: &&&AttributionRow| row.delta_ns != 0.0 && row.delta_ns.abs() >= LEAST_SHARE * total;
     let judged = |row: &AttributionRow| seen(row.delta_ns, row.delta_ci95_ns, phase.units, rows.len());
+    // Of a phase that did not change beyond its noise, a part of which nothing is known but its change is no finding.
+    let worth_naming = |part: Seen| part == Seen::Real || part == Seen::Untold && verdict != Seen::Noise;
     let named: Vec<&&AttributionRow> =
-        rows.iter().filter(large).filter(|row| judged(row) != Seen::Noise).take(PARTS).collect();
+        rows.iter().filter(large).filter(|row| worth_naming(judged(row))).take(PARTS).collect();
     if named.is_empty() {
         let any_judged = rows.iter().any(|row| row.delta_ci95_ns.is_some());
         let none = any_judged && rows.iter().all(|row| row.delta_ns == 0.0 || judged(row) == Seen::Noise);
@@ -239,6 +261,14 @@ fn of_part(phase: &PhaseChange, row: &AttributionRow, verdict: Seen, voice: &Voi
     format!("In {}: {name} takes {} {more}{per}{rest}{detail}.", phase.phase, time(row.delta_ns))
 }
 
+/// Whether the module says what the names of the operators say already.
+fn names_the_same(row: &AttributionRow, module: &str) -> bool {
+    match (&row.kernel, &row.baseline_kernel) {
+        (Some(kernel), Some(before)) => module == kernel || module == format!("{before} → {kernel}"),
+        (kernel, _) => Some(module) == kernel.as_deref(),
+    }
+}
+
 fn part_name(row: &AttributionRow) -> String {
     match row.change {
         ChangeKind::Idle if row.class == "below_1us" => "idle time in gaps below 1 µs".to_owned(),
@@ -252,7 +282,7 @@ fn part_name(row: &AttributionRow) -> String {
                 None => kernel.to_owned(),
             };
             match &row.module {
-                Some(module) if Some(module.as_str()) != row.kernel.as_deref() => format!("{kernel} in {module}"),
+                Some(module) if !names_the_same(row, module) => format!("{kernel} in {module}"),
                 _ => kernel,
             }
         }

@@ -1,7 +1,7 @@
 //! What the subjects of a comparison are called.
 
 use super::builder::clipped;
-use crate::compare::subject::{Subject, fact};
+use crate::compare::subject::{Subject, SubjectKind, fact};
 
 /// What may name a subject, best first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct LabelSource {
 }
 
 /// Facts that make good names, the most telling first, with what stands before their value in a label.
-const TELLING: [(&str, &str); 14] = [
+const TELLING: [(&str, &str); 13] = [
     (fact::MODEL, ""),
     (fact::DTYPE, ""),
     (fact::OPS, "ops="),
@@ -29,7 +29,6 @@ const TELLING: [(&str, &str); 14] = [
     (fact::BACKEND, ""),
     (fact::CONCURRENCY, "concurrency="),
     ("request_rate", "rate="),
-    (fact::TOOL, ""),
 ];
 
 /// At most this many facts in a label.
@@ -55,7 +54,8 @@ pub fn assign(subjects: &mut [Subject], sources: &[LabelSource]) {
 
 /// What tells each subject from all others in at most [`PARTS`] facts; `None` where known facts do not.
 fn descriptions(subjects: &[Subject]) -> Option<Vec<String>> {
-    if subjects.len() < 2 {
+    // A trace says little of what was run: the name of its file is what the user knows it by.
+    if subjects.len() < 2 || subjects.iter().any(|subject| subject.kind == SubjectKind::Trace) {
         return None;
     }
     let value = |subject: &Subject, name: &str| subject.facts.get(name).cloned().flatten();
@@ -102,7 +102,6 @@ fn make_unique(subjects: &mut [Subject]) {
 mod tests {
     use super::super::builder::Builder;
     use super::*;
-    use crate::compare::subject::SubjectKind;
 
     fn subjects(facts: &[&[(&str, &str)]]) -> Vec<Subject> {
         let make = |facts: &&[(&str, &str)]| {
@@ -141,6 +140,19 @@ mod tests {
             labels(subjects(facts), &[source(None, None, "a"), source(None, None, "b")]),
             ["threads=1", "threads=2"]
         );
+    }
+
+    #[test]
+    fn traces_are_called_by_their_files_and_nothing_by_its_tool() {
+        let facts: &[&[(&str, &str)]] =
+            &[&[("gpu", "H100"), ("tool", "nsys 1")], &[("gpu", "A100"), ("tool", "nsys 2")]];
+        let mut traces = subjects(facts);
+        let sources = [source(None, None, "before"), source(None, None, "after")];
+        assert_eq!(labels(traces.clone(), &sources), ["H100", "A100"]);
+        traces.iter_mut().for_each(|subject| subject.kind = SubjectKind::Trace);
+        assert_eq!(labels(traces, &sources), ["before", "after"]);
+        let facts: &[&[(&str, &str)]] = &[&[("tool", "llama-bench 1")], &[("tool", "llama-bench 2")]];
+        assert_eq!(labels(subjects(facts), &sources), ["before", "after"]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn assumption_sections(metrics: &CompareMetrics) -> Vec<AssumptionSection> {
                 ),
                 (
                     "noise floor",
-                    "half the width of the interval that an A/A control (the baseline against itself, run like a candidate) has around 1; not \
+                    "how far the interval of an A/A control (the baseline against itself, run like a candidate) reaches from 1; not \
                      known where no control was run"
                         .to_owned(),
                 ),

@@ -49,9 +49,12 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
         page.line("", plain);
     }
     let many = super::context::many(metrics);
+    let cases: std::collections::BTreeSet<&str> = rows.iter().filter_map(|row| row.case.as_deref()).collect();
+    let several_cases = cases.len() > 1;
     let name = |row: &crate::compare::result::Comparison| {
         let who = if many { format!("{}: ", cut(&one_line(&row.candidate_label), 24)) } else { String::new() };
-        cut(&one_line(&format!("{who}{} ({})", words::measured(row), row.statistic)), 52)
+        let what = if several_cases { words::measured(row) } else { row.measure.clone() };
+        cut(&one_line(&format!("{who}{what} ({})", row.statistic)), 52)
     };
     let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
     let names = widest(&mut rows.iter().take(MEASURES).map(|row| name(row).chars().count()));
@@ -69,10 +72,12 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
             words::interval(row.ci95).map_or_else(|| "no interval".to_owned(), |text| format!("95 %: {text}"));
         page.line(
             &format!(
-                "  {:<verdicts$}  {:<names$}  {:>changes$}  {interval}",
+                "  {:<verdicts$}  {:<names$}  {:>changes$}  {interval}  n = {} + {}",
                 tables::verdict(metrics, row),
                 name(row),
-                words::maybe_change(row.ratio)
+                words::maybe_change(row.ratio),
+                row.n[0],
+                row.n[1]
             ),
             style,
         );
@@ -88,7 +93,8 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
             &format!("  where {} differs from {}{case} (per {})", part.candidate_label, part.baseline_label, part.per),
             bold,
         );
-        let mut largest: Vec<&AttributionRow> = part.rows.iter().filter(|row| row.delta_ns.is_finite()).collect();
+        let changed = |row: &&AttributionRow| row.delta_ns.is_finite() && row.delta_ns != 0.0;
+        let mut largest: Vec<&AttributionRow> = part.rows.iter().filter(changed).collect();
         largest.sort_by(|a, b| b.delta_ns.abs().total_cmp(&a.delta_ns.abs()));
         for row in largest.iter().take(PARTS) {
             page.line(
@@ -101,6 +107,9 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
                 ),
                 plain,
             );
+        }
+        if largest.is_empty() {
+            page.line("  in no part", plain);
         }
         if largest.len() > PARTS {
             page.line(&format!("  more parts in compare.md: {}", largest.len() - PARTS), dim);

@@ -19,8 +19,9 @@ use crate::report::table::{Cell, Table};
 /// Blocks of the order listed.
 const BLOCKS: usize = 200;
 
+/// A sum of nothing may be minus zero, which plus zero is zero.
 fn time(ns: f64) -> Cell {
-    Cell { sort: ns.is_finite().then_some(ns), ..Cell::text(&duration(ns)) }
+    Cell { sort: ns.is_finite().then_some(ns), ..Cell::text(&duration(ns + 0.0)) }
 }
 
 fn signed(ns: f64) -> Cell {
@@ -103,8 +104,11 @@ pub(super) fn part_name(row: &AttributionRow) -> String {
         ChangeKind::Changed | ChangeKind::New | ChangeKind::Gone => {}
     }
     let mut parts: Vec<String> = row.layer.map(|layer| format!("layer {layer}")).into_iter().collect();
+    let both =
+        row.baseline_kernel.as_ref().zip(row.kernel.as_ref()).map(|(before, after)| format!("{before} → {after}"));
     parts.extend(row.module.clone());
     match (&row.kernel, &row.baseline_kernel) {
+        _ if both.is_some() && row.module == both => {}
         (Some(kernel), Some(before)) if kernel != before => parts.push(format!("{kernel} (was {before})")),
         (Some(kernel), _) if row.module.as_ref() != Some(kernel) => parts.push(kernel.clone()),
         (None, Some(before)) => parts.push(format!("was {before}")),

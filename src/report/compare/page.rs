@@ -138,6 +138,7 @@ fn effects(report: &CompareReport<'_>) -> Section {
         part.push("All candidates side by side", tables::matrix(metrics), [true, false, false]);
     }
     part.push("Every measure", tables::effects(metrics, &rows), [true, false, rows.len() > 12]);
+    part.lines(tables::change_of_units(&rows).into_iter().collect());
     part.push("Reasons", tables::reasons(metrics, &rows), [false, rows.len() > 12, false]);
     part.folded("Statistics behind the verdicts", tables::statistics(&rows));
     if hidden > 0 {

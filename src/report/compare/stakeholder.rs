@@ -22,12 +22,14 @@ fn plain(row: &Comparison) -> String {
         "e2e_ms" | "total_ms" => "time of a whole request",
         "prefill_ms" => "time to read the prompt",
         "decode_ms" => "time to generate the answer",
-        "load_s" => "time to load the model",
+        "load_ms" => "time to load the model",
         "prefill_tok_per_s" => "prompt tokens read per second",
-        "decode_tok_per_s" | "output_tok_per_s" => "tokens generated per second",
-        "total_tok_per_s" => "tokens read and generated per second",
+        "decode_tok_per_s" => "tokens generated per second once the prompt is read",
+        "output_tok_per_s" => "tokens generated per second",
+        "total_tok_per_s" => "tokens generated per second of a whole request",
+        "input_output_tok_per_s" => "tokens read and generated per second",
         "request_per_s" => "requests per second",
-        "goodput" => "requests per second that met their time limits",
+        "goodput" | "goodput_per_s" => "requests per second that met their time limits",
         "peak_rss_bytes" => "most memory used",
         "peak_vram_bytes" => "most GPU memory used",
         "weights_bytes" => "memory of the model's weights",
@@ -65,6 +67,8 @@ fn told(metrics: &CompareMetrics, row: &Comparison) -> String {
     };
     match outcome {
         Outcome::NotComparable => format!("{who}, {name}: not judged, because the work was not the same"),
+        // Copies, and counts that never vary, have no interval to speak of.
+        Outcome::Verdict(Verdict::Same) if row.ci95.is_none() => format!("{who}, {name}: the same"),
         Outcome::Verdict(Verdict::Same) => {
             format!(
                 "{who}, {name}: the same; with 95 % confidence any difference is smaller than {}",

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::model::CompareReport;
 use super::verdict::{baseline, candidates};
 use super::words;
+use crate::compare::gate_rule::{Limit, Rule};
 use crate::compare::result::{CompareMetrics, Comparison, RuleOutcome};
 use crate::report::number::UNKNOWN;
 use crate::report::table::{Cell, Table};
@@ -100,7 +101,8 @@ pub(super) fn reasons(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
 /// Effects: both sides, the change with its interval, the verdict.
 pub(super) fn effects(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
     let columns = Columns::of(rows);
-    let mut table = columns.headings(&["Better is", "#Baseline", "#Candidate", "#Change", "95 % interval", "Verdict"]);
+    let mut table =
+        columns.headings(&["Better is", "#Baseline", "#Candidate", "#Change", "95 % interval", "Verdict", "#n"]);
     for row in rows {
         let mut cells = columns.cells(row);
         cells.extend([
@@ -114,10 +116,30 @@ pub(super) fn effects(metrics: &CompareMetrics, rows: &[&Comparison]) -> Table {
             change(row.ratio),
             interval(row.ci95),
             Cell::text(&verdict(metrics, row)),
+            pair(row.n),
         ]);
         table.push(cells);
     }
     table
+}
+
+/// A number of each side.
+fn pair(pair: [u64; 2]) -> Cell {
+    let [a, b] = pair.map(crate::report::number::count);
+    Cell::number(format!("{a} / {b}"), pair[0].min(pair[1]) as f64)
+}
+
+/// Where a change is not the quotient of the two values beside it, why; none where all are.
+pub(super) fn change_of_units(rows: &[&Comparison]) -> Option<String> {
+    let other = |row: &&Comparison| {
+        let quotient = row.candidate.zip(row.baseline).map(|(candidate, baseline)| candidate / baseline);
+        row.ratio.zip(quotient).is_some_and(|(ratio, quotient)| (ratio / quotient - 1.0).abs() > 1e-3)
+    };
+    rows.iter().any(|row| other(row)).then(|| {
+        "Where a side has several processes, or the sides were measured in blocks, the change is the mean of theirs on the logarithmic scale, so that \
+         it need not be the quotient of the two columns before it, which sum up all values alike."
+            .to_owned()
+    })
 }
 
 /// The statistics behind the verdicts.
@@ -138,23 +160,22 @@ pub(super) fn statistics(rows: &[&Comparison]) -> Table {
         "Test",
     ]);
     for row in rows {
-        let pair = |pair: [u64; 2]| {
-            let [a, b] = pair.map(crate::report::number::count);
-            Cell::number(format!("{a} / {b}"), pair[0].min(pair[1]) as f64)
-        };
         let shift =
             row.shift_ci95.filter(|ends| ends.iter().all(|end| end.is_finite())).map_or_else(dash, |[low, high]| {
                 Cell::text(&format!(
                     "{} to {}",
-                    words::value(Some(low), &row.unit),
-                    words::value(Some(high), &row.unit)
+                    words::shift(Some(low), &row.unit),
+                    words::shift(Some(high), &row.unit)
                 ))
             });
         let mut cells = columns.cells(row);
         cells.extend([
             pair(row.n),
             pair(row.units),
-            value(row.shift, &row.unit),
+            Cell {
+                sort: row.shift.filter(|shift| shift.is_finite()),
+                ..Cell::text(&words::shift(row.shift, &row.unit))
+            },
             shift,
             p(row.p_value),
             p(row.p_adjusted),
@@ -245,7 +266,8 @@ pub(super) fn gate(report: &CompareReport<'_>) -> Table {
     });
     for rule in rules {
         // The change is in the terms of the limit: relative where that is in per cent, otherwise in the unit of the rule.
-        let relative = rule.rule.split('@').next().is_some_and(|limit| limit.trim_end().ends_with('%'));
+        let parsed = Rule::parse(&rule.rule).ok();
+        let relative = parsed.is_some_and(|rule| matches!(rule.limit, Limit::Relative(_)));
         let plain = |value: f64| if relative { words::change(1.0 + value) } else { words::value(Some(value), "") };
         let interval = rule.interval.filter(|ends| ends.iter().all(|end| end.is_finite()));
         table.push(vec![

@@ -8,6 +8,9 @@ use crate::compare::result::{CompareMetrics, Comparison, DifferenceKind, RuleOut
 use crate::diagnostics::Severity;
 use crate::report::number::count;
 
+/// What the sentence about a side that did other work says.
+const OTHER_WORK: &str = "did not do the same work as";
+
 /// Sentences below the first one.
 const MORE: usize = 6;
 
@@ -98,8 +101,8 @@ pub(super) fn tally(metrics: &CompareMetrics, candidate: &str) -> String {
         (of(&|row| news(row) == News::Bad), "worse"),
         (same, "the same"),
         (of(&|row| news(row) == News::Neutral) - same, "different where neither way is better"),
-        (of(&|row| news(row) == News::Open) - unequal, "cannot be told"),
-        (unequal, "not the same work"),
+        (of(&|row| news(row) == News::Open) - unequal, "not decided"),
+        (unequal, "not judged, as the work was not the same"),
     ];
     let parts: Vec<String> =
         parts.iter().filter(|part| part.0 > 0).map(|(number, what)| format!("{} {what}", count(*number))).collect();
@@ -142,9 +145,11 @@ pub(super) fn answers(metrics: &CompareMetrics) -> Vec<String> {
     if !unequal(metrics) && !metrics.sentences.is_empty() {
         return metrics.sentences.iter().map(|sentence| full_stop(sentence)).collect();
     }
-    // Everyone's count before anyone's details.
+    // Who did other work before all counts, everyone's count before anyone's details.
     let candidates = candidates(metrics);
-    let mut all: Vec<String> = candidates.iter().map(|candidate| full_stop(&tally(metrics, candidate))).collect();
+    let refused: Vec<String> = metrics.sentences.iter().filter(|said| said.contains(OTHER_WORK)).cloned().collect();
+    let mut all: Vec<String> = refused;
+    all.extend(candidates.iter().map(|candidate| full_stop(&tally(metrics, candidate))));
     let each = if candidates.len() > 1 { 1 } else { 3 };
     for candidate in candidates {
         let rows = words::ranked(metrics).into_iter().filter(|row| row.candidate_label == candidate);
@@ -170,9 +175,11 @@ pub(super) fn headline(report: &CompareReport<'_>) -> Headline {
     let open = |row: &&Comparison| words::outcome(metrics, row).news(row.direction) == News::Open;
     let all_open = metrics.comparisons.iter().all(|row| open(&row));
     let comparable = metrics.comparisons.iter().any(|row| words::outcome(metrics, row) != Outcome::NotComparable);
-    let failed = gate.clone().filter(|_| gate_failed);
+    // The sentence of the comparison says more than the count.
+    let told = answers.iter().position(|said| said.starts_with("The gate ")).map(|at| answers.remove(at)).or(gate);
+    let failed = told.clone().filter(|_| gate_failed);
     if failed.is_none() || !metrics.validity.is_valid() {
-        more.extend(gate);
+        more.extend(told);
     }
     let (sentence, tone) = if !metrics.validity.is_valid() {
         more.extend(metrics.validity.reasons.iter().map(|reason| full_stop(reason)));
@@ -184,12 +191,12 @@ pub(super) fn headline(report: &CompareReport<'_>) -> Headline {
         (failed, "bad")
     } else if metrics.comparisons.is_empty() {
         ("Cannot tell: no measure was compared.".to_owned(), "warn")
-    } else if !comparable {
+    } else if !comparable && answers.first().is_none_or(|said| !said.contains(OTHER_WORK)) {
         ("The sides did not do the same work, so no winner is named.".to_owned(), "bad")
     } else {
         let first = if answers.is_empty() { String::new() } else { answers.remove(0) };
         let tone = match () {
-            () if unequal(metrics) => "bad",
+            () if !comparable || unequal(metrics) => "bad",
             () if all_open => "warn",
             () => "ok",
         };
@@ -205,18 +212,19 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
     let metrics = report.metrics;
     let mut lines = Vec::new();
     for row in metrics.differences.iter().filter(|row| row.kind == DifferenceKind::Flag) {
+        // The name of the fact stands in front already.
+        let meaning = row.meaning.split_once("`: ").map_or(row.meaning.as_str(), |(_, meaning)| meaning);
         let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".to_owned());
-        lines.push(full_stop(&format!(
-            "{}: {} for {}, {} for the baseline: {}",
-            row.fact,
-            known(&row.candidate),
-            row.candidate_label,
-            known(&row.baseline),
-            row.meaning
-        )));
+        let values = if row.fact.ends_with("sha256") {
+            format!("not the same in {} and the baseline", row.candidate_label)
+        } else {
+            format!("{} in {}, {} in the baseline", known(&row.candidate), row.candidate_label, known(&row.baseline))
+        };
+        lines.push(full_stop(&format!("{}: {values}: {meaning}", row.fact)));
     }
     for subject in &metrics.subjects {
-        if !subject.validity.is_valid() {
+        // Where that makes the whole comparison INVALID, the reasons stand on top.
+        if !subject.validity.is_valid() && metrics.validity.is_valid() {
             let reasons = subject.validity.reasons.join("; ");
             lines.push(full_stop(&format!("{} is INVALID by itself: {reasons}", subject.label)));
         }
@@ -229,17 +237,22 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
                 .collect();
         if !bad.is_empty() {
             lines.push(format!(
-                "{}: {}; only what ended well ({}) has values.",
+                "{}: {}; {}.",
                 subject.label,
                 bad.join(", "),
-                count(outcomes.ok)
+                if outcomes.ok > 0 {
+                    format!("only what ended well ({}) has values", count(outcomes.ok))
+                } else {
+                    "nothing ended well, so there are no values".to_owned()
+                }
             ));
         }
         if outcomes.disturbed > 0 {
             lines.push(format!(
-                "{}: {} of its pieces ran while other processes disturbed them; their values are kept.",
+                "{}: {} of {} pieces ran while other processes disturbed them; their values are kept.",
                 subject.label,
-                count(outcomes.disturbed)
+                count(outcomes.disturbed),
+                count(outcomes.ok)
             ));
         }
     }
@@ -254,7 +267,13 @@ pub(super) fn warnings(report: &CompareReport<'_>) -> Vec<String> {
             ));
         }
     }
-    let shown: Vec<_> = metrics.diagnostics.iter().filter(|row| row.severity != Severity::Info).collect();
+    // Told above, from the counts of each side.
+    let told = |code: &str| matches!(code, "failed_pieces" | "disturbed_pieces" | "invalid_side");
+    let shown: Vec<_> = metrics
+        .diagnostics
+        .iter()
+        .filter(|row| row.severity != Severity::Info && (metrics.subjects.is_empty() || !told(&row.code)))
+        .collect();
     lines.extend(shown.iter().map(|row| full_stop(&row.first)));
     let mut seen: Vec<String> = Vec::new();
     for line in lines {

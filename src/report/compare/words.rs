@@ -203,6 +203,22 @@ pub(super) fn change(ratio: f64) -> String {
     format!("{sign}{text} %")
 }
 
+/// A difference of two values, e.g. `+1.200 ms`; of two shares in percentage points, which a relative change is not.
+pub(super) fn shift(value: Option<f64>, unit: &str) -> String {
+    let Some(value) = value.filter(|value| value.is_finite()) else { return UNKNOWN.to_owned() };
+    let sign = match () {
+        () if value > 0.0 => "+",
+        () if value < 0.0 => "−",
+        () => "",
+    };
+    let size = value.abs();
+    if unit == "ratio" {
+        format!("{sign}{} pp", digits(size * 100.0))
+    } else {
+        format!("{sign}{}", self::value(Some(size), unit))
+    }
+}
+
 /// [`change`] of a ratio that may be unknown.
 pub(super) fn maybe_change(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| UNKNOWN.to_owned(), change)
@@ -281,6 +297,7 @@ pub(super) fn signed_duration(ns: f64) -> String {
     if !ns.is_finite() {
         return UNKNOWN.to_owned();
     }
+    // Minus nothing is nothing.
     let sign = match () {
         () if ns > 0.0 => "+",
         () if ns < 0.0 => "−",

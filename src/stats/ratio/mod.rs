@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 mod blocks;
+mod extremes;
 mod fieller;
 mod resampled;
 mod studentized;
@@ -79,6 +80,8 @@ pub enum IntervalMethod {
     StudentLog,
     /// Hodges–Lehmann estimate of the logarithms of the per-block ratios, with the exact interval of Wilcoxon's signed-rank test.
     SignedRank,
+    /// Least row of one side over the largest of the other: the widest interval of the Mann–Whitney test.
+    Extremes,
 }
 
 /// Rows per side from which on independent rows are resampled; with fewer, bootstrap intervals are too narrow.
@@ -145,14 +148,16 @@ pub fn ratio_interval_with(
         Design::Hierarchical => hierarchical(bootstrap, candidate, baseline, statistic)?,
         Design::Blocked => units::blocked(candidate, baseline, statistic)?,
         Design::MovingBlocks { length } => {
-            blocks::moving_blocks(bootstrap, &candidate.pooled(), &baseline.pooled(), statistic, length)?
+            let (candidate, baseline) = (candidate.pooled(), baseline.pooled());
+            blocks::moving_blocks(bootstrap, &candidate, &baseline, statistic, length)
+                .or_else(|| extremes::extremes(&candidate, &baseline, statistic))?
         }
     };
     found.estimate([candidate.rows(), baseline.rows()], confidence)
 }
 
 /// The BCa interval (Efron & Tibshirani 1993, §14.3) of the ratio for independent rows, for comparison with other tools: what
-/// [`ratio_interval`] gives holds its confidence better (see `docs/results/statistics.md`). `None` as there.
+/// [`ratio_interval`] gives holds its confidence better (`stats::simulation_tests::table` prints how often). `None` as there.
 pub fn bca_interval(
     bootstrap: &mut Bootstrap,
     candidate: &[f64],
@@ -184,8 +189,17 @@ struct Found {
 enum Spread {
     Resampled(Resampled),
     Studentized(Studentized),
-    LogT { log_ratio: f64, error: f64, freedom: f64 },
+    LogT {
+        log_ratio: f64,
+        error: f64,
+        freedom: f64,
+    },
     SignedRank(Vec<f64>),
+    /// Ends, and p where they leave out 1.
+    Extremes {
+        ends: [f64; 2],
+        least_p: f64,
+    },
 }
 
 impl Found {
@@ -211,6 +225,8 @@ impl Found {
             Spread::Studentized(studentized) => studentized.interval(tail),
             Spread::LogT { log_ratio, error, freedom } => units::t_interval(*log_ratio, *error, *freedom, tail),
             Spread::SignedRank(logs) => units::signed_rank_interval(logs, tail),
+            // No narrower one is worth having of rows that may depend on each other.
+            Spread::Extremes { ends, least_p } => (*least_p <= 2.0 * tail).then_some(*ends),
         }
     }
     fn p_value(&self) -> Option<f64> {
@@ -219,6 +235,9 @@ impl Found {
             Spread::Studentized(studentized) => Some(studentized.p_value()),
             Spread::LogT { log_ratio, error, freedom } => units::t_p_value(*log_ratio, *error, *freedom),
             Spread::SignedRank(logs) => super::rank_test::signed_rank(logs).map(|test| test.p_value),
+            Spread::Extremes { ends: [low, high], least_p } => {
+                Some(if *low > 1.0 || *high < 1.0 { *least_p } else { 1.0 })
+            }
         }
     }
 }

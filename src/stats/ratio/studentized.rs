@@ -9,7 +9,7 @@ use super::{Found, IntervalMethod, Spread};
 ///
 /// Efron & Tibshirani 1993, §12.5; symmetric, whose two-sided coverage errs by O(n⁻²) (Hall, Annals of Statistics 16, 1988). BCa and the
 /// percentile interval miss 8 to 20 % of the time where one row in ten is far slower, so that an A/A study would find differences; this one
-/// does not (`docs/results/statistics.md`).
+/// does not (`stats::simulation_tests::table`).
 pub(super) struct Studentized {
     log_ratio: f64,
     error: f64,
