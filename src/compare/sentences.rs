@@ -53,7 +53,7 @@ pub(super) fn sentences(judged: &Judged<'_>) -> Vec<String> {
         said.extend(unequal(judged, candidate));
         said.extend(verdicts(judged, candidate));
         let of = |row: &&Attribution| row.candidate_label == *candidate && row.baseline_label == judged.baseline;
-        said.extend(judged.attribution.iter().filter(of).flat_map(|row| row.sentences.iter().take(3).cloned()));
+        said.extend(judged.attribution.iter().filter(of).flat_map(|row| row.sentences.iter().take(4).cloned()));
         said.extend(flags(judged, candidate));
     }
     said.extend(control(judged.controls));

@@ -149,7 +149,9 @@ mod tests {
         let mut traces = subjects(facts);
         let sources = [source(None, None, "before"), source(None, None, "after")];
         assert_eq!(labels(traces.clone(), &sources), ["H100", "A100"]);
-        traces.iter_mut().for_each(|subject| subject.kind = SubjectKind::Trace);
+        for subject in &mut traces {
+            subject.kind = SubjectKind::Trace;
+        }
         assert_eq!(labels(traces, &sources), ["before", "after"]);
         let facts: &[&[(&str, &str)]] = &[&[("tool", "llama-bench 1")], &[("tool", "llama-bench 2")]];
         assert_eq!(labels(subjects(facts), &sources), ["before", "after"]);

@@ -135,7 +135,7 @@ pub(super) fn change_of_units(rows: &[&Comparison]) -> Option<String> {
         let quotient = row.candidate.zip(row.baseline).map(|(candidate, baseline)| candidate / baseline);
         row.ratio.zip(quotient).is_some_and(|(ratio, quotient)| (ratio / quotient - 1.0).abs() > 1e-3)
     };
-    rows.iter().any(|row| other(row)).then(|| {
+    rows.iter().any(other).then(|| {
         "Where a side has several processes, or the sides were measured in blocks, the change is the mean of theirs on the logarithmic scale, so that \
          it need not be the quotient of the two columns before it, which sum up all values alike."
             .to_owned()
