@@ -31,11 +31,12 @@ fn compare(sandbox: &Sandbox, arguments: &[&str]) -> Outcome {
     finish(command)
 }
 
+/// The only comparison there is.
 fn the_comparison(sandbox: &Sandbox) -> PathBuf {
-    let mut runs: Vec<PathBuf> =
+    let runs: Vec<PathBuf> =
         std::fs::read_dir(sandbox.path().join("tmp/compare")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    runs.sort();
-    runs.pop().unwrap()
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs[0].clone()
 }
 
 fn metrics(run: &Path) -> Value {
@@ -186,5 +187,6 @@ fn a_tagged_baseline_is_compared_with_the_latest_run_and_outlives_its_directory(
     assert!(!facts.iter().any(|fact| fact.ends_with("output_sha256")), "{facts:?}");
     let joined = compare(&sandbox, &["baseline,latest:stage1", "latest", "--json"]).exits(0).json();
     assert_eq!(joined["subjects"][0]["label"], "baseline + 1 more");
-    assert_eq!(metrics(&the_comparison(&sandbox))["run_id"], joined["run_id"]);
+    let kept = sandbox.path().join("tmp/compare").join(joined["run_id"].as_str().unwrap());
+    assert_eq!(metrics(&kept)["run_id"], joined["run_id"]);
 }
