@@ -234,7 +234,13 @@ fn phrase(measure: &str) -> Option<&'static str> {
 fn decision(row: &Comparison) -> String {
     let (baseline, candidate) = (&row.baseline_label, &row.candidate_label);
     let value = |value: Option<f64>| value.map_or("not known".to_owned(), |value| words::quantity(value, &row.unit));
-    let values = format!("{} {} → {}", row.statistic, value(row.baseline), value(row.candidate));
+    let both = format!("{} → {}", value(row.baseline), value(row.candidate));
+    let values = match beside_the_interval(row) {
+        None => format!("{} {both}", row.statistic),
+        Some(within) => {
+            format!("the {} of all values, {both}, does not show it, as the ratio is taken {within}", row.statistic)
+        }
+    };
     let subject = subject_of(row);
     let Some((ratio, interval)) = row.ratio.zip(row.ci95) else {
         let shift = row.shift.map(|shift| format!(", shift {}", words::signed(shift, &row.unit))).unwrap_or_default();
@@ -273,9 +279,25 @@ fn decision(row: &Comparison) -> String {
         _ => {
             let (times, interval) = of(ratio, interval);
             let word = verdict::word(row.verdict);
-            format!("`{candidate}` is {word} than `{baseline}` by {subject}: {times} (95 % {interval}), {values}.")
+            format!("`{candidate}` is {word} than `{baseline}` in {subject}: {times} (95 % {interval}), {values}.")
         }
     }
+}
+
+/// Where the quotient of the two statistics over all values lies outside the interval of the ratio: what the ratio is taken within. On a machine whose
+/// speed changes between blocks the two can point in different directions, and only one of them compares like with like.
+fn beside_the_interval(row: &Comparison) -> Option<&'static str> {
+    let ([low, high], quotient) = (row.ci95?, row.candidate? / row.baseline?);
+    let method = row.interval_method.as_deref()?;
+    let within = if method.contains("blocks' ratios") {
+        "within blocks, and blocks differ from each other"
+    } else if method.contains("one per process") || method.contains("bootstrap of the processes") {
+        "between processes, and these differ from each other"
+    } else {
+        return None;
+    };
+    // Less than a thousandth beside it misleads nobody.
+    (quotient < low * 0.999 || quotient > high * 1.001).then_some(within)
 }
 
 fn control(controls: &[Comparison]) -> Option<String> {
@@ -325,4 +347,46 @@ fn cost(rows: &[CostRow]) -> Vec<String> {
         })
     };
     cases.into_iter().take(MOST).filter_map(of_case).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::effect::compare_subjects;
+    use super::super::settings::CompareSettings;
+    use super::super::testing::{measure_of, subject};
+    use super::*;
+
+    /// Blocks of a machine with two speeds; `candidate` takes 6.6 % longer than `baseline` at either. In the block `changed` the machine became
+    /// faster between the two.
+    fn two_speeds(changed: Option<usize>) -> Comparison {
+        let level = |block: usize, later: bool| match changed {
+            Some(changed) if changed == block && later => 77.0,
+            _ if block < 6 => 77.0,
+            _ => 91.0,
+        };
+        let side = |label: &str, factor: f64, later: bool, step: usize| {
+            let values: Vec<f64> =
+                (0..12).map(|block| level(block, later) * factor * (1.0 + 1e-4 * (block * step % 12) as f64)).collect();
+            let mut measure = measure_of(None, "ttft_ms", "ms", &values);
+            measure.blocks = (0..12).collect();
+            let mut side = subject(label);
+            side.measures = vec![measure];
+            side
+        };
+        let settings = CompareSettings { resamples: 1000, ..CompareSettings::default() };
+        let (baseline, candidate) = (side("base", 1.0, false, 5), side("slow", 1.066, true, 7));
+        compare_subjects(&baseline, &candidate, &[], &[], &settings).comparisons.remove(0)
+    }
+
+    #[test]
+    fn medians_that_the_ratio_contradicts_are_explained() {
+        let row = two_speeds(Some(6));
+        assert_eq!(row.verdict, Verdict::Slower, "{}", row.reason);
+        assert!(row.candidate < row.baseline, "the machine hides the slowdown from the medians");
+        let said = decision(&row);
+        assert!(said.contains("it takes 1.06") && said.contains("does not show it"), "{said}");
+        assert!(said.contains("within blocks, and blocks differ"), "{said}");
+        let said = decision(&two_speeds(None));
+        assert!(!said.contains("does not show it") && said.contains("median "), "{said}");
+    }
 }

@@ -6,7 +6,7 @@ use super::context::part_name;
 use super::model::CompareReport;
 use super::words::{self, News, signed_duration};
 use super::{tables, verdict};
-use crate::compare::result::{AttributionRow, RuleOutcome};
+use crate::compare::result::{Attribution, AttributionRow, RuleOutcome};
 use crate::report::console::Page;
 use crate::report::escape::{cut, one_line};
 
@@ -93,6 +93,11 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
             &format!("  where {} differs from {}{case} (per {})", part.candidate_label, part.baseline_label, part.per),
             bold,
         );
+        if within_noise(part) {
+            let phases: Vec<&str> = part.phases.iter().map(|phase| phase.phase.as_str()).collect();
+            page.line(&format!("  {}: within their noise; the parts are in compare.md", phases.join(", ")), dim);
+            continue;
+        }
         let changed = |row: &&AttributionRow| row.delta_ns.is_finite() && row.delta_ns != 0.0;
         let mut largest: Vec<&AttributionRow> = part.rows.iter().filter(changed).collect();
         largest.sort_by(|a, b| b.delta_ns.abs().total_cmp(&a.delta_ns.abs()));
@@ -137,4 +142,10 @@ pub fn compare_console(report: &CompareReport<'_>, color: bool, width: usize) ->
         }
     }
     page.finish()
+}
+
+/// Whether the interval of every phase holds "no change": the largest parts of noise would then read as causes.
+fn within_noise(part: &Attribution) -> bool {
+    let holds_zero = |ends: [f64; 2]| ends[0] <= 0.0 && 0.0 <= ends[1];
+    !part.phases.is_empty() && part.phases.iter().all(|phase| phase.delta_ci95_ns.is_some_and(holds_zero))
 }
