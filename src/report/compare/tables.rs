@@ -241,7 +241,7 @@ pub(super) fn differences(metrics: &CompareMetrics) -> Table {
     rows.sort_by_key(|row| std::cmp::Reverse(row.kind));
     let mut table = Table::new(&["Fact", "Baseline", "Candidate", "Value of the candidate", "Kind", "What it means"]);
     for row in rows {
-        let known = |value: &Option<String>| value.as_deref().map_or_else(|| Cell::text("not known"), Cell::text);
+        let known = |value: &Option<String>| value.as_deref().map_or_else(|| Cell::text("not known"), fact);
         table.push(vec![
             Cell::text(&row.fact),
             known(&row.baseline),
@@ -252,6 +252,12 @@ pub(super) fn differences(metrics: &CompareMetrics) -> Table {
         ]);
     }
     table
+}
+
+/// A fact; of a hash only as much as tells it from others at a glance. `metrics.json` has all of it.
+fn fact(value: &str) -> Cell {
+    let hash = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if hash { Cell::text_up_to(value, 13) } else { Cell::text(value) }
 }
 
 /// The rules of the gate, the failed ones first.
