@@ -428,7 +428,7 @@ fn a_real_run_gives_the_values_of_its_rows_and_the_summary_of_its_metrics() {
         }
         assert_eq!(values.unit, stated["unit"].as_str().unwrap(), "{name}");
     }
-    // Operators hold the time of the table of the summary, once.
+    // Operators hold the time of the table of the summary, once, at the pace of the repeats without spans.
     let table = metrics["operators"].as_array().unwrap();
     // The prompt pass is recorded whole; of the decode steps every second, which the subject extrapolates to all.
     let expected: u64 = table
@@ -436,8 +436,28 @@ fn a_real_run_gives_the_values_of_its_rows_and_the_summary_of_its_metrics() {
         .filter(|row| row["layer"].is_null() && row["phase"] == "prefill")
         .map(|row| row["total_ns"].as_u64().unwrap())
         .sum();
-    let prefill = found.subject.operators.iter().filter(|row| row.phase == "prefill");
-    assert_eq!(prefill.map(|row| row.total_ns).sum::<u64>(), expected);
+    let rows: Vec<Value> = fs::read_to_string(run.join("per_run.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let pace = |phase: &str| {
+        let times = |spans: bool| -> Vec<f64> {
+            rows.iter().filter(|row| row["spans"] == spans).map(|row| row[phase].as_f64().unwrap()).collect()
+        };
+        let recorded = times(true);
+        let mut plain = times(false);
+        plain.sort_by(f64::total_cmp);
+        assert_eq!(plain.len(), 3);
+        plain[1] * recorded.len() as f64 / recorded.iter().sum::<f64>()
+    };
+    // Each row is rounded.
+    let near = |a: f64, b: f64| (a - b).abs() <= 2.0 * found.subject.operators.len() as f64 + 1e-9 * b;
+    let sum = |rows: &[OperatorTime], phase: &str| -> u64 {
+        rows.iter().filter(|row| row.phase == phase).map(|row| row.total_ns).sum()
+    };
+    let prefill = sum(&found.subject.operators, "prefill") as f64;
+    assert!(near(prefill, expected as f64 * pace("prefill_ms")), "{prefill}, {expected}");
     assert_eq!(told(&found.subject, fact::OPS), Some("reference"));
     assert!(told(&found.subject, fact::CPU).is_some() && told(&found.subject, fact::THREADS).is_some());
 
@@ -453,15 +473,11 @@ fn a_real_run_gives_the_values_of_its_rows_and_the_summary_of_its_metrics() {
     }
     let summary = load(&root, without_rows.to_str().unwrap()).subject;
     assert_eq!(counted(&summary, "no_rows"), 1);
-    let total: u64 = summary.operators.iter().filter(|row| row.phase == "prefill").map(|row| row.total_ns).sum();
-    assert_eq!(total, expected, "the table of the summary counts a time twice");
-    // Rows and summary alone extrapolate alike; each of the rows is rounded down by less than a nanosecond.
-    let decode = |rows: &[OperatorTime]| -> u64 {
-        rows.iter().filter(|row| row.phase == "decode").map(|row| row.total_ns).sum()
-    };
-    let (by_spans, by_table) = (decode(&found.subject.operators), decode(&summary.operators));
-    let rows = (found.subject.operators.len() + summary.operators.len()) as u64;
-    assert!(by_spans > 0 && by_spans.abs_diff(by_table) <= rows, "{by_spans} and {by_table}");
+    // Without rows no pace is known.
+    assert_eq!(sum(&summary.operators, "prefill"), expected, "the table of the summary counts a time twice");
+    // Rows and summary extrapolate alike.
+    let (by_spans, by_table) = (sum(&found.subject.operators, "decode"), sum(&summary.operators, "decode"));
+    assert!(by_spans > 0 && near(by_spans as f64, by_table as f64 * pace("decode_ms")), "{by_spans} and {by_table}");
 }
 
 #[test]

@@ -20,7 +20,8 @@ use crate::stats::summary::{mean, standard_deviation};
 /// such measure, the time of the phase is the sum of its operators and a diagnostic says so.
 ///
 /// The intervals of phases are approximate: the standard error of a median of normal values, √(π/2) · s/√n. Where a side has several processes,
-/// the medians of the processes are its values and their mean is its time: repeats of one process share what makes it fast or slow.
+/// the medians of the processes are its values and their mean is its time: repeats of one process share what makes it fast or slow. Where both
+/// sides were measured in the same blocks, the interval is that of the differences within blocks (Student's t): what all variants of a block share cancels.
 pub fn attribute_operators(baseline: &Subject, candidate: &Subject) -> Vec<Attribution> {
     let sides = [baseline, candidate];
     let cases = sides.map(|side| {
@@ -54,6 +55,7 @@ fn of_case(sides: [&Subject; 2], cases: [Option<&str>; 2]) -> Attribution {
     let mut rows = Vec::new();
     let mut changes = Vec::new();
     let mut several = false;
+    let mut in_blocks = false;
     let mut totals = [0.0_f64; 2];
     let mut unexplained = [0.0_f64; 2];
     for phase in phases {
@@ -72,7 +74,14 @@ fn of_case(sides: [&Subject; 2], cases: [Option<&str>; 2]) -> Attribution {
         {
             phase_rows.push(unattributed(phase, [a.ns - sums[0], b.ns - sums[1]]));
             negative_remainder(sides, phase, [a.ns, b.ns], sums, &mut diagnostics);
-            ([a.ns, b.ns], [a.n, b.n], a.interval(b))
+            let values = [0, 1].map(|side| phase_values(sides[side], cases[side], phase));
+            match if processes { within_blocks(values) } else { None } {
+                Some((blocks, interval)) => {
+                    in_blocks = true;
+                    ([a.ns, b.ns], [blocks; 2], Some(interval))
+                }
+                None => ([a.ns, b.ns], [a.n, b.n], a.interval(b)),
+            }
         } else {
             let text = format!(
                 "{phase} has no measured time on both sides: the time of its operators is compared, which leaves out what no operator explains"
@@ -110,7 +119,12 @@ fn of_case(sides: [&Subject; 2], cases: [Option<&str>; 2]) -> Attribution {
         sentences: Vec::new(),
         diagnostics,
     };
-    attribution.sentences = sentences(&attribution, if several { Units::Processes } else { Units::OneProcess });
+    let units = match (in_blocks, several) {
+        (true, _) => Units::Blocks,
+        (false, true) => Units::Processes,
+        (false, false) => Units::OneProcess,
+    };
+    attribution.sentences = sentences(&attribution, units);
     attribution
 }
 
@@ -347,6 +361,37 @@ fn by_process(measure: &MeasureValues) -> Vec<f64> {
         }
     }
     processes.values().filter_map(|values| median(values)).collect()
+}
+
+/// Number of blocks, and the 95 % interval of the mean difference of their medians, ns, where both sides were measured in the same blocks, at least
+/// [`LEAST_PROCESSES`], one process of a side in each.
+fn within_blocks(measures: [Option<&MeasureValues>; 2]) -> Option<(u64, [f64; 2])> {
+    let [baseline, candidate] = measures.map(|measure| medians_of_blocks(measure?));
+    let (baseline, candidate) = (baseline?, candidate?);
+    if baseline.len() < LEAST_PROCESSES as usize || !baseline.keys().eq(candidate.keys()) {
+        return None;
+    }
+    let differences: Vec<f64> = baseline.values().zip(candidate.values()).map(|(a, b)| b - a).collect();
+    let (n, delta) = (differences.len() as u64, mean(&differences)?);
+    let variance = standard_deviation(&differences, delta).map(|std| std * std / n as f64)?;
+    Some((n, interval(delta, (variance, n), (0.0, n))?))
+}
+
+/// The median of each block, ns; `None` where blocks are not known or hold several processes of a side.
+fn medians_of_blocks(measure: &MeasureValues) -> Option<BTreeMap<u32, f64>> {
+    let MeasureValues { values, runs, blocks, .. } = measure;
+    if blocks.len() != values.len() || runs.len() != values.len() {
+        return None;
+    }
+    let mut found: BTreeMap<u32, (u32, Vec<f64>)> = BTreeMap::new();
+    for ((block, run), ms) in blocks.iter().zip(runs).zip(values).filter(|(_, ms)| ms.is_finite()) {
+        let (first, values) = found.entry(*block).or_insert((*run, Vec::new()));
+        if first != run {
+            return None;
+        }
+        values.push(ms * 1e6);
+    }
+    Some(found.into_iter().filter_map(|(block, (_, values))| Some((block, median(&values)?))).collect())
 }
 
 /// Whether a side of this case and phase was measured by several processes.

@@ -252,3 +252,35 @@ fn repeats_of_few_processes_are_no_evidence_of_their_own() {
     // A part whose noise nobody knows is no finding where the phase has none.
     assert!(!text.contains("q_proj"), "{text}");
 }
+
+#[test]
+fn phases_of_blocks_are_told_by_the_differences_within_them() {
+    // A machine that is 18 % slower in every second block; the candidate takes 5 ms longer in each.
+    let side = |label: &str, longer: f64| {
+        let level = |block: u32| if block % 2 == 0 { 77.0 } else { 91.0 };
+        let values: Vec<f64> = (0..12)
+            .flat_map(|block| [0.0, 0.2].map(|of| level(block) + longer + of + f64::from(block) / 100.0))
+            .collect();
+        let mut side = subject(label, unfused(), &[("decode_ms", &values)]);
+        side.measures[0].blocks = (0..12).flat_map(|block| [block; 2]).collect();
+        // Each turn is a process.
+        side.measures[0].runs = side.measures[0].blocks.clone();
+        side
+    };
+    let (baseline, candidate) = (side("a", 0.0), side("b", 5.0));
+    let found = one(&baseline, &candidate);
+    let phase = found.phases.iter().find(|phase| phase.phase == "decode").unwrap();
+    assert_eq!(phase.units, [12, 12]);
+    assert!((phase.delta_ns - 5e6).abs() < 1.0);
+    let [low, high] = phase.delta_ci95_ns.unwrap();
+    assert!(low > 4.99e6 && high < 5.01e6, "{low} to {high}");
+    assert!(found.sentences.iter().any(|said| said.contains("from 12 blocks")), "{:?}", found.sentences);
+    // Without blocks the two speeds of the machine hide it.
+    let mut alone = [baseline, candidate];
+    for side in &mut alone {
+        side.measures[0].blocks.clear();
+    }
+    let found = one(&alone[0], &alone[1]);
+    let [low, high] = found.phases.iter().find(|phase| phase.phase == "decode").unwrap().delta_ci95_ns.unwrap();
+    assert!(low < 0.0 && high > 0.0, "{low} to {high}");
+}

@@ -73,6 +73,8 @@ pub(super) enum Units {
     OneProcess,
     /// Processes.
     Processes,
+    /// Blocks in which both sides had a turn.
+    Blocks,
 }
 
 /// What a phase is measured by.
@@ -150,10 +152,14 @@ fn of_phase(phase: &PhaseChange, verdict: Seen, voice: &Voice<'_>) -> String {
         format!("{} in {candidate} against {} in {baseline}", time(phase.candidate_ns), time(phase.baseline_ns));
     let unit = match (voice.units, voice.per) {
         (Units::Processes, _) => "processes",
+        (Units::Blocks, _) => "blocks",
         (Units::OneProcess, " per repeat") => "repeats",
         (Units::OneProcess, _) => "steps",
     };
-    let units = format!("{} and {} {unit}", phase.units[0], phase.units[1]);
+    let units = match voice.units {
+        Units::Blocks => format!("{} {unit}", phase.units[0]),
+        _ => format!("{} and {} {unit}", phase.units[0], phase.units[1]),
+    };
     let one_process = if voice.units == Units::OneProcess { " of one process each" } else { "" };
     let interval = phase
         .delta_ci95_ns

@@ -8,6 +8,8 @@ use crate::estimate::operator::OperatorClass;
 use crate::instrument::host_timer::records_step;
 use crate::record::metrics::OperatorRow;
 use crate::record::rows::{RepeatRow, RowStatus};
+use crate::stats::quantile::median;
+use crate::stats::summary::mean;
 use crate::trace::strings::StringId;
 use crate::trace::timeline::{NONE, SpanKind, Timeline};
 
@@ -35,7 +37,43 @@ impl Steps {
     }
 }
 
-/// Operators by case, phase, layer and name, of the repeats that ended well; calls and times are those of whole repeats.
+/// How fast the repeats without spans were beside those with spans, by phase.
+///
+/// The time of a phase is told by repeats without spans, its parts by a few others, which a slower minute or the recording itself may have
+/// stretched. Brought to the same pace, the parts add up to the phase but for what no operator explains.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    prefill: f64,
+    decode: f64,
+}
+
+impl Pace {
+    /// Time of whole repeats that were recorded, as unchanged.
+    const AS_RECORDED: Self = Self { prefill: 1.0, decode: 1.0 };
+
+    /// Median without spans / mean with spans of the repeats of `case` that ended well; 1 where one of them is not known.
+    fn of(rows: &[RepeatRow], case: &str) -> Self {
+        let pace = |time: fn(&RepeatRow) -> Option<f64>| {
+            let times = |spans: bool| -> Vec<f64> {
+                let of_kind = |row: &&RepeatRow| row.case == case && row.spans == spans && row.status == RowStatus::Ok;
+                rows.iter().filter(of_kind).filter_map(time).filter(|ms| ms.is_finite() && *ms > 0.0).collect()
+            };
+            median(&times(false)).zip(mean(&times(true))).map_or(1.0, |(plain, recorded)| plain / recorded)
+        };
+        Self { prefill: pace(|row| row.prefill_ms), decode: pace(|row| row.decode_ms) }
+    }
+    fn apply(self, phase: &str, ns: u64) -> u64 {
+        let pace = match phase {
+            "prefill" => self.prefill,
+            "decode" => self.decode,
+            _ => return ns,
+        };
+        (ns as f64 * pace).round() as u64
+    }
+}
+
+/// Operators by case, phase, layer and name, of the repeats that ended well; calls and times are those of whole repeats, at the pace of the repeats
+/// without spans ([`Pace`]).
 ///
 /// Spans know the case; the table of the summary does only where there is one case.
 pub(super) fn of_stage1(files: &Stage1Files) -> Vec<OperatorTime> {
@@ -58,7 +96,8 @@ pub(super) fn of_stage1(files: &Stage1Files) -> Vec<OperatorTime> {
         (None, Some(case)) => steps.add(case.new_tokens),
         (None, None) => {}
     }
-    if repeats == 0 { Vec::new() } else { of_table(&metrics.operators, case.as_deref(), repeats, steps) }
+    let pace = case.as_deref().map_or(Pace::AS_RECORDED, |case| Pace::of(&files.rows, case));
+    if repeats == 0 { Vec::new() } else { of_table(&metrics.operators, case.as_deref(), repeats, steps, pace) }
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +112,12 @@ pub(super) fn of_spans(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<OperatorT
     let mut case_of_row: BTreeMap<u32, &str> = BTreeMap::new();
     let mut repeats: BTreeMap<&str, u64> = BTreeMap::new();
     let mut steps: BTreeMap<&str, Steps> = BTreeMap::new();
+    let mut paces: BTreeMap<&str, Pace> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.spans && row.status == RowStatus::Ok) {
         if case_of_row.insert(row.index, &row.case).is_none() {
             *repeats.entry(&row.case).or_insert(0) += 1;
             steps.entry(&row.case).or_default().add(row.new_tokens);
+            paces.entry(&row.case).or_insert_with(|| Pace::of(rows, &row.case));
         }
     }
     type Key<'a> = (&'a str, StringId, u32, Option<OperatorClass>, StringId);
@@ -107,6 +148,7 @@ pub(super) fn of_spans(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<OperatorT
             let name = timeline.text(name).to_owned();
             let phase = timeline.text(phase);
             let steps = steps.get(case).copied().unwrap_or_default();
+            let pace = paces.get(case).copied().unwrap_or(Pace::AS_RECORDED);
             Some(OperatorTime {
                 case: Some(case.to_owned()),
                 phase: phase.to_owned(),
@@ -117,14 +159,14 @@ pub(super) fn of_spans(timeline: &Timeline, rows: &[RepeatRow]) -> Vec<OperatorT
                 shape: shape.map(|(id, _)| timeline.text(*id).to_owned()).filter(|shape| !shape.is_empty()),
                 repeats: repeats.get(case).copied().unwrap_or(1),
                 calls: steps.whole(phase, sum.calls),
-                total_ns: steps.whole(phase, sum.total_ns),
+                total_ns: pace.apply(phase, steps.whole(phase, sum.total_ns)),
             })
         })
         .collect()
 }
 
 /// The rows of `metrics.json`, which has sums over the layers first and then the same time again by layer: each time is taken once.
-fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64, steps: Steps) -> Vec<OperatorTime> {
+fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64, steps: Steps, pace: Pace) -> Vec<OperatorTime> {
     type Key<'a> = (&'a str, &'a str, &'a str);
     fn key(row: &OperatorRow) -> Key<'_> {
         (&row.phase, &row.class, &row.name)
@@ -155,7 +197,7 @@ fn of_table(table: &[OperatorRow], case: Option<&str>, repeats: u64, steps: Step
                 shape: Some(row.shape.clone()).filter(|shape| !shape.is_empty()),
                 repeats,
                 calls: steps.whole(&row.phase, calls),
-                total_ns: steps.whole(&row.phase, total_ns),
+                total_ns: pace.apply(&row.phase, steps.whole(&row.phase, total_ns)),
             })
         })
         .collect()

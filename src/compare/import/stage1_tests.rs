@@ -399,6 +399,22 @@ fn the_recorded_half_of_the_decode_steps_stands_for_all_of_them() {
 }
 
 #[test]
+fn operators_go_at_the_pace_of_the_repeats_without_spans() {
+    let mut timeline = Timeline::default();
+    for row in [span(3, "decode", "q_proj", 0, (0, 40), "1x2"), span(3, "prefill", "q_proj", 0, (0, 7), "4x2")] {
+        timeline.push_span(row);
+    }
+    // Without spans decode takes 3, 3 and 27 ms, with spans 6 ms: the operators were recorded at half the speed. Prefill took the same.
+    let mut rows = vec![row(0, 1.0, json!({})), row(1, 9.0, json!({})), row(2, 1.0, json!({}))];
+    rows.push(row(3, 2.0, json!({"spans": true, "new_tokens": 2})));
+    // Repeats that failed say nothing.
+    rows.push(row(4, 0.01, json!({"status": "failed"})));
+    let got = subject(&Stage1Files { spans: Some(timeline), ..files(rows) }).unwrap();
+    let rows: Vec<_> = got.operators.iter().map(|row| (row.phase.as_str(), row.calls, row.total_ns)).collect();
+    assert_eq!(rows, [("decode", 1, 20), ("prefill", 1, 7)]);
+}
+
+#[test]
 fn operators_are_summed_by_case_phase_and_layer_over_repeats_that_ended_well() {
     let mut timeline = Timeline::default();
     for row in [
@@ -416,7 +432,7 @@ fn operators_are_summed_by_case_phase_and_layer_over_repeats_that_ended_well() {
         row(index, 1.0, json!({"spans": true, "case": case, "status": status, "new_tokens": 2}))
     };
     let rows = vec![
-        row(0, 2.0, json!({})),
+        row(0, 1.0, json!({})),
         spanned(2, "p8", "ok"),
         spanned(3, "p8", "ok"),
         spanned(4, "p8", "failed"),
