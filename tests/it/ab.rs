@@ -73,6 +73,8 @@ fn a_study_leaves_a_whole_directory_and_every_repeat_is_a_row() {
     assert_eq!(metrics["study"]["stopped_because"], "blocks");
     assert_eq!(metrics["study"]["variants"][1]["engine.threads"], "2");
     assert!(!metrics["study"]["control"].as_array().unwrap().is_empty(), "the control was judged");
+    let findings = metrics["diagnostics"].as_array().unwrap();
+    assert!(findings.iter().any(|found| found["code"] == "few_control_blocks"), "{findings:?}");
     let order = metrics["study"]["order"].as_array().unwrap();
     assert!(order.len() == 2 && order[0] != order[1], "the second block mirrors the first: {order:?}");
 

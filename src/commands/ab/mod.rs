@@ -35,6 +35,9 @@ pub use output::{print_summary, render_study};
 /// How long the machine is looked at before a study.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// Blocks of a control below which Student's t makes its noise floor several times too wide.
+const FEW_CONTROL_BLOCKS: u32 = 6;
+
 /// Options of `perfprof ab`.
 #[derive(Debug, Clone, Default)]
 pub struct AbOptions {
@@ -119,6 +122,17 @@ fn run_in(
     let mut diagnostics = Diagnostics::default();
     for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
         diagnostics.note("busy_machine", Severity::Warn, warning);
+    }
+    let control = study.config.control_blocks();
+    if (1..FEW_CONTROL_BLOCKS).contains(&control) {
+        diagnostics.note(
+            "few_control_blocks",
+            Severity::Warn,
+            format!(
+                "the A/A control has {control} blocks, too few to tell the noise of the machine narrowly: most differences will lie within it; give \
+                 `control={FEW_CONTROL_BLOCKS}` or more, or `control=off`"
+            ),
+        );
     }
     let plan = plan(directory, study, configs, diagnostics);
     directory.write_json(AB_CONTEXT_FILE, &plan).map_err(record)?;
