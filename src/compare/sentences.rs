@@ -299,8 +299,8 @@ fn beside_the_interval(row: &Comparison) -> Option<&'static str> {
     } else {
         return None;
     };
-    // Less than a thousandth beside it misleads nobody.
-    (quotient < low * 0.999 || quotient > high * 1.001).then_some(within)
+    // Less than a hundredth beside it misleads nobody.
+    (quotient < low * 0.99 || quotient > high * 1.01).then_some(within)
 }
 
 fn control(controls: &[Comparison]) -> Option<String> {
