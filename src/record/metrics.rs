@@ -212,3 +212,17 @@ pub struct Stage1Metrics {
     /// Findings.
     pub diagnostics: Vec<Diagnostic>,
 }
+
+/// What the reason of a run that other processes disturbed has behind its counts.
+const DISTURBED: &str = " repeats were disturbed by other work on the machine (limit ";
+
+/// Why a run is INVALID of whose `repeats` more than the share `limit` were disturbed.
+pub fn disturbed_reason(disturbed: usize, repeats: usize, limit: f64) -> String {
+    format!("{disturbed} of {repeats}{DISTURBED}{:.0} %)", limit * 100.0)
+}
+
+/// The limit, as a share, in a reason made by [`disturbed_reason`]; `None` for any other reason.
+pub fn limit_of_disturbed_reason(reason: &str) -> Option<f64> {
+    let (_, limit) = reason.split_once(DISTURBED)?;
+    limit.strip_suffix(" %)")?.parse::<f64>().ok().map(|percent| percent / 100.0)
+}

@@ -11,7 +11,9 @@ use crate::estimate::format::Format;
 use crate::estimate::step::WeightFormats;
 use crate::instrument::host_timer::records_step;
 use crate::record::context::{CasePlan, Stage1Context};
-use crate::record::metrics::{CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics};
+use crate::record::metrics::{
+    CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics, disturbed_reason,
+};
 use crate::record::rows::{RepeatRow, RowStatus};
 use crate::stats::bootstrap::{Method, RESAMPLES, Statistic, interval};
 use crate::stats::outliers::outliers;
@@ -433,11 +435,7 @@ fn invalid_reasons(
     }
     let disturbed = plain.iter().filter(|row| row.contention.disturbed).count();
     if !plain.is_empty() && disturbed as f64 / plain.len() as f64 > context.max_disturbed_share {
-        reasons.push(format!(
-            "{disturbed} of {} repeats were disturbed by other work on the machine (limit {:.0} %)",
-            plain.len(),
-            context.max_disturbed_share * 100.0
-        ));
+        reasons.push(disturbed_reason(disturbed, plain.len(), context.max_disturbed_share));
     }
     let has = |code: &str| diagnostics.as_slice().iter().find(|diagnostic| diagnostic.code == code);
     for code in ["non_finite_logits", "process_paused"] {

@@ -6,12 +6,14 @@ use super::builder::clipped;
 use super::error::ImportError;
 use crate::compare::subject::{MeasureValues, OperatorTime, Outcomes, Subject};
 use crate::diagnostics::{Diagnostics, Severity, Validity};
+use crate::record::metrics::limit_of_disturbed_reason;
 
 /// One subject of several runs of the same variant, in the order they were made.
 ///
 /// `MeasureValues::runs` are numbered on from part to part. A fact in which the parts disagree, or that one of them does not tell, becomes
 /// null, with a diagnostic that says what they have. `blocks` gives, for each part, the block it was measured in; empty where they were not
-/// interleaved. The numbers of a part that may not be relied on make the whole unreliable.
+/// interleaved. The numbers of a part that may not be relied on make the whole unreliable; but whether too many repeats were disturbed by other work is
+/// asked of the repeats of all parts together, as one run of all of them would be.
 ///
 /// # Errors
 /// If `parts` is empty or of different kinds, or `blocks` is neither empty nor as long as `parts`.
@@ -75,9 +77,29 @@ pub fn merge(label: &str, parts: Vec<Subject>, blocks: &[u32]) -> Result<Subject
         merged.power_w = merged.power_w.filter(|power| part.power_w == Some(*power));
         diagnostics.extend(part.diagnostics);
     }
+    if count > 1 {
+        judge_disturbance(&mut reasons, merged.outcomes, label, &mut diagnostics);
+    }
     merged.validity = Validity::from_reasons(reasons);
     merged.diagnostics = diagnostics.into_vec();
     Ok(merged)
+}
+
+/// Takes back that single runs are INVALID for being disturbed where few of all repeats were: a study of an hour needs not to be thrown away for a
+/// burst of seconds in one of its processes. The repeats stay marked, and in the values.
+fn judge_disturbance(reasons: &mut Vec<String>, outcomes: Outcomes, label: &str, diagnostics: &mut Diagnostics) {
+    let Outcomes { ok, disturbed, .. } = outcomes;
+    let limits: Vec<f64> = reasons.iter().filter_map(|reason| limit_of_disturbed_reason(reason)).collect();
+    let Some(limit) = limits.into_iter().min_by(f64::total_cmp) else { return };
+    if ok == 0 || disturbed as f64 / ok as f64 > limit {
+        return;
+    }
+    reasons.retain(|reason| limit_of_disturbed_reason(reason).is_none());
+    let first = format!(
+        "single runs of `{}` call themselves INVALID because most of their repeats were disturbed; of all its {ok} repeats {disturbed} were, so they are used",
+        clipped(label)
+    );
+    diagnostics.note("disturbed_runs", Severity::Warn, first);
 }
 
 /// Processes behind a subject: one more than the largest number, at least one.
@@ -177,6 +199,7 @@ mod tests {
     use super::*;
     use crate::compare::subject::{SubjectKind, fact};
     use crate::diagnostics::ValidityStatus;
+    use crate::record::metrics::disturbed_reason;
 
     fn part(values: &[f64], threads: Option<&str>) -> Subject {
         Subject {
@@ -242,6 +265,29 @@ mod tests {
         bad.validity = Validity::from_reasons(vec!["disturbed".to_owned()]);
         let merged = merge("m", vec![part(&[1.0], Some("2")), bad], &[]).unwrap();
         assert_eq!((merged.validity.status, merged.validity.reasons.len()), (ValidityStatus::Invalid, 1));
+    }
+
+    #[test]
+    fn a_burst_in_one_run_of_many_does_not_make_the_whole_unreliable_and_many_do() {
+        let disturbed = |of: u64, repeats: usize| {
+            let mut part = part(&vec![2.0; repeats], Some("2"));
+            part.outcomes.disturbed = of;
+            if of * 2 > repeats as u64 {
+                part.validity = Validity::from_reasons(vec![disturbed_reason(of as usize, repeats, 0.5)]);
+            }
+            part
+        };
+        let merged = merge("m", vec![disturbed(0, 6), disturbed(6, 6), disturbed(1, 6)], &[]).unwrap();
+        assert!(merged.validity.is_valid(), "7 of 18: {:?}", merged.validity);
+        assert_eq!(merged.diagnostics[0].code, "disturbed_runs");
+        assert!(merged.diagnostics[0].first.contains("of all its 18 repeats 7 were"), "{:?}", merged.diagnostics);
+        let merged = merge("m", vec![disturbed(2, 6), disturbed(6, 6), disturbed(5, 6)], &[]).unwrap();
+        assert_eq!(merged.validity.reasons.len(), 2, "13 of 18");
+        // Another reason stays whatever the share.
+        let mut bad = disturbed(6, 6);
+        bad.validity.reasons.push("logits are not finite".to_owned());
+        let merged = merge("m", vec![disturbed(0, 6), bad], &[]).unwrap();
+        assert_eq!(merged.validity.reasons, ["logits are not finite"]);
     }
 
     #[test]
