@@ -257,7 +257,7 @@ fn repeats_of_few_processes_are_no_evidence_of_their_own() {
 fn phases_of_blocks_are_told_by_the_differences_within_them() {
     // A machine that is 18 % slower in every second block; the candidate takes 5 ms longer in each.
     let side = |label: &str, longer: f64| {
-        let level = |block: u32| if block % 2 == 0 { 77.0 } else { 91.0 };
+        let level = |block: u32| if block.is_multiple_of(2) { 77.0 } else { 91.0 };
         let values: Vec<f64> = (0..12)
             .flat_map(|block| [0.0, 0.2].map(|of| level(block) + longer + of + f64::from(block) / 100.0))
             .collect();
