@@ -128,6 +128,7 @@ pub(super) fn gate(metrics: &CompareMetrics) -> Option<String> {
     let parts = if parts.is_empty() { "no rule was checked".to_owned() } else { parts.join(", ") };
     let word = match (gate.passed, of(RuleOutcome::Missing)) {
         (false, _) => "FAILED",
+        (true, 0) if of(RuleOutcome::Undecided) > 0 => "did not fail",
         (true, 0) => "passed",
         (true, _) => "could not be judged in full",
     };
