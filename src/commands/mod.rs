@@ -15,8 +15,11 @@ pub mod sweep;
 pub mod validate;
 pub mod wiring;
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::diagnostics::{ExitStatus, Failure};
 
@@ -49,13 +52,39 @@ pub enum ColorChoice {
 
 /// Writes the answer of a command to stdout. A reader that has gone away, as `head` does, has seen enough.
 pub(crate) fn print_answer(text: &str) -> anyhow::Result<()> {
-    let mut stdout = anstream::stdout().lock();
+    write_answer(anstream::stdout().lock(), text)
+}
+
+fn write_answer(mut stdout: impl std::io::Write, text: &str) -> anyhow::Result<()> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(ExitStatus::ArtifactIo, "cannot write to standard output").because(error).into())
         }
         _ => Ok(()),
     }
+}
+
+/// Writes the answer of a command that made a run: its `metrics.json` with `run_dir` for machines, else what `console` says (given whether to colour
+/// and the width in columns) and where `report` lies.
+pub(crate) fn print_run(
+    metrics: &impl Serialize,
+    directory: &Path,
+    report: &str,
+    context: &Context,
+    console: impl FnOnce(bool, usize) -> String,
+) -> anyhow::Result<()> {
+    let text = if context.json {
+        let mut value = serde_json::to_value(metrics)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
+        }
+        serde_json::to_string_pretty(&value)? + "\n"
+    } else {
+        let text = console(context.color(std::io::stdout().is_terminal()), context.width());
+        format!("{text}\n{}\n", directory.join(report).display())
+    };
+    // Coloured or not as was asked; anstream would take colours out of a pipe, `--color always` or not.
+    write_answer(std::io::stdout().lock(), &text)
 }
 
 impl Context {

@@ -1,13 +1,11 @@
 //! Derives every summary of a stage1 run from its rows, spans and context on disk, and writes them.
 
-use std::io::IsTerminal as _;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::Context;
-use crate::diagnostics::{Diagnostic, ExitStatus, Failure, Severity};
+use super::{Context, print_run};
+use crate::diagnostics::{Diagnostic, Severity};
 use crate::record::metrics::Stage1Metrics;
 use crate::record::quality::read_quality;
 use crate::record::reader::{self, METRICS_FILE};
@@ -103,24 +101,7 @@ pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Re
 
 /// Prints the summary: JSON for machines, a short table for people.
 pub fn print_summary(rendered: &Rendered, directory: &Path, context: &Context) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let text = if context.json {
-        let mut value = serde_json::to_value(&rendered.metrics)?;
-        if let Value::Object(fields) = &mut value {
-            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
-        }
-        serde_json::to_string_pretty(&value)? + "\n"
-    } else {
-        let color = context.color(std::io::stdout().is_terminal());
-        let mut text = crate::report::console_summary(&rendered.report(), color, context.width());
-        text.push_str(&format!("\n{}\n", directory.join("report.html").display()));
-        text
-    };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read enough has closed the pipe; the run itself is complete.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| {
-            Failure::new(ExitStatus::ArtifactIo, "cannot write to standard output").because(error).into()
-        }),
-    }
+    print_run(&rendered.metrics, directory, "report.html", context, |color, width| {
+        crate::report::console_summary(&rendered.report(), color, width)
+    })
 }

@@ -190,3 +190,14 @@ fn a_tagged_baseline_is_compared_with_the_latest_run_and_outlives_its_directory(
     let kept = sandbox.path().join("tmp/compare").join(joined["run_id"].as_str().unwrap());
     assert_eq!(metrics(&kept)["run_id"], joined["run_id"]);
 }
+
+#[test]
+fn colours_asked_for_reach_a_pipe_and_others_do_not() {
+    let sandbox = Sandbox::new();
+    let base = result(&sandbox, "base.json", "m.gguf", 64, &RATES);
+    let slow = result(&sandbox, "slow.json", "m.gguf", 64, &scaled(0.5));
+    for (color, expected) in [("always", true), ("auto", false), ("never", false)] {
+        let printed = compare(&sandbox, &[&base, &slow, "--color", color]).exits(0).stdout;
+        assert_eq!(printed.contains("\u{1b}["), expected, "{color}: {printed:?}");
+    }
+}

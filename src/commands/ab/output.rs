@@ -1,11 +1,8 @@
 //! Writes the reports of a study and prints its answer.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
-use serde_json::Value;
-
-use crate::commands::Context;
+use crate::commands::{Context, print_run};
 use crate::compare::gate::Standing;
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::atomic;
@@ -87,17 +84,7 @@ pub fn render_study(directory: &Path, salvage: bool) -> anyhow::Result<RenderedS
 /// If stdout cannot be written for another reason than that its reader has gone.
 pub fn print_summary(rendered: &RenderedStudy, directory: &Path, context: &Context) -> anyhow::Result<()> {
     let metrics = &rendered.rebuilt.metrics;
-    let text = if context.json {
-        let mut value = serde_json::to_value(metrics)?;
-        if let Value::Object(fields) = &mut value {
-            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
-        }
-        serde_json::to_string_pretty(&value)? + "\n"
-    } else {
-        let color = context.color(std::io::stdout().is_terminal());
-        let mut text = compare_console(&rendered.report(), color, context.width());
-        text.push_str(&format!("\n{}\n", directory.join("compare.html").display()));
-        text
-    };
-    crate::commands::print_answer(&text)
+    print_run(metrics, directory, "compare.html", context, |color, width| {
+        compare_console(&rendered.report(), color, width)
+    })
 }

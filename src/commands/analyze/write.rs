@@ -1,10 +1,8 @@
 //! Runs the analyses on what was read and writes the run directory.
 
-use std::path::Path;
-
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::Context;
+use super::super::{Context, print_run};
 use super::exports::Export;
 use super::inputs::Read;
 use super::settings::Settings;
@@ -15,7 +13,7 @@ use crate::record::run_dir::{RunDir, RunOptions, RunStatus, rfc3339};
 use crate::record::{RecordError, environment, manifest};
 use crate::report::AssumptionSection;
 use crate::report::analyze::{self as report, AnalyzeReport};
-use crate::runner::analyze::{self, Analysis, AnalyzeMetrics, AnalyzeSettings, assumptions};
+use crate::runner::analyze::{self, Analysis, AnalyzeSettings, assumptions};
 
 /// Traces above this size are not hashed: it would take longer than their analysis.
 const HASH_LIMIT_BYTES: u64 = 256 << 20;
@@ -103,30 +101,8 @@ fn write(
     }
     let status = if metrics.validity.is_valid() { RunStatus::Complete } else { RunStatus::Invalid };
     directory.finish(status, None).map_err(record)?;
-    print(&metrics, &view, directory.path(), context)?;
+    print_run(&metrics, directory.path(), "report.html", context, |color, width| report::console(&view, color, width))?;
     Ok(if status == RunStatus::Complete { ExitStatus::Success } else { ExitStatus::Invalid })
-}
-
-fn print(
-    metrics: &AnalyzeMetrics,
-    view: &AnalyzeReport<'_>,
-    directory: &Path,
-    context: &Context,
-) -> anyhow::Result<()> {
-    use std::io::IsTerminal as _;
-    let text = if context.json {
-        let mut value = serde_json::to_value(metrics)?;
-        if let serde_json::Value::Object(fields) = &mut value {
-            fields.insert("run_dir".to_owned(), serde_json::Value::String(directory.display().to_string()));
-        }
-        serde_json::to_string_pretty(&value)? + "\n"
-    } else {
-        let color = context.color(std::io::stdout().is_terminal());
-        let mut text = report::console(view, color, context.width());
-        text.push_str(&format!("\n{}\n", directory.join("report.html").display()));
-        text
-    };
-    super::super::print_answer(&text)
 }
 
 #[derive(serde::Serialize)]

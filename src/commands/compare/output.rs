@@ -1,12 +1,10 @@
 //! Judges what was stored, writes the reports, and prints the answer.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::CompareOptions;
-use crate::commands::Context;
+use crate::commands::{Context, print_run};
 use crate::compare::gate::Standing;
 use crate::compare::gate_rule::Rule;
 use crate::compare::judge::judge;
@@ -125,17 +123,7 @@ pub(super) fn copies(rendered: &RenderedComparison, options: &CompareOptions) ->
 /// # Errors
 /// If stdout cannot be written for another reason than that its reader has gone.
 pub fn print_summary(rendered: &RenderedComparison, directory: &Path, context: &Context) -> anyhow::Result<()> {
-    let text = if context.json {
-        let mut value = serde_json::to_value(&rendered.metrics)?;
-        if let Value::Object(fields) = &mut value {
-            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
-        }
-        serde_json::to_string_pretty(&value)? + "\n"
-    } else {
-        let color = context.color(std::io::stdout().is_terminal());
-        let mut text = compare_console(&rendered.report(), color, context.width());
-        text.push_str(&format!("\n{}\n", directory.join("compare.html").display()));
-        text
-    };
-    crate::commands::print_answer(&text)
+    print_run(&rendered.metrics, directory, "compare.html", context, |color, width| {
+        compare_console(&rendered.report(), color, width)
+    })
 }

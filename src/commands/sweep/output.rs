@@ -1,11 +1,8 @@
 //! Writes the reports of a sweep and prints its answer.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
-use serde_json::Value;
-
-use crate::commands::Context;
+use crate::commands::{Context, print_run};
 use crate::diagnostics::ExitStatus;
 use crate::record::atomic;
 use crate::record::reader::METRICS_FILE;
@@ -71,17 +68,7 @@ pub fn render_sweep(directory: &Path, ending: Ending, salvage: bool) -> anyhow::
 /// # Errors
 /// If stdout cannot be written for another reason than that its reader has gone.
 pub fn print_summary(rendered: &RenderedSweep, directory: &Path, context: &Context) -> anyhow::Result<()> {
-    let text = if context.json {
-        let mut value = serde_json::to_value(&rendered.metrics)?;
-        if let Value::Object(fields) = &mut value {
-            fields.insert("run_dir".to_owned(), Value::String(directory.display().to_string()));
-        }
-        serde_json::to_string_pretty(&value)? + "\n"
-    } else {
-        let color = context.color(std::io::stdout().is_terminal());
-        let mut text = sweep_console(&rendered.report(), color, context.width());
-        text.push_str(&format!("\n{}\n", directory.join("report.html").display()));
-        text
-    };
-    crate::commands::print_answer(&text)
+    print_run(&rendered.metrics, directory, "report.html", context, |color, width| {
+        sweep_console(&rendered.report(), color, width)
+    })
 }

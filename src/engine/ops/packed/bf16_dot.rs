@@ -41,7 +41,8 @@ pub(super) unsafe fn pairs<const M: usize>(job: &DenseJob<M>) {
     }
 }
 
-/// `M` panels times `N` tokens. Every result is the same chain of additions for every `M` and `N`.
+/// `M` panels times `N` tokens. Every result is the same chain of additions for every `M` and `N`; only what the instruction takes for zero, products and
+/// sums below 2⁻¹²⁶, one or two tokens keep.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
 #[inline]
 unsafe fn tile<const M: usize, const N: usize>(job: &DenseJob<M>, token: usize) {
