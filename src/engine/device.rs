@@ -117,18 +117,22 @@ fn refused(index: usize, error: &dyn std::fmt::Display) -> DeviceError {
 /// cudarc panics where a library is missing, so the driver and `more` are looked for first.
 #[cfg(feature = "cuda")]
 fn find_libraries(index: usize, more: &[&str]) -> Result<(), DeviceError> {
-    let found = |name: &str| {
-        let Ok(name) = std::ffi::CString::new(name) else { return false };
-        // SAFETY: loading a library of the driver or the toolkit runs its initialisers only; the handle is kept until the process ends.
-        !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY) }.is_null()
-    };
-    if !found("libcuda.so.1") {
+    if !has_library("libcuda.so.1") {
         return Err(DeviceError::NoDriver { index, reason: "libcuda.so.1 cannot be loaded".to_owned() });
     }
-    // cudarc looks for other names too, e.g. the one without a version.
-    let any = |name: &&str| found(name) || name.split_once(".so").is_some_and(|(stem, _)| found(&format!("{stem}.so")));
-    match more.iter().find(|name| !any(name)) {
+    match more.iter().find(|name| !has_library(name)) {
         Some(missing) => Err(DeviceError::MissingLibrary { index, name: (*missing).to_owned() }),
         None => Ok(()),
     }
+}
+
+/// Whether the loader finds a library of the driver or the toolkit, under this name or the one without a version, as cudarc looks for it.
+#[cfg(feature = "cuda")]
+pub(super) fn has_library(name: &str) -> bool {
+    let found = |name: &str| {
+        let Ok(name) = std::ffi::CString::new(name) else { return false };
+        // SAFETY: loading such a library runs its initialisers only; the handle is kept until the process ends.
+        !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY) }.is_null()
+    };
+    found(name) || name.split_once(".so").is_some_and(|(stem, _)| found(&format!("{stem}.so")))
 }

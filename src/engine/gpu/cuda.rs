@@ -13,6 +13,7 @@ use super::backend::{
 };
 use super::kernel::{Kernel, Module};
 use super::nvrtc::Compiler;
+use crate::engine::device::has_library;
 
 /// Dynamic shared memory every kernel may use without asking.
 const SHARED_WITHOUT_ASKING: u32 = 48 * 1024;
@@ -269,8 +270,7 @@ impl GpuBackend for CudaBackend {
         self.bind(what)?;
         let mut blas_slot = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
         if blas_slot.is_none() {
-            // SAFETY: asks the loader only.
-            if !unsafe { blas_sys::is_culib_present() } {
+            if !has_library("libcublas.so.13") {
                 return Err(GpuError::new(
                     what,
                     "libcublas.so.13 of the CUDA toolkit cannot be loaded (LD_LIBRARY_PATH)",

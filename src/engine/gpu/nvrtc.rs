@@ -8,6 +8,7 @@ use cudarc::nvrtc::sys;
 
 use super::backend::{GpuError, GpuResult};
 use super::kernel::{COMMON, Module};
+use crate::engine::device::has_library;
 
 /// What the sources include; its text is put in place of this line.
 const INCLUDE: &str = "#include \"common.cuh\"\n";
@@ -35,8 +36,7 @@ impl Compiler {
     pub(super) fn new(compute_capability: (u32, u32)) -> Self {
         let device = compute_capability.0 * 10 + compute_capability.1;
         let cache = cache_directory();
-        // SAFETY: asks the loader only.
-        if !unsafe { sys::is_culib_present() } {
+        if !has_library("libnvrtc.so.13") {
             // A cache filled by another run can do without the compiler: its version is written beside the images.
             let version = cache.as_deref().and_then(|cache| std::fs::read_to_string(cache.join("nvrtc-version")).ok());
             return Self {
@@ -247,8 +247,7 @@ mod tests {
     /// Needs libnvrtc, not a GPU: `scripts/cuda-toolkit.sh --runtime` fetches it.
     #[test]
     fn nvrtc_compiles_a_module_and_names_the_line_of_a_mistake() {
-        // SAFETY: asks the loader only.
-        if !unsafe { sys::is_culib_present() } {
+        if !has_library("libnvrtc.so.13") {
             eprintln!("skipped: libnvrtc cannot be loaded");
             return;
         }
