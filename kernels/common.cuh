@@ -285,6 +285,15 @@ PP_FUNCTION float pp_log(float x) {
 #endif
 }
 
+// log(1 + x), precise near 0.
+PP_FUNCTION float pp_log1p(float x) {
+#ifdef PP_EMULATE
+    return __builtin_log1pf(x);
+#else
+    return log1pf(x);
+#endif
+}
+
 PP_FUNCTION float pp_max(float a, float b) {
     return a > b ? a : b;
 }
