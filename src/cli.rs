@@ -7,15 +7,17 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::ab::AbOptions;
 use crate::commands::analyze::AnalyzeOptions;
 use crate::commands::compare::CompareOptions;
+use crate::commands::kernels::{KernelsAction, KernelsOptions};
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
 use crate::commands::sweep::SweepOptions;
 use crate::commands::validate::ValidateOptions;
 use crate::commands::{
-    ColorChoice, Context, ab, analyze, compare, doctor, estimate, report, runs, stage1, sweep, validate,
+    ColorChoice, Context, ab, analyze, compare, doctor, estimate, kernels, report, runs, stage1, sweep, validate,
 };
 use crate::diagnostics::ExitStatus;
+use crate::engine::gpu::backend::HalfType;
 
 /// Profiles LLM inference: prefill and decode, operators, MFU and MBU, GPU traces.
 ///
@@ -73,6 +75,8 @@ enum Command {
     Analyze(AnalyzeArgs),
     /// What a model must compute and move, from its architecture alone.
     Estimate(EstimateArgs),
+    /// Check the CUDA kernels of `engine.ops=fused` against references on a GPU, or time them.
+    Kernels(KernelsArgs),
     /// What this machine can do, and what keeps it from doing more.
     Doctor,
     /// List, show, verify and tag runs.
@@ -104,6 +108,59 @@ struct Stage1Args {
     /// Print the settings with their origins and run nothing.
     #[arg(long)]
     print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct KernelsArgs {
+    /// `check` runs every kernel against its reference in f64, `bench` times them beside the bandwidth of the device.
+    #[arg(value_enum)]
+    action: KernelsActionArg,
+    /// CUDA device.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: usize,
+    /// Type of activations and dense weights.
+    #[arg(long, value_enum, default_value_t = HalfArg::Bf16)]
+    dtype: HalfArg,
+    /// Only kernels and cases whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// `check` in reduced sizes that still take every path: for compute-sanitizer.
+    #[arg(long)]
+    small: bool,
+    /// Seed of the inputs of `check` [default: from the clock].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KernelsActionArg {
+    Check,
+    Bench,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum HalfArg {
+    F16,
+    Bf16,
+}
+
+impl From<KernelsArgs> for KernelsOptions {
+    fn from(args: KernelsArgs) -> Self {
+        Self {
+            action: match args.action {
+                KernelsActionArg::Check => KernelsAction::Check,
+                KernelsActionArg::Bench => KernelsAction::Bench,
+            },
+            device: args.device,
+            half: match args.dtype {
+                HalfArg::F16 => HalfType::F16,
+                HalfArg::Bf16 => HalfType::BF16,
+            },
+            filter: args.filter,
+            small: args.small,
+            seed: args.seed,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -425,6 +482,7 @@ impl Cli {
                 let options = crate::commands::wiring::estimate_options(&args.overrides, &context)?;
                 estimate::run(&options, &context)
             }
+            Command::Kernels(args) => kernels::run(&args.into(), &context),
             Command::Doctor => doctor::run(&context),
             Command::Runs(args) => {
                 let list = RunsCommand::List { command: None, status: None, limit: 20 };

@@ -117,6 +117,20 @@ pub fn phases_vs_total(rows: &[RepeatRow]) -> Option<f64> {
         .reduce(f64::max)
 }
 
+/// Largest |host's total − device's total| / device's total over the complete rows that have both clocks.
+///
+/// Every step ends with a token on the host, which waits for the device, so both clocks see the same work; what is left is the first
+/// launch and the copy of the last token. A larger difference means that work was under way outside the events, or the events outside the work.
+pub fn host_vs_device(rows: &[RepeatRow]) -> Option<f64> {
+    rows.iter()
+        .filter(|row| row.status == RowStatus::Ok)
+        .filter_map(|row| {
+            let device = row.total_ms.filter(|total| *total > 0.0)?;
+            Some((row.host?.total_ms - device).abs() / device)
+        })
+        .reduce(f64::max)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

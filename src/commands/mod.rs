@@ -7,6 +7,7 @@ pub mod compare;
 pub mod doctor;
 pub mod estimate;
 pub mod interrupt;
+pub mod kernels;
 pub mod render;
 pub mod report;
 pub mod runs;

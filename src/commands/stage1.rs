@@ -15,7 +15,11 @@ use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
+use crate::engine::device as engine_device;
+use crate::engine::gpu;
+use crate::engine::gpu::backend::HalfType;
 use crate::estimate::format::Format;
+use crate::hardware::ceilings::Ceilings;
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
 use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveRequest, ResolvedHardware, resolve};
@@ -149,7 +153,7 @@ pub(super) struct Prepared {
 /// Refuses everything that can be refused without a directory or a weight.
 pub(super) fn prepare(config: &Stage1Config) -> anyhow::Result<Prepared> {
     let mut chosen = assemble::choose(config).map_err(assemble_failure)?;
-    let (_, device_id) = assemble::open_device(config).map_err(assemble_failure)?;
+    let device_id = assemble::open_device(config).map_err(assemble_failure)?.device_id;
     let fits = |room| assemble::check_memory(config, &chosen, room, &device_id).map_err(assemble_failure);
     let tokenizer = assemble::tokenizer(&chosen).map_err(assemble_failure)?;
     let prompts = match config.dataset.root {
@@ -401,18 +405,43 @@ fn hardware(config: &Stage1Config, machine: &Machine, device_id: &str, threads: 
         Some(index) => DeviceRef::Cuda(index),
         None => DeviceRef::Cpu,
     };
-    resolve(&ResolveRequest {
+    // What the operators of each device compute in, whatever the weights are stored in.
+    let compute_dtype = match (device, config.model.dtype.or(config.model.dtype_default)) {
+        (DeviceRef::Cpu, _) | (_, Some(Format::F32)) => Format::F32,
+        (_, Some(Format::F16)) => Format::F16,
+        _ => Format::BF16,
+    };
+    let mut resolved = resolve(&ResolveRequest {
         machine,
         device,
         overrides: &overrides,
-        // What the operators of each device compute in, whatever the weights are stored in.
-        compute_dtype: if device == DeviceRef::Cpu { Format::F32 } else { Format::BF16 },
+        compute_dtype,
         threads: threads as u32,
         measure: match settings.measure {
             MeasureCeilings::Never => MeasurePolicy::Never,
             MeasureCeilings::Auto | MeasureCeilings::Always => MeasurePolicy::Within(CEILING_BUDGET),
         },
-    })
+    });
+    let unknown = resolved.peak_flops_per_s.value.is_none() || resolved.peak_bytes_per_s.value.is_none();
+    let wanted = match settings.measure {
+        MeasureCeilings::Never => false,
+        MeasureCeilings::Auto => unknown,
+        MeasureCeilings::Always => true,
+    };
+    if let (DeviceRef::Cuda(index), true) = (device, wanted) {
+        match gpu_ceilings(index, compute_dtype) {
+            Ok(ceilings) => resolved.take_measured(ceilings),
+            Err(reason) => resolved.notes.push(format!("the ceilings of the device could not be measured: {reason}")),
+        }
+    }
+    resolved
+}
+
+/// Bandwidth and product of a GPU, before the model takes its memory.
+fn gpu_ceilings(index: u32, compute_dtype: Format) -> Result<Ceilings, String> {
+    let half = if compute_dtype == Format::F16 { HalfType::F16 } else { HalfType::BF16 };
+    let backend = engine_device::backend(index as usize).map_err(|error| error.to_string())?;
+    gpu::ceilings::measure(&*backend, half, gpu::ceilings::Sizes::default()).map_err(|error| error.to_string())
 }
 
 fn hardware_block(config: &Stage1Config, resolved: &ResolvedHardware) -> HardwareBlock {
@@ -431,6 +460,8 @@ fn hardware_block(config: &Stage1Config, resolved: &ResolvedHardware) -> Hardwar
         memory_bytes: resolved.memory_bytes,
         price_usd_per_hour: config.hardware.price_usd_per_hour,
         power_w: config.hardware.power_w,
+        // A processor's are the peaks themselves.
+        measured: resolved.measured.clone().filter(|_| resolved.device_id != "cpu"),
     }
 }
 

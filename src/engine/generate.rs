@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::models::CausalLm;
+use super::models::{CausalLm, DeviceSampler};
 use super::sampling::{Sampler, SamplingPlan};
 use crate::estimate::operator::Operator;
 use crate::instrument::observer::{Module, Observer, Phase, Span};
@@ -93,33 +93,38 @@ pub fn generate(
         candle_core::bail!("the prompts of one batch must have one length");
     }
     let batch = plan.prompts.len();
-    let vocabulary = model.architecture().vocab_size as u32;
     let flat: Vec<u32> = plan.prompts.concat();
-    let prompt = Tensor::from_vec(flat, (batch, length), device)?;
     model.reset()?;
-    let mut sampler = Sampler::new(plan.sampling);
+    let on_device = plan.sampling.fits_device() && model.device_sampler().is_some();
+    let mut source = if on_device {
+        Source::Device
+    } else {
+        Source::Host { sampler: Sampler::new(plan.sampling), vocabulary: model.architecture().vocab_size as u32 }
+    };
+    // A tensor made from the host may wait for a copy, which is not part of the prompt pass.
+    let prompt = match source {
+        Source::Host { .. } => Some(Tensor::from_slice(&flat, (batch, length), device)?),
+        Source::Device => {
+            if let Some(sampler) = model.device_sampler() {
+                sampler.start(plan.sampling)?;
+            }
+            None
+        }
+    };
     let mut tokens: Vec<Vec<u32>> = vec![Vec::with_capacity(plan.new_tokens); batch];
     let mut decode = Vec::with_capacity(plan.new_tokens);
     let mut ended = vec![false; batch];
-
-    let mut advance = |model: &mut dyn CausalLm, input: &Tensor, position: usize, observer: &mut dyn Observer| {
-        let logits = model.forward(input, position, observer)?;
-        let on = observer.wants_operators();
-        if on {
-            observer.begin(Span::Operator(Module::Sampler, Operator::Sample { rows: batch as u32, width: vocabulary }));
-        }
-        let chosen = choose(&logits, &mut sampler);
-        if on {
-            observer.end();
-        }
-        chosen
-    };
 
     let origin = Instant::now();
     let now = || origin.elapsed().as_nanos() as u64;
     let start_ns = now();
     observer.begin(Span::Phase(Phase::Prefill, 0));
-    let first = advance(model, &prompt, 0, observer);
+    let first = match (&mut source, &prompt) {
+        (Source::Host { sampler, vocabulary }, Some(prompt)) => {
+            forward(model, prompt, 0, sampler, *vocabulary, observer)
+        }
+        _ => device_sampler(model).and_then(|sampler| sampler.prefill(&flat, observer)),
+    };
     observer.end();
     let prefill = Step { start_ns, end_ns: now() };
     let mut last = first?;
@@ -136,16 +141,56 @@ pub fn generate(
         }
         let start_ns = now();
         observer.begin(Span::Phase(Phase::Decode, step as u32));
-        let next = Tensor::from_slice(&last, (batch, 1), device)
-            .and_then(|input| advance(model, &input, length + step - 1, observer));
+        let next = match &mut source {
+            Source::Host { sampler, vocabulary } => Tensor::from_slice(&last, (batch, 1), device)
+                .and_then(|input| forward(model, &input, length + step - 1, sampler, *vocabulary, observer)),
+            Source::Device => device_sampler(model).and_then(|sampler| sampler.step(observer)),
+        };
         observer.end();
         decode.push(Step { start_ns, end_ns: now() });
         last = next?;
         record(&last, &mut tokens, &mut ended, plan);
     }
     let total_ns = now();
-    let non_finite_logits = sampler.check.non_finite;
+    let non_finite_logits = match &source {
+        Source::Host { sampler, .. } => sampler.check.non_finite,
+        Source::Device => device_sampler(model)?.non_finite_logits()?,
+    };
     Ok(Generation { tokens, prefill, decode, total_ns, finish, non_finite_logits })
+}
+
+/// Where the next tokens come from.
+enum Source {
+    /// Logits come to the host.
+    Host { sampler: Sampler, vocabulary: u32 },
+    /// The model chooses.
+    Device,
+}
+
+fn device_sampler(model: &mut dyn CausalLm) -> Result<&mut dyn DeviceSampler> {
+    model.device_sampler().ok_or_else(|| candle_core::Error::Msg("the model has no sampler on its device".to_owned()))
+}
+
+/// One forward pass and the choice of its tokens on the host.
+fn forward(
+    model: &mut dyn CausalLm,
+    input: &Tensor,
+    position: usize,
+    sampler: &mut Sampler,
+    vocabulary: u32,
+    observer: &mut dyn Observer,
+) -> Result<Vec<u32>> {
+    let logits = model.forward(input, position, observer)?;
+    let on = observer.wants_operators();
+    if on {
+        let rows = input.dims()[0] as u32;
+        observer.begin(Span::Operator(Module::Sampler, Operator::Sample { rows, width: vocabulary }));
+    }
+    let chosen = choose(&logits, sampler);
+    if on {
+        observer.end();
+    }
+    chosen
 }
 
 /// One token per row of `[batch, vocabulary]` logits.

@@ -4,6 +4,7 @@
 
 pub mod device;
 pub mod generate;
+pub mod gpu;
 pub mod kv_cache;
 pub mod loader;
 pub mod models;

@@ -280,6 +280,28 @@ pub(crate) fn resolve_with(
     resolved
 }
 
+impl ResolvedHardware {
+    /// Takes what was measured on a graphics processor: kept beside the peaks, and in the place of those that are unknown.
+    pub fn take_measured(&mut self, ceilings: ceilings::Ceilings) {
+        let measured = |measured: &ceilings::Measured| PeakValue {
+            value: Some(measured.value),
+            kind: PeakKind::Measured,
+            source: measured.describe(),
+        };
+        if self.peak_flops_per_s.value.is_none()
+            && let Some(value) = ceilings.flops_per_s.get(self.compute_dtype.name())
+        {
+            self.peak_flops_per_s = measured(value);
+        }
+        if self.peak_bytes_per_s.value.is_none()
+            && let Some(value) = &ceilings.copy_bytes_per_s
+        {
+            self.peak_bytes_per_s = measured(value);
+        }
+        self.measured = Some(ceilings);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -442,6 +464,29 @@ mod tests {
         let overrides = PeakOverrides { name: Some("NVIDIA H100 PCIe".to_owned()), ..PeakOverrides::default() };
         let resolved = resolve_on(&machine, DeviceRef::Cuda(0), &overrides, Format::BF16, ALLOWED);
         assert_eq!((resolved.device.as_str(), resolved.peak_flops_per_s.value), ("NVIDIA H100 PCIe", Some(756e12)));
+    }
+
+    #[test]
+    fn what_was_measured_on_a_gpu_fills_gaps_and_replaces_no_data_sheet() {
+        let measured = |value: f64| Measured { value, n: 5, spread: 0.1, method: "a test".to_owned() };
+        let ceilings = Ceilings {
+            flops_per_s: BTreeMap::from([("bf16".to_owned(), measured(7e14))]),
+            read_bytes_per_s: Some(measured(4.4e12)),
+            copy_bytes_per_s: Some(measured(4.2e12)),
+            notes: Vec::new(),
+        };
+        let resolve = |name| {
+            let machine = machine(Some((name, 143_771 << 20)));
+            resolve_on(&machine, DeviceRef::Cuda(0), &PeakOverrides::default(), Format::BF16, ALLOWED)
+        };
+        let mut known = resolve("NVIDIA H200");
+        known.take_measured(ceilings.clone());
+        assert_eq!((known.peak_flops_per_s.kind, known.peak_bytes_per_s.kind), (PeakKind::Table, PeakKind::Table));
+        assert_eq!(known.measured.as_ref(), Some(&ceilings));
+        let mut unknown = resolve("NVIDIA Frobnicator 9000");
+        unknown.take_measured(ceilings);
+        assert_eq!((unknown.peak_flops_per_s.value, unknown.peak_bytes_per_s.value), (Some(7e14), Some(4.2e12)));
+        assert_eq!(unknown.peak_bytes_per_s.kind, PeakKind::Measured);
     }
 
     #[test]

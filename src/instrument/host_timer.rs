@@ -1,24 +1,12 @@
 //! The host clock behind the [`Observer`] trait: right for the CPU, where an operator has ended when its call returns.
 //!
-//! Recording one span costs two reads of a counter and one push into memory set aside before; everything else (names, costs, parents, the
-//! conversion to nanoseconds) is worked out after the repeat, in [`HostTimer::append_to`].
-
-use super::ticks::Ticks;
+//! Recording one span costs two reads of a counter and one push into memory set aside before.
 
 use super::observer::{Observer, Phase, Span};
+use super::span_log::SpanLog;
+use super::ticks::Ticks;
 use crate::estimate::format::Format;
-use crate::estimate::operator::Cost;
-use crate::trace::timeline::{NONE, SpanKind, SpanRow, Timeline};
-
-/// One recorded span: which of the kinds it is, in ticks, and the record it opened in. Small, because each one is written to memory that
-/// the operators would rather have in cache.
-#[derive(Debug, Clone, Copy)]
-struct Record {
-    kind: u32,
-    parent: u32,
-    start: u64,
-    end: u64,
-}
+use crate::trace::timeline::Timeline;
 
 /// Whether decode step `step` (from 1) of a repeat with spans records them: on, off, off, on.
 ///
@@ -35,135 +23,36 @@ pub struct HostTimer {
     /// Whether the phase under way is recorded.
     active: bool,
     clock: Ticks,
-    records: Vec<Record>,
-    open: Vec<u32>,
-    /// Distinct spans.
-    kinds: Vec<Span>,
-    /// The kinds of the phase before, in order: most steps repeat them one by one.
-    pattern: Vec<u32>,
-    /// Place in `pattern`.
-    cursor: usize,
+    log: SpanLog,
 }
 
 impl HostTimer {
     /// A timer with room for `capacity` spans; without `operators` it records nothing.
     pub fn new(operators: bool, capacity: usize) -> Self {
-        let mut records = Vec::new();
-        // Touch the memory now: a page fault inside a span would be booked to the operator.
-        records.resize(capacity, Record { kind: 0, parent: NONE, start: 0, end: 0 });
-        records.clear();
-        Self {
-            operators,
-            active: operators,
-            clock: Ticks::start(),
-            records,
-            open: Vec::with_capacity(8),
-            kinds: Vec::new(),
-            pattern: Vec::new(),
-            cursor: 0,
-        }
+        Self { operators, active: operators, clock: Ticks::start(), log: SpanLog::with_capacity(capacity) }
     }
 
     /// Forgets what was recorded and starts its clock anew.
     pub fn restart(&mut self, operators: bool) {
         self.operators = operators;
-        self.records.clear();
-        self.open.clear();
-        self.kinds.clear();
-        self.pattern.clear();
-        self.cursor = 0;
+        self.log.clear();
         self.clock = Ticks::start();
     }
 
     /// Spans recorded so far.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.log.len()
     }
 
     /// True before the first span.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.log.is_empty()
     }
 
-    /// Appends the recorded spans to `timeline` as repeat `repeat`, shifted by `offset_ns`.
-    ///
-    /// `activation` is the format of activations, from which operator bytes are counted. A span that never ended is left out with its
-    /// children.
+    /// Appends the recorded spans to `timeline` as repeat `repeat`, shifted by `offset_ns`; see [`SpanLog::append_to`].
     pub fn append_to(&self, timeline: &mut Timeline, repeat: u32, offset_ns: u64, activation: Format) {
         let scale = self.clock.scale();
-        let mut rows: Vec<u32> = Vec::with_capacity(self.records.len());
-        // Phase, step and layer are inherited from the enclosing spans.
-        let mut context: Vec<(Phase, u32, u32)> = Vec::with_capacity(self.records.len());
-        for record in &self.records {
-            let inherited =
-                if record.parent == NONE { (Phase::Prefill, 0, NONE) } else { context[record.parent as usize] };
-            let lost_parent = record.parent != NONE && rows[record.parent as usize] == NONE;
-            let (kind, name, own, class, shape, cost, model_compute) = match self.kinds[record.kind as usize] {
-                Span::Phase(phase, step) => {
-                    (SpanKind::Phase, phase.name(), (phase, step, NONE), None, String::new(), Cost::default(), false)
-                }
-                Span::Layer(layer) => {
-                    let own = (inherited.0, inherited.1, layer);
-                    (SpanKind::Layer, "layer", own, None, String::new(), Cost::default(), false)
-                }
-                Span::Module(module) => {
-                    (SpanKind::Module, module.name(), inherited, None, String::new(), Cost::default(), false)
-                }
-                Span::Operator(module, operator) => (
-                    SpanKind::Operator,
-                    module.name(),
-                    inherited,
-                    Some(operator.class()),
-                    operator.shape_text(),
-                    operator.cost(activation),
-                    operator.is_model_compute(),
-                ),
-            };
-            context.push(own);
-            if record.end < record.start || lost_parent {
-                rows.push(NONE);
-                continue;
-            }
-            let parent = if record.parent == NONE { NONE } else { rows[record.parent as usize] };
-            rows.push(timeline.push_span(SpanRow {
-                start_ns: scale.ns(record.start) + offset_ns,
-                end_ns: scale.ns(record.end) + offset_ns,
-                kind,
-                name,
-                parent,
-                repeat,
-                phase: own.0.name(),
-                step: own.1,
-                layer: own.2,
-                class,
-                shape: &shape,
-                cost,
-                model_compute,
-            }));
-        }
-    }
-}
-
-impl HostTimer {
-    /// The number of `span` among the kinds: that at the same place of the phase before, if it is the same, else a new one.
-    fn kind(&mut self, span: Span) -> u32 {
-        if matches!(span, Span::Phase(..)) {
-            self.cursor = 0;
-        }
-        let place = self.cursor;
-        self.cursor += 1;
-        if let Some(kind) = self.pattern.get(place).copied()
-            && self.kinds[kind as usize] == span
-        {
-            return kind;
-        }
-        let kind = self.kinds.len() as u32;
-        self.kinds.push(span);
-        match self.pattern.get_mut(place) {
-            Some(known) => *known = kind,
-            None => self.pattern.push(kind),
-        }
-        kind
+        self.log.append_to(timeline, repeat, activation, &|stamp| scale.ns(stamp) + offset_ns);
     }
 }
 
@@ -175,25 +64,13 @@ impl Observer for HostTimer {
         if let Span::Phase(phase, step) = span {
             self.active = self.operators && (phase == Phase::Prefill || records_step(step));
         }
-        if !self.active {
-            return;
-        }
-        let kind = self.kind(span);
-        let parent = self.open.last().copied().unwrap_or(NONE);
-        self.open.push(self.records.len() as u32);
-        // The clock is read last, so that the bookkeeping is outside the span. An end before the start marks an open span.
-        self.records.push(Record { kind, parent, start: u64::MAX, end: 0 });
-        if let Some(record) = self.records.last_mut() {
-            record.start = Ticks::now();
+        if self.active {
+            self.log.open(span, Ticks::now);
         }
     }
     fn end(&mut self) {
-        if !self.active {
-            return;
-        }
-        let now = Ticks::now();
-        if let Some(record) = self.open.pop().and_then(|index| self.records.get_mut(index as usize)) {
-            record.end = now;
+        if self.active {
+            self.log.close(Ticks::now());
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::quality::QualityBlock;
 use crate::diagnostics::{Diagnostic, Validity};
 use crate::estimate::architecture::Architecture;
+use crate::hardware::ceilings::Ceilings;
 use crate::stats::summary::Summary;
 
 /// Version of [`Stage1Metrics`].
@@ -44,6 +45,9 @@ pub struct HardwareBlock {
     pub price_usd_per_hour: Option<f64>,
     /// Power as configured, for energy estimates where nothing is measured.
     pub power_w: Option<f64>,
+    /// What was measured on a GPU, beside the peaks; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Ceilings>,
 }
 
 /// The model that ran.
@@ -158,6 +162,9 @@ pub struct OperatorRow {
 pub struct Reconciliation {
     /// Largest |prefill + decode + remainder − total| / total over the repeats.
     pub phases_vs_total: Option<f64>,
+    /// Largest |host's total − device's total| / device's total over the repeats; absent on a CPU, which has one clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_vs_device: Option<f64>,
     /// 1 − Σ operators / Σ phases, by phase name, over repeats with spans.
     pub unattributed_by_phase: BTreeMap<String, f64>,
 }

@@ -55,6 +55,19 @@ pub struct MemoryUse {
     pub activations_bytes: Option<u64>,
 }
 
+/// The phases by the host's clock, beside those by the device's. Each step ends with a token on the host, which waits for the device.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HostTimes {
+    /// The prefill phase.
+    pub prefill_ms: f64,
+    /// Sum of the decode steps.
+    pub decode_ms: f64,
+    /// Whole generation.
+    pub total_ms: f64,
+    /// total − prefill − decode.
+    pub remainder_ms: f64,
+}
+
 /// One measured repeat of one case. Unknown is null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RepeatRow {
@@ -102,6 +115,9 @@ pub struct RepeatRow {
     pub total_ms: Option<f64>,
     /// total − prefill − decode: callbacks, detokenisation, bookkeeping between steps.
     pub remainder_ms: Option<f64>,
+    /// On a GPU, where the four above are times of events on its stream: the same by the host's clock. Absent on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostTimes>,
     /// (t_last − t_first) / (n − 1); null if n < 2. In two-pass mode (full − ttft) / (n − 1).
     pub tpot_ms: Option<f64>,
     /// Gap before each token after the first.

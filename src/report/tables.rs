@@ -5,6 +5,7 @@ use super::number::{self, digits, maybe, percent};
 use super::operators::{self, OperatorSum};
 use super::table::{Cell, Table};
 use crate::diagnostics::Severity;
+use crate::hardware::ceilings::Measured;
 use crate::record::metrics::{OperatorRow, Peak};
 use crate::record::rows::{RepeatRow, RowStatus};
 use crate::stats::summary::Summary;
@@ -329,6 +330,16 @@ pub(super) fn setup(report: &Stage1Report<'_>) -> Table {
         peak(&hardware.peak_flops_per_s, &|value| FlopsPerSecond(value).to_string()),
     );
     push("peak memory rate", peak(&hardware.peak_bytes_per_s, &|value| Bandwidth(value).to_string()));
+    if let Some(measured) = &hardware.measured {
+        let value = |one: &Measured, text: String| format!("{text} ({})", one.describe());
+        for (format, one) in &measured.flops_per_s {
+            push(&format!("arithmetic measured here, {format}"), value(one, FlopsPerSecond(one.value).to_string()));
+        }
+        let rates = [("copy", &measured.copy_bytes_per_s), ("read", &measured.read_bytes_per_s)];
+        for (name, one) in rates.into_iter().filter_map(|(name, one)| Some((name, one.as_ref()?))) {
+            push(&format!("memory {name} rate measured here"), value(one, Bandwidth(one.value).to_string()));
+        }
+    }
     if let Some(memory) = hardware.memory_bytes {
         push("device memory", Bytes(memory as f64).to_string());
     }
@@ -427,6 +438,9 @@ pub(super) fn reconciliation(report: &Stage1Report<'_>) -> Table {
         table.push(vec![Cell::text(&name), Cell::percent(value), Cell::text("1 %"), Cell::text(result)]);
     };
     push("prefill + decode + remainder against total, worst repeat".to_owned(), parts.phases_vs_total);
+    if let Some(share) = parts.host_vs_device {
+        push("total by the host's clock against total by events of the device, worst repeat".to_owned(), Some(share));
+    }
     for (phase, share) in &parts.unattributed_by_phase {
         push(format!("{phase}: phase time outside every operator"), Some(*share));
     }

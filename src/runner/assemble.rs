@@ -9,6 +9,9 @@ use crate::config::schema::choice::{DeviceChoice, ModelSource, OpsChoice, TraceM
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::engine::device;
+use crate::engine::gpu;
+use crate::engine::gpu::backend::SharedBackend;
+use crate::engine::gpu::decoder::GpuDecoder;
 use crate::engine::loader::{self, Description, LoadError, LoadRequest, Source};
 use crate::engine::models::decoder::{CachePlan, Decoder};
 use crate::engine::models::fused::FusedDecoder;
@@ -162,14 +165,20 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         reason: reason.to_owned(),
     };
     let fused = config.engine.ops == OpsChoice::Fused;
-    if fused && matches!(config.device, DeviceChoice::Cuda(_)) {
-        return Err(unavailable("engine.ops=fused", FUSED_NEEDS_CPU));
+    let on_cpu = config.device == DeviceChoice::Cpu;
+    if slowdown()?.is_some() && !on_cpu {
+        return Err(unavailable(
+            SLOW_OPERATOR,
+            "an operator is made longer by waiting on the host, which is no operator of a GPU",
+        ));
     }
-    slowdown()?;
-    if config.engine.cuda_graph.is_on() {
+    if config.engine.cuda_graph.is_on() && on_cpu {
+        return Err(unavailable("engine.cuda_graph=on", "a CPU has no CUDA graphs; use `device=cuda:0`"));
+    }
+    if config.engine.cuda_graph.is_on() && !fused {
         return Err(unavailable(
             "engine.cuda_graph=on",
-            "graph capture needs fused CUDA operators, which this version lacks",
+            "the reference operators make new tensors in every step, whose addresses a graph cannot know; use `engine.ops=fused`",
         ));
     }
     if config.trace == TraceMode::Cupti {
@@ -232,10 +241,6 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         tokenizer_source: TokenizerSource::Bytes,
     })
 }
-
-/// Why `engine.ops=fused` is refused on a GPU.
-const FUSED_NEEDS_CPU: &str =
-    "the fused operators are kernels for the CPU; use `device=cpu`, or `engine.ops=reference` on a GPU";
 
 /// Fused operators exist inside our own decoder only.
 fn refuse_fused_stock(fused: bool, architecture: &Architecture) -> Result<(), AssembleError> {
@@ -330,6 +335,8 @@ pub struct Engine {
     pub model: Box<dyn CausalLm>,
     /// Where it runs.
     pub device: device::EngineDevice,
+    /// The stream that runs the work, for its clock; `None` on a CPU.
+    pub backend: Option<SharedBackend>,
     /// `cpu` or `cuda:N`.
     pub device_id: String,
     /// Threads the engine works on.
@@ -389,15 +396,85 @@ pub fn check_memory(config: &Stage1Config, chosen: &Chosen, room: Room, device_i
     })
 }
 
+/// A device that is there.
+pub struct Opened {
+    /// Where tensors are loaded to: the host for the fused operators of a GPU, which place weights themselves.
+    pub device: device::EngineDevice,
+    /// `cpu` or `cuda:N`.
+    pub device_id: String,
+    /// The stream that runs the work; `None` on a CPU.
+    pub backend: Option<SharedBackend>,
+}
+
 /// The device a configuration asks for; fails before anything is loaded.
-pub fn open_device(config: &Stage1Config) -> Result<(device::EngineDevice, String), AssembleError> {
+pub fn open_device(config: &Stage1Config) -> Result<Opened, AssembleError> {
+    let cuda = |index: usize| -> Result<Opened, device::DeviceError> {
+        let device_id = format!("cuda:{index}");
+        if config.engine.ops == OpsChoice::Fused {
+            let backend = Some(device::backend(index)?);
+            return Ok(Opened { device: device::cpu(), device_id, backend });
+        }
+        let device = device::cuda(index)?;
+        let backend = device::backend_of(&device).transpose()?;
+        Ok(Opened { device, device_id, backend })
+    };
+    let cpu = || Opened { device: device::cpu(), device_id: "cpu".to_owned(), backend: None };
     Ok(match config.device {
-        DeviceChoice::Cpu => (device::cpu(), "cpu".to_owned()),
-        DeviceChoice::Cuda(index) => (device::cuda(index)?, format!("cuda:{index}")),
-        DeviceChoice::Auto => match device::cuda(0) {
-            Ok(device) => (device, "cuda:0".to_owned()),
-            Err(_) => (device::cpu(), "cpu".to_owned()),
-        },
+        DeviceChoice::Cpu => cpu(),
+        DeviceChoice::Cuda(index) => cuda(index)?,
+        DeviceChoice::Auto => cuda(0).unwrap_or_else(|_| cpu()),
+    })
+}
+
+/// The 16-bit type of activations and cache of the GPU's fused operators.
+fn half_type(config: &Stage1Config, dtype: Option<Format>) -> Result<Format, AssembleError> {
+    let is_half = |format: &Format| matches!(format, Format::F16 | Format::BF16);
+    let refuse = |setting: &str, format: Format| {
+        Err(AssembleError::Unavailable {
+            setting: format!("{setting}={format}"),
+            reason: "the fused operators of a GPU compute and cache in f16 or bf16, and multiply q8_0, q4_0 and q4_1 as they are".to_owned(),
+        })
+    };
+    let half = match dtype {
+        Some(format) if is_half(&format) => Some(format),
+        Some(Format::F32 | Format::F64) => return refuse("model.dtype", Format::F32),
+        _ => None,
+    };
+    match (half, config.engine.kv_dtype) {
+        (_, Some(kv)) if !is_half(&kv) => refuse("engine.kv_dtype", kv),
+        (Some(half), Some(kv)) if half != kv => refuse("engine.kv_dtype", kv),
+        (half, kv) => Ok(half.or(kv).unwrap_or(Format::BF16)),
+    }
+}
+
+/// Refuses what the device has no room for, before anything is read.
+fn check_device_memory(
+    config: &Stage1Config,
+    chosen: &Chosen,
+    room: Room,
+    backend: &SharedBackend,
+) -> Result<(), AssembleError> {
+    let Ok(usable) = backend.free_bytes() else { return Ok(()) };
+    let weights = match &chosen.source {
+        Source::Synthetic { .. } => {
+            let format = config.model.dtype.or(config.model.dtype_default).unwrap_or(Format::BF16);
+            weights_bytes(&chosen.architecture, &WeightFormats::from_names(format, BTreeMap::new()))
+        }
+        source @ Source::Path(_) => file_bytes(source),
+    };
+    let token = kv_cache::bytes_per_token(&chosen.architecture, config.engine.kv_dtype.unwrap_or(Format::BF16));
+    let cache = (room.batch as u64).saturating_mul(room.context as u64).saturating_mul(token);
+    let needed = weights.saturating_add(cache);
+    if needed <= usable {
+        return Ok(());
+    }
+    let bytes = |count: u64| Bytes(count as f64);
+    Err(AssembleError::DoesNotFit {
+        name: chosen.name.clone(),
+        needed: bytes(needed),
+        weights: bytes(weights),
+        cache: bytes(cache),
+        usable: bytes(usable),
     })
 }
 
@@ -409,7 +486,10 @@ pub fn build(
     threads: usize,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Engine, AssembleError> {
-    let (device, device_id) = open_device(config)?;
+    let Opened { device, device_id, backend } = open_device(config)?;
+    if let Some(backend) = &backend {
+        check_device_memory(config, &chosen, room, backend)?;
+    }
     let name = chosen.name.clone();
     let engine_error = |source| AssembleError::Engine { name: name.clone(), source };
     let load_error = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
@@ -423,12 +503,15 @@ pub fn build(
     let mut ops = "reference".to_owned();
     let mut weights = None;
     let mut model: Box<dyn CausalLm> = if Decoder::supports(&architecture) {
-        if fused && device_id != "cpu" {
-            return Err(AssembleError::Unavailable {
-                setting: "engine.ops=fused".to_owned(),
-                reason: FUSED_NEEDS_CPU.to_owned(),
-            });
-        }
+        let half = match &backend {
+            Some(_) if fused => {
+                if let Some(reason) = gpu::decoder::unsupported(&architecture) {
+                    return Err(AssembleError::Unavailable { setting: "engine.ops=fused".to_owned(), reason });
+                }
+                Some(half_type(config, dtype)?)
+            }
+            _ => None,
+        };
         let request = LoadRequest { source: chosen.source.clone(), dtype };
         let loaded = loader::load(&request, &device, progress).map_err(load_error)?;
         notes.extend(loaded.notes);
@@ -440,7 +523,17 @@ pub fn build(
             format: config.engine.kv_dtype.unwrap_or(activations),
         };
         // Which instruction set was chosen decides the speed, so the record must say it.
-        if fused {
+        if let (Some(half), Some(backend)) = (half, &backend) {
+            let graph = config.engine.cuda_graph.is_on();
+            let plan = plan(half);
+            let backend = SharedBackend::clone(backend);
+            let decoder =
+                GpuDecoder::new(loaded.architecture, loaded.weights, backend, plan, graph).map_err(engine_error)?;
+            notes.push(format!("operators: {}", decoder.operators_name()));
+            notes.extend(decoder.notes().iter().cloned());
+            ops = if graph { "fused (graph)" } else { "fused" }.to_owned();
+            Box::new(decoder)
+        } else if fused {
             let operators = FusedOperators::new(pool);
             let plan = plan(Format::F32);
             let decoder =
@@ -510,7 +603,7 @@ pub fn build(
         ops,
         architecture,
     };
-    Ok(Engine { model, device, device_id, threads, block, weight_formats, load_ms, notes, diagnostics })
+    Ok(Engine { model, device, backend, device_id, threads, block, weight_formats, load_ms, notes, diagnostics })
 }
 
 /// What is said of the weights as they were loaded; the engine may hold them in another form.

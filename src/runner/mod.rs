@@ -12,3 +12,4 @@ pub mod quality;
 pub mod stage1;
 pub mod summary;
 pub mod sweep;
+pub mod timer;

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::assemble::{self, AssembleError, Engine, Room};
-use crate::config::schema::choice::OpsChoice;
+use crate::config::schema::choice::{DeviceChoice, OpsChoice, Switch};
 use crate::config::schema::stage1::{QualityConfig, Stage1Config};
 use crate::engine::quality::{EMBEDDED_TEXT, Predictions, predict};
 use crate::engine::tokenizer::Tokenizer;
@@ -143,7 +143,12 @@ fn predictions(
     } else if let Some(format) = config.quality.reference_dtype {
         let mut settings = config.clone();
         settings.model.dtype = Some(format);
+        // The fused operators of a GPU take tokens from the host, and so does a reference on the CPU, which is the plainer judge of the two.
+        if settings.engine.ops == OpsChoice::Fused {
+            settings.device = DeviceChoice::Cpu;
+        }
         settings.engine.ops = OpsChoice::Reference;
+        settings.engine.cuda_graph = Switch::Off;
         settings.engine.kv_dtype = None;
         // Without the reference perplexity is still worth having.
         match build(&settings, room, threads) {
@@ -174,7 +179,7 @@ fn predictions(
 
 fn build(config: &Stage1Config, room: Room, threads: usize) -> Result<Engine, AssembleError> {
     let chosen = assemble::choose(config)?;
-    let (_, device_id) = assemble::open_device(config)?;
+    let device_id = assemble::open_device(config)?.device_id;
     assemble::check_memory(config, &chosen, room, &device_id)?;
     assemble::build(config, chosen, room, threads, &mut |_, _| {})
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::assemble::Engine;
 use super::cases::PreparedCase;
+use super::timer::RunTimer;
 use crate::config::schema::choice::{Activity, InferMode};
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostics, Severity};
@@ -15,10 +16,11 @@ use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionProbe, ContentionSample, ContentionThresholds};
 use crate::hardware::energy::EnergyMeter;
 use crate::hardware::memory;
+use crate::instrument::device_timer::DevicePhases;
 use crate::instrument::heap;
 use crate::instrument::host_timer::HostTimer;
 use crate::record::redact::Redactor;
-use crate::record::rows::{Contention, MemoryUse, ROW_SCHEMA_VERSION, RepeatRow, RowStatus};
+use crate::record::rows::{Contention, HostTimes, MemoryUse, ROW_SCHEMA_VERSION, RepeatRow, RowStatus};
 use crate::record::run_dir::rfc3339;
 use crate::trace::timeline::Timeline;
 
@@ -79,15 +81,18 @@ pub fn schedule(repeats: u32, span_repeats: u32) -> Vec<bool> {
 
 /// How many repeats of each case record operator spans.
 ///
-/// None on a GPU: the host's clock sees launches, not the work, and a table of launches would be read as one of operators.
+/// On a GPU they are timed by events on its stream: the host's clock sees launches, not the work.
 pub fn span_repeats(config: &Stage1Config, on_cpu: bool) -> u32 {
-    let wanted = on_cpu && config.torch_profiler.activities.contains(&Activity::Cpu);
+    let side = if on_cpu { Activity::Cpu } else { Activity::Cuda };
+    let wanted = config.torch_profiler.activities.contains(&side);
     if wanted { config.profiling.span_repeats.unwrap_or(config.repeats) } else { 0 }
 }
 
 /// One repeat as measured.
 struct Measured {
     generation: Generation,
+    /// The phases by the clock of the device; `None` on the CPU.
+    device: Option<DevicePhases>,
     /// The one-token generation of two-pass mode.
     first_pass: Option<Generation>,
     contention: ContentionSample,
@@ -130,11 +135,18 @@ impl Stage1Runner<'_> {
                 }
                 events.warmup(&case.plan.name, warmup, self.config.warmup);
                 // A warm-up that fails is not worth a row: the first measured repeat will fail likewise and be one.
-                let _ = self.guarded(case, &mut HostTimer::new(spans > 0, 0), &mut None);
+                let warm = RunTimer::new(self.engine.backend.as_ref(), spans > 0, 0, 0);
+                let _ = warm.and_then(|mut timer| self.guarded(case, &mut timer, &mut None));
             }
             let order = schedule(self.config.repeats, spans);
-            let capacity = (case.plan.new_tokens as usize + 1) * (layers * SPANS_PER_LAYER + 16);
-            let mut timer = HostTimer::new(false, if spans > 0 { capacity } else { 0 });
+            let phases = case.plan.new_tokens as usize + 1;
+            let capacity = if spans > 0 { phases * (layers * SPANS_PER_LAYER + 16) } else { 0 };
+            let timer = RunTimer::new(self.engine.backend.as_ref(), false, capacity, phases);
+            let (mut timer, broken) = match timer {
+                Ok(timer) => (timer, None),
+                // The first repeat says so in its row.
+                Err(error) => (RunTimer::Host(HostTimer::new(false, 0)), Some(error)),
+            };
             for (repeat, with_spans) in order.iter().enumerate() {
                 if events.interrupted() {
                     return Ok(RunEnd::Interrupted);
@@ -145,14 +157,25 @@ impl Stage1Runner<'_> {
                 events.repeat(&case.plan.name, repeat as u32, order.len() as u32, *with_spans);
                 let started_at = rfc3339(jiff::Timestamp::now());
                 timer.restart(*with_spans);
-                let result = self.guarded(case, &mut timer, &mut energy);
-                let row = self.row(case, index, repeat as u32, *with_spans, started_at, &result);
-                let timeline = (*with_spans && row.status == RowStatus::Ok).then(|| {
+                let result = match &broken {
+                    Some(error) => Err(error.clone()),
+                    None => self.guarded(case, &mut timer, &mut energy),
+                };
+                let mut row = self.row(case, index, repeat as u32, *with_spans, started_at, &result);
+                let timeline = if *with_spans && row.status == RowStatus::Ok {
                     let mut timeline = Timeline { device: self.engine.device_id.clone(), ..Timeline::default() };
                     let activation = Format::parse(&self.engine.block.compute_dtype).unwrap_or(Format::F32);
-                    timer.append_to(&mut timeline, index, 0, activation);
-                    timeline
-                });
+                    match timer.append_to(&mut timeline, index, activation) {
+                        Ok(()) => Some(timeline),
+                        Err(error) => {
+                            row.status = RowStatus::Failed;
+                            row.error = Some(self.redactor.text(&one_line(&error)));
+                            None
+                        }
+                    }
+                } else {
+                    None
+                };
                 events.row(&row, timeline.as_ref())?;
                 index += 1;
                 if row.status != RowStatus::Ok {
@@ -172,7 +195,7 @@ impl Stage1Runner<'_> {
     fn guarded(
         &mut self,
         case: &PreparedCase,
-        timer: &mut HostTimer,
+        timer: &mut RunTimer,
         energy: &mut Option<EnergyMeter>,
     ) -> Result<Measured, String> {
         let attempt = catch_unwind(AssertUnwindSafe(|| self.measure(case, timer, energy)));
@@ -192,7 +215,7 @@ impl Stage1Runner<'_> {
     fn measure(
         &mut self,
         case: &PreparedCase,
-        timer: &mut HostTimer,
+        timer: &mut RunTimer,
         energy: &mut Option<EnergyMeter>,
     ) -> Result<Measured, String> {
         inject_fault(&case.plan.name)?;
@@ -224,6 +247,8 @@ impl Stage1Runner<'_> {
         let probe = ContentionProbe::start();
         plan.new_tokens = case.plan.new_tokens as usize;
         let generation = generate(&mut *self.engine.model, &plan, &device, timer, &|| true).map_err(text)?;
+        // Only now: reading an event waits for it.
+        let device = timer.device_phases().map_err(|error| one_line(&error))?;
         let contention = probe.finish();
         let joules_after = energy.as_mut().and_then(|meter| meter.read_joules().ok());
         let (kv_cache_bytes, kv_used_bytes) = self.engine.model.kv_cache_bytes();
@@ -237,7 +262,7 @@ impl Stage1Runner<'_> {
             activations_bytes: live_before.zip(heap::peak()).map(|(before, peak)| peak.saturating_sub(before)),
         };
         let energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
-        Ok(Measured { generation, first_pass, contention, memory, energy_j })
+        Ok(Measured { generation, device, first_pass, contention, memory, energy_j })
     }
 
     fn row(
@@ -273,6 +298,7 @@ impl Stage1Runner<'_> {
             decode_ms: None,
             total_ms: None,
             remainder_ms: None,
+            host: None,
             tpot_ms: None,
             itl_ms: Vec::new(),
             prefill_tok_per_s: None,
@@ -309,9 +335,21 @@ impl Stage1Runner<'_> {
         let ms = |ns: u64| ns as f64 * 1e-6;
         let new_tokens = generation.decode.len() as u32 + 1;
         let batch = f64::from(row.batch);
-        let prefill_ns = generation.prefill.end_ns - generation.prefill.start_ns;
-        let decode_ns = generation.decode_ns();
-        let total_ms = ms(generation.total_ns);
+        let host_prefill_ns = generation.prefill.end_ns - generation.prefill.start_ns;
+        let host_decode_ns = generation.decode_ns();
+        let host_total_ms = ms(generation.total_ns);
+        // Phases are the device's business, what a user waits for is the host's.
+        let (prefill_ns, decode_ns, total_ns) = match &measured.device {
+            Some(device) => (device.prefill_ns, device.decode_ns.iter().sum(), device.total_ns),
+            None => (host_prefill_ns, host_decode_ns, generation.total_ns),
+        };
+        let total_ms = ms(total_ns);
+        row.host = measured.device.as_ref().map(|_| HostTimes {
+            prefill_ms: ms(host_prefill_ns),
+            decode_ms: ms(host_decode_ns),
+            total_ms: host_total_ms,
+            remainder_ms: host_total_ms - ms(host_prefill_ns) - ms(host_decode_ns),
+        });
         let stamps: Vec<u64> = generation.token_stamps_ns().collect();
         row.new_tokens = new_tokens;
         row.prefill_ms = Some(ms(prefill_ns));
@@ -327,7 +365,7 @@ impl Stage1Runner<'_> {
             }
             Some(first) => {
                 let ttft = ms(first.total_ns);
-                (ttft, (new_tokens > 1).then(|| (total_ms - ttft) / later))
+                (ttft, (new_tokens > 1).then(|| (host_total_ms - ttft) / later))
             }
         };
         row.ttft_ms = Some(ttft_ms);
@@ -338,7 +376,7 @@ impl Stage1Runner<'_> {
         row.total_tok_per_s = rate(batch * f64::from(new_tokens), generation.total_ns);
         row.ttft_s = row.ttft_ms.map(|ms| ms * 1e-3);
         row.tpot_s = row.tpot_ms.map(|ms| ms * 1e-3);
-        row.dt_full_s = Some(total_ms * 1e-3);
+        row.dt_full_s = Some(host_total_ms * 1e-3);
         row.tok_s = row.total_tok_per_s;
         row.memory = measured.memory.clone();
         let allocated = row.memory.peak_vram_bytes.or(row.memory.peak_rss_bytes);

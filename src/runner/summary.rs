@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::analysis::operators::{Ceilings, operator_table};
 use crate::analysis::overhead::span_overhead;
-use crate::analysis::phases::{phases_vs_total, unattributed_by_phase};
+use crate::analysis::phases::{host_vs_device, phases_vs_total, unattributed_by_phase};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::estimate::flops::{self, PhaseCost, Storage};
 use crate::estimate::format::Format;
@@ -309,6 +309,7 @@ pub fn summarize(
     operators.extend(operator_table(timeline, &ceilings, true).into_iter().filter(|row| row.layer.is_some()));
     let reconciliation = Reconciliation {
         phases_vs_total: phases_vs_total(rows),
+        host_vs_device: host_vs_device(rows),
         unattributed_by_phase: unattributed_by_phase(timeline),
     };
     for (phase, share) in &reconciliation.unattributed_by_phase {
@@ -319,6 +320,17 @@ pub fn summarize(
                 format!("{:.1} % of the {phase} time lies between operators", share * 100.0),
             );
         }
+    }
+    if let Some(share) = reconciliation.host_vs_device.filter(|share| *share > RECONCILIATION_LIMIT) {
+        diagnostics.note(
+            "clocks_disagree",
+            Severity::Warn,
+            format!(
+                "the host's clock and the events of the device differ by {:.1} % of the total: for generations this short the first launch and the \
+                 copies of the tokens count",
+                share * 100.0
+            ),
+        );
     }
     if !context.instrumented {
         diagnostics.note(

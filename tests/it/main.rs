@@ -18,6 +18,7 @@ mod engine;
 mod estimate;
 mod faults;
 mod fused_runs;
+mod gpu_accept;
 mod hardware;
 mod imports;
 mod kernel_summary;

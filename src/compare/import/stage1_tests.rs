@@ -89,6 +89,7 @@ fn hardware() -> HardwareBlock {
         memory_bytes: None,
         price_usd_per_hour: Some(1.5),
         power_w: Some(65.0),
+        measured: None,
     }
 }
 
@@ -143,7 +144,7 @@ fn metrics() -> Stage1Metrics {
         "schema_version": 1, "command": "stage1", "run_id": "20260101-000000-aaaa", "status": "complete",
         "validity": {"status": "VALID", "reasons": []}, "measures": {}, "cases": [], "model": model(), "hardware": hardware(),
         "phases": [phase("prefill", 1), phase("decode", 3)], "operators": [],
-        "reconciliation": Reconciliation { phases_vs_total: None, unattributed_by_phase: BTreeMap::new() }, "diagnostics": []
+        "reconciliation": Reconciliation { phases_vs_total: None, host_vs_device: None, unattributed_by_phase: BTreeMap::new() }, "diagnostics": []
     }))
     .unwrap()
 }

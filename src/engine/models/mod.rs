@@ -8,6 +8,7 @@ pub mod stock;
 
 use candle_core::{Result, Tensor};
 
+use crate::engine::sampling::SamplingPlan;
 use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
 use crate::instrument::observer::Observer;
@@ -29,4 +30,27 @@ pub trait CausalLm: Send {
     fn compute_format(&self) -> Format;
     /// True if layer, module and operator spans are reported; false for modules timed as one piece.
     fn is_instrumented(&self) -> bool;
+    /// The sampler that chooses tokens where the logits are; `None` where logits come to the host.
+    fn device_sampler(&mut self) -> Option<&mut dyn DeviceSampler> {
+        None
+    }
+}
+
+/// Generation with the choice of tokens on the device: only token ids come to the host.
+pub trait DeviceSampler {
+    /// Begins a generation that chooses by `plan`, which is greedy or samples from all tokens.
+    fn start(&mut self, plan: SamplingPlan) -> Result<()>;
+    /// Runs a prompt (`ids` of all sequences, one after the other) and returns the first token of each sequence.
+    fn prefill(&mut self, ids: &[u32], observer: &mut dyn Observer) -> Result<Vec<u32>>;
+    /// Feeds the tokens chosen last and returns the next ones.
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<Vec<u32>>;
+    /// NaN and infinite logits seen since the start.
+    fn non_finite_logits(&mut self) -> Result<u64>;
+}
+
+impl SamplingPlan {
+    /// Whether a [`DeviceSampler`] can follow this plan.
+    pub fn fits_device(&self) -> bool {
+        self.temperature <= 0.0 || (self.top_k.is_none() && self.top_p.is_none_or(|p| p >= 1.0))
+    }
 }

@@ -1,5 +1,7 @@
 //! The operators as plain candle operations: any device, no kernel of ours. The tests hold the CPU kernels against them.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::quantized::QMatMul;
 use candle_core::{D, DType, Device, IndexOp, Module, Result, Tensor};
 
@@ -13,13 +15,63 @@ use crate::estimate::format::Format;
 pub struct TensorOperators {
     device: Device,
     dtype: DType,
+    /// The mask made last and what it is for: position, queries, window.
+    mask: Mutex<Option<(MaskKey, Tensor)>>,
 }
+
+/// Position, queries and window of a mask.
+type MaskKey = (usize, usize, Option<usize>);
 
 impl TensorOperators {
     /// f32 activations on the CPU, bf16 elsewhere (the f32 units of a GPU are not what inference runs on).
     pub fn new(device: Device) -> Self {
         let dtype = if device.is_cpu() { DType::F32 } else { device.bf16_default_to_f32() };
-        Self { device, dtype }
+        Self { device, dtype, mask: Mutex::new(None) }
+    }
+
+    /// What is added to the scores, `[queries, length]`; `None` where every key may be seen. One mask serves all layers of a step.
+    fn mask(&self, shape: &AttentionShape) -> Result<Option<Tensor>> {
+        let key = (shape.position, shape.queries, shape.window);
+        let length = shape.position + shape.queries;
+        if shape.queries == 1 && shape.window.is_none_or(|window| window >= length) {
+            return Ok(None);
+        }
+        let mut kept = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, mask)) = &*kept
+            && *known == key
+        {
+            return Ok(Some(mask.clone()));
+        }
+        let values: Vec<f32> = (0..shape.queries)
+            .flat_map(|query| {
+                let position = shape.position + query;
+                let first = shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
+                (0..length).map(move |seen| if seen < first || seen > position { f32::NEG_INFINITY } else { 0.0 })
+            })
+            .collect();
+        let mask = Tensor::from_vec(values, (shape.queries, length), &self.device)?;
+        *kept = Some((key, mask.clone()));
+        Ok(Some(mask))
+    }
+
+    /// Flash attention for a prompt in 16 bits on a GPU; `None` where it does not apply.
+    #[cfg(feature = "flash-attn")]
+    fn flash_attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttentionShape) -> Option<Result<Tensor>> {
+        let half = matches!(self.dtype, DType::BF16 | DType::F16) && k.dtype() == self.dtype;
+        if !self.device.is_cuda() || !half || shape.queries == 1 || shape.head_dim % 8 != 0 || shape.head_dim > 256 {
+            return None;
+        }
+        let attend = || {
+            let length = shape.position + shape.queries;
+            // Keys end where queries end: the causal mask of the kernel is aligned to the last of both.
+            let by_position = |cache: &Tensor| cache.i((.., .., ..length))?.transpose(1, 2);
+            let q = q.reshape((shape.batch, shape.queries, shape.heads, shape.head_dim))?;
+            let scale = (shape.head_dim as f32).sqrt().recip();
+            let left = shape.window.map(|window| window - 1);
+            candle_flash_attn::flash_attn_windowed(&q, &by_position(k)?, &by_position(v)?, scale, left, Some(0))?
+                .reshape((shape.batch * shape.queries, shape.heads * shape.head_dim))
+        };
+        Some(attend())
     }
 
     fn cache_dtype(format: Format) -> Result<DType> {
@@ -39,7 +91,9 @@ fn split_heads(x: &Tensor, shape: &AttentionShape, heads: usize) -> Result<Tenso
 
 impl Operators for TensorOperators {
     fn name(&self) -> String {
-        format!("reference (candle, {:?})", self.device.location())
+        let flash =
+            if cfg!(feature = "flash-attn") && self.device.is_cuda() { ", flash attention for prompts" } else { "" };
+        format!("reference (candle, {:?}{flash})", self.device.location())
     }
     fn activation_format(&self) -> Format {
         format_of_dtype(self.dtype)
@@ -109,6 +163,10 @@ impl Operators for TensorOperators {
         let Storage::Device { k, v } = &cache.storage else {
             candle_core::bail!("the cache was made by other operators")
         };
+        #[cfg(feature = "flash-attn")]
+        if let Some(attended) = self.flash_attention(q, k, v, shape) {
+            return attended;
+        }
         let length = shape.position + shape.queries;
         let group = shape.heads / shape.kv_heads;
         // Query heads of one group become rows of one product, so keys and values need no repetition.
@@ -116,16 +174,12 @@ impl Operators for TensorOperators {
         let q = q.reshape((shape.batch, shape.kv_heads, group * shape.queries, shape.head_dim))?;
         let k = k.i((.., .., ..length))?.to_dtype(DType::F32)?.contiguous()?;
         let v = v.i((.., .., ..length))?.to_dtype(DType::F32)?.contiguous()?;
-        let scores = (q.matmul(&k.t()?)? / (shape.head_dim as f64).sqrt())?;
-        let mask: Vec<f32> = (0..group * shape.queries)
-            .flat_map(|row| {
-                let position = shape.position + row % shape.queries;
-                let first = shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
-                (0..length).map(move |key| if key < first || key > position { f32::NEG_INFINITY } else { 0.0 })
-            })
-            .collect();
-        let mask = Tensor::from_vec(mask, (1, 1, group * shape.queries, length), &self.device)?;
-        let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask)?)?;
+        let mut scores = (q.matmul(&k.t()?)? / (shape.head_dim as f64).sqrt())?;
+        if let Some(mask) = self.mask(shape)? {
+            let by_head = (shape.batch, shape.kv_heads, group, shape.queries, length);
+            scores = scores.reshape(by_head)?.broadcast_add(&mask)?.reshape(scores.shape())?;
+        }
+        let weights = candle_nn::ops::softmax_last_dim(&scores)?;
         weights
             .matmul(&v)?
             .reshape((shape.batch, shape.heads, shape.queries, shape.head_dim))?

@@ -57,6 +57,7 @@ fn repeat(index: u32, total_ms: f64) -> RepeatRow {
         decode_ms: None,
         total_ms: Some(total_ms),
         remainder_ms: None,
+        host: None,
         tpot_ms: None,
         itl_ms: Vec::new(),
         prefill_tok_per_s: None,
