@@ -11,7 +11,7 @@
 #define PP_FUNCTION __device__ inline
 #else
 #define PP_KERNEL extern "C" __global__ void __launch_bounds__(PP_BOUNDS)
-#define PP_FUNCTION static __device__ __forceinline__
+#define PP_FUNCTION __device__ __forceinline__
 #define PP_SHARED __shared__
 // `name`: the dynamic shared memory of the launch, aligned to 16 bytes.
 #define PP_DYNAMIC_SHARED(type, name)                               \
@@ -240,6 +240,24 @@ PP_FUNCTION void pp_cp_async_wait() {
 
 // ---- Arithmetic ----
 
+// 128 + the byte `index` of four bytes below 128, by putting it into the mantissa.
+PP_FUNCTION float pp_128_plus_byte(unsigned four, int index) {
+#ifdef PP_EMULATE
+    return pp_as_float(0x43000000u | ((four >> (8 * index)) & 0xffu) << 16);
+#else
+    return __uint_as_float(__byte_perm(four, 0x43000000u, 0x7054u | static_cast<unsigned>(index) << 8));
+#endif
+}
+
+// The signed byte `index` of four whose sign bits have been flipped. Exact.
+PP_FUNCTION float pp_signed_byte(unsigned four, int index) {
+#ifdef PP_EMULATE
+    return pp_as_float(0x4b000000u | ((four >> (8 * index)) & 0xffu)) - 8388736.0f;
+#else
+    return __uint_as_float(__byte_perm(four, 0x4b000000u, 0x7540u | static_cast<unsigned>(index))) - 8388736.0f;
+#endif
+}
+
 // 2^x; -inf gives 0. Relative error below 2^-22.
 PP_FUNCTION float pp_exp2(float x) {
 #ifdef PP_EMULATE
@@ -264,6 +282,15 @@ PP_FUNCTION float pp_log(float x) {
     return __builtin_logf(x);
 #else
     return logf(x);
+#endif
+}
+
+// log(1 + x), precise near 0.
+PP_FUNCTION float pp_log1p(float x) {
+#ifdef PP_EMULATE
+    return __builtin_log1pf(x);
+#else
+    return log1pf(x);
 #endif
 }
 

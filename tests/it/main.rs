@@ -13,6 +13,7 @@ mod compare_sample;
 mod compare_schema;
 mod config;
 mod docs;
+mod emulated_gpu;
 mod engine;
 mod estimate;
 mod faults;
