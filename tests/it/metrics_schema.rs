@@ -108,6 +108,7 @@ pub(crate) fn example() -> Stage1Metrics {
             memory_bytes: Some(1 << 30),
             price_usd_per_hour: Some(1.0),
             power_w: Some(100.0),
+            measured: None,
         },
         phases: vec![PhaseBlock {
             case: "short".to_owned(),
@@ -150,6 +151,7 @@ pub(crate) fn example() -> Stage1Metrics {
         }],
         reconciliation: Reconciliation {
             phases_vs_total: Some(0.001),
+            host_vs_device: None,
             unattributed_by_phase: BTreeMap::from([("prefill".to_owned(), 0.01)]),
         },
         quality: Some(QualityBlock {

@@ -50,6 +50,7 @@ fn row(index: u32, text: &str) -> RepeatRow {
         decode_ms: None,
         total_ms: None,
         remainder_ms: None,
+        host: None,
         tpot_ms: None,
         itl_ms: vec![0.1, 0.2, 0.3],
         prefill_tok_per_s: None,

@@ -237,6 +237,7 @@ fn row(index: u32, noise: &mut Noise) -> RepeatRow {
         decode_ms: Some(decode_ms),
         total_ms: Some(total_ms),
         remainder_ms: Some(remainder_ms),
+        host: None,
         tpot_ms: Some(tpot_ms),
         prefill_tok_per_s: Some(f64::from(PROMPT) / prefill_ms * 1e3),
         decode_tok_per_s: Some(f64::from(NEW - 1) / decode_ms * 1e3),
@@ -391,11 +392,13 @@ pub(crate) fn memory_bound() -> Sample {
             memory_bytes: Some(16_000_000_000),
             price_usd_per_hour: None,
             power_w: None,
+            measured: None,
         },
         phases,
         operators,
         reconciliation: Reconciliation {
             phases_vs_total: Some(0.0),
+            host_vs_device: None,
             unattributed_by_phase: BTreeMap::from([("decode".to_owned(), 0.0042), ("prefill".to_owned(), 0.0008)]),
         },
         quality: None,
@@ -478,7 +481,8 @@ pub(crate) fn invalid() -> Sample {
         (block.bound, block.mfu, block.mbu) = (None, None, None);
     }
     metrics.operators.clear();
-    metrics.reconciliation = Reconciliation { phases_vs_total: Some(0.031), unattributed_by_phase: BTreeMap::new() };
+    metrics.reconciliation =
+        Reconciliation { phases_vs_total: Some(0.031), host_vs_device: None, unattributed_by_phase: BTreeMap::new() };
     metrics.diagnostics = vec![Diagnostic {
         code: "disturbed".to_owned(),
         severity: Severity::Error,

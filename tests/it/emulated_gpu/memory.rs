@@ -43,7 +43,8 @@ impl Memory {
             return None;
         }
         // SAFETY: the room is new, of this size, and nobody else's.
-        let all = unsafe { std::slice::from_raw_parts_mut(room.cast::<std::mem::MaybeUninit<u8>>(), bytes + 2 * RED_ZONE) };
+        let all =
+            unsafe { std::slice::from_raw_parts_mut(room.cast::<std::mem::MaybeUninit<u8>>(), bytes + 2 * RED_ZONE) };
         for (index, byte) in all.iter_mut().enumerate() {
             byte.write(POISON[index % 2]);
         }
@@ -82,7 +83,8 @@ impl Memory {
             };
             let end = start + allocation.bytes as u64;
             let behind = zone(end).map(|at| format!("{at} bytes past its end"));
-            let what = zone(start - RED_ZONE as u64).map(|at| format!("{} bytes ahead of it", RED_ZONE - at)).or(behind)?;
+            let what =
+                zone(start - RED_ZONE as u64).map(|at| format!("{} bytes ahead of it", RED_ZONE - at)).or(behind)?;
             Some(format!("a write outside of allocation {} of {} bytes: {what}", allocation.number, allocation.bytes))
         })
     }

@@ -190,7 +190,13 @@ PP_KERNEL conversions(unsigned short* f16, unsigned short* bf16, float* wide, co
 "#;
 
 /// Runs one of the kernels above.
-fn run(device: &EmulatedBackend, function: &'static str, grid: [u32; 3], block: [u32; 3], args: &[Arg]) -> GpuResult<()> {
+fn run(
+    device: &EmulatedBackend,
+    function: &'static str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    args: &[Arg],
+) -> GpuResult<()> {
     run_with(device, function, grid, block, 0, args)
 }
 

@@ -24,7 +24,12 @@ use super::fixture::{
     decoder, forward, llama, mistral, qwen2, qwen3, reference_operators, relative_error, sequences, tensors,
 };
 use super::fused::held;
-use crate::emulated_gpu;
+use crate::emulated_gpu::{self, Clock, Options};
+
+/// The emulated device; none where there is no C++ compiler.
+fn device() -> Option<SharedBackend> {
+    emulated_gpu::backend().map(|backend| backend as SharedBackend)
+}
 
 /// Widths the kernels take: heads in whole tiles, rows in whole blocks.
 fn regular(architecture: Architecture) -> Architecture {
@@ -55,7 +60,13 @@ fn gpu(
 
 /// Largest difference of the logits from the f32 decoder over the same weights, relative to the largest logit: a prompt, single tokens, several tokens
 /// at once, and a second generation in the same memory.
-fn error_of(backend: &SharedBackend, architecture: &Architecture, weights: &WeightMap, batch: usize, half: Format) -> f64 {
+fn error_of(
+    backend: &SharedBackend,
+    architecture: &Architecture,
+    weights: &WeightMap,
+    batch: usize,
+    half: Format,
+) -> f64 {
     const LENGTH: usize = 26;
     let sequences = sequences(architecture, batch, LENGTH, 11);
     let passes = [0..19, 19..20, 20..21, 21..24, 24..25, 25..26];
@@ -77,7 +88,7 @@ fn error_of(backend: &SharedBackend, architecture: &Architecture, weights: &Weig
 /// bf16 keeps 8 bits: activations, keys and values are each off by up to 2⁻⁹, and the models of the tests are chosen to be sharp. f16 keeps 11.
 #[test]
 fn logits_are_those_of_the_f32_decoder_within_the_rounding_of_the_type() {
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     for (seed, architecture) in (1..).zip(families()) {
         let tensors = tensors(&architecture, seed);
         for (half, bound) in [(Format::F16, 1e-2), (Format::BF16, 8e-2)] {
@@ -85,7 +96,11 @@ fn logits_are_those_of_the_f32_decoder_within_the_rounding_of_the_type() {
             for batch in [1, 3] {
                 let error = error_of(&backend, &architecture, &weights, batch, half);
                 assert!(error <= bound, "{:?} {half} batch {batch}: off by {error:e}", architecture.family);
-                assert!(error > 1e-6, "{:?} {half}: as exact as f32, so it was not computed in {half}", architecture.family);
+                assert!(
+                    error > 1e-6,
+                    "{:?} {half}: as exact as f32, so it was not computed in {half}",
+                    architecture.family
+                );
             }
         }
     }
@@ -94,7 +109,7 @@ fn logits_are_those_of_the_f32_decoder_within_the_rounding_of_the_type() {
 /// Batches beyond the vectors go through matrix products, their attention through the kernel without rotation.
 #[test]
 fn many_sequences_are_multiplied_as_a_matrix_and_give_the_same_logits() {
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     let architecture = &families()[2];
     let weights = held(&tensors(architecture, 7), Format::F16);
     let error = error_of(&backend, architecture, &weights, 9, Format::F16);
@@ -103,7 +118,7 @@ fn many_sequences_are_multiplied_as_a_matrix_and_give_the_same_logits() {
 
 #[test]
 fn quantized_weights_are_multiplied_as_they_are() {
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     let architecture = Architecture { intermediate_size: 256, ..families().remove(0) };
     let tensors = tensors(&architecture, 5);
     for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
@@ -145,7 +160,7 @@ fn generation(model: &mut dyn CausalLm, prompts: &[Vec<u32>], new_tokens: usize,
 
 #[test]
 fn a_recorded_step_gives_the_tokens_of_the_launches_it_was_recorded_from() {
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     for (seed, architecture) in (31..).zip(families()) {
         for batch in [1, 4] {
             let weights = held(&tensors(&architecture, seed), Format::BF16);
@@ -171,7 +186,7 @@ fn a_recorded_step_gives_the_tokens_of_the_launches_it_was_recorded_from() {
 /// Greedy on the device is the largest of the very logits the host would get.
 #[test]
 fn tokens_chosen_on_the_device_are_the_largest_of_its_logits() {
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::F16);
     let prompts = sequences(architecture, 2, 6, 9);
@@ -193,7 +208,7 @@ fn tokens_chosen_on_the_device_are_the_largest_of_its_logits() {
 
 #[test]
 fn sampling_on_the_device_follows_its_seed_and_its_temperature() {
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::F16);
     let prompts = sequences(architecture, 2, 4, 9);
@@ -212,7 +227,9 @@ fn sampling_on_the_device_follows_its_seed_and_its_temperature() {
 
 #[test]
 fn phases_and_operators_are_stamped_on_the_stream() {
-    let Some(backend) = emulated_gpu::virtual_clock(1_000) else { return };
+    let options = Options { clock: Clock::Virtual(1_000), ..Options::default() };
+    let Some(backend) = emulated_gpu::with_options(options) else { return };
+    let backend: SharedBackend = backend;
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::BF16);
     let prompts = sequences(architecture, 1, 5, 9);
@@ -263,7 +280,7 @@ fn what_the_kernels_cannot_run_is_refused_in_words() {
     assert!(unsupported(&odd(512)).is_some_and(|reason| reason.contains("512")));
     let narrow = Architecture { hidden_size: 120, ..regular(llama()) };
     assert!(unsupported(&narrow).is_some_and(|reason| reason.contains("120")));
-    let Some(backend) = emulated_gpu::shared() else { return };
+    let Some(backend) = device() else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::F32);
     let plan = CachePlan { batch: 1, capacity: 8, format: Format::F32 };
