@@ -155,7 +155,7 @@ fn the_goals_of_the_study_are_judged_by_bytes_and_device_time() {
     // 127 steps of 16 GB at 90 % of 4 TB/s, from the parts of the phase: the closed form.
     assert!((share - 0.9).abs() < 1e-9, "{share}");
     assert_eq!(verdict(&lines, "60 % MFU"), "PASS");
-    assert_eq!(verdict(&lines, "by events"), "PASS");
+    assert_eq!(verdict(&lines, "remainder = total"), "PASS");
     assert_eq!(verdict(&lines, "synchronised host"), "PASS");
     assert_eq!(verdict(&lines, "energy of each repeat"), "PASS");
     // There is no PyTorch beside the tests, and what did not run must not look as if it had passed.
@@ -182,7 +182,7 @@ fn unknown_figures_are_failures_and_not_passes() {
         &json!({ "run_dir": "/nowhere", "measures": {}, "reconciliation": {}, "quality": null, "diagnostics": [] }),
     );
     let (_, lines) = fake.run("study,logits");
-    for what in ["85 % of the copy bandwidth", "60 % MFU", "by events", "synchronised host", "energy of each repeat"] {
+    for what in ["85 % of the copy bandwidth", "60 % MFU", "remainder = total", "synchronised host", "energy of each repeat"] {
         assert_eq!(verdict(&lines, what), "FAIL", "{what}");
     }
     let logits: Vec<&Value> = lines.iter().filter(|line| line["step"] == "logits").collect();
