@@ -240,12 +240,12 @@ PP_FUNCTION void pp_cp_async_wait() {
 
 // ---- Arithmetic ----
 
-// 128 + the byte `index` of four bytes below 128, by putting it into the mantissa.
-PP_FUNCTION float pp_128_plus_byte(unsigned four, int index) {
+// 16 + q for the byte `index` of four bytes 128 + 8 * q, q below 16, by putting it into the exponent's last bit and the mantissa.
+PP_FUNCTION float pp_16_plus_nibble(unsigned four, int index) {
 #ifdef PP_EMULATE
-    return pp_as_float(0x43000000u | ((four >> (8 * index)) & 0xffu) << 16);
+    return pp_as_float(0x41000000u | ((four >> (8 * index)) & 0xffu) << 16);
 #else
-    return __uint_as_float(__byte_perm(four, 0x43000000u, 0x7054u | static_cast<unsigned>(index) << 8));
+    return __uint_as_float(__byte_perm(four, 0x41000000u, 0x7054u | static_cast<unsigned>(index) << 8));
 #endif
 }
 

@@ -116,7 +116,7 @@ PP_FUNCTION void pp_load(Loads& loads, const void* w, const void* scales, const 
     (void)mins;
 }
 
-// Eight of the values in sixteen bytes, without their scale where PP_FACTORED (q4: plus 128 then).
+// Eight of the values in sixteen bytes, without their scale where PP_FACTORED (4 bits: plus 16 then).
 PP_FUNCTION void pp_weights(float (&values)[8], const uint4& word, int unit, float scale, float offset) {
 #if PP_WEIGHT == 0
     pp_unpack8(values, word);
@@ -131,12 +131,13 @@ PP_FUNCTION void pp_weights(float (&values)[8], const uint4& word, int unit, flo
     }
 #else
     // Units 0 and 1 are the low nibbles of bytes 0..7 and 8..15, units 2 and 3 the high ones.
-    const int shift = unit / 2 * 4;
-    const unsigned low = (unit % 2 == 0 ? word.x : word.z) >> shift & 0x0f0f0f0fu;
-    const unsigned high = (unit % 2 == 0 ? word.y : word.w) >> shift & 0x0f0f0f0fu;
+    const unsigned first = unit % 2 == 0 ? word.x : word.z;
+    const unsigned second = unit % 2 == 0 ? word.y : word.w;
+    const unsigned low = ((unit < 2 ? first << 3 : first >> 1) & 0x78787878u) | 0x80808080u;
+    const unsigned high = ((unit < 2 ? second << 3 : second >> 1) & 0x78787878u) | 0x80808080u;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const float value = pp_128_plus_byte(i < 4 ? low : high, i % 4);
+        const float value = pp_16_plus_nibble(i < 4 ? low : high, i % 4);
         values[i] = PP_FACTORED ? value : value * scale + offset;
     }
 #endif
@@ -158,9 +159,9 @@ PP_FUNCTION void pp_multiply(float (&sums)[PP_ROWS][PP_BATCH], const Loads& load
             scale[r] = pp_f16_to_f32(loads.scales[r][u]);
 #endif
 #if PP_WEIGHT == 2
-            offset[r] = -136.0f * scale[r];
+            offset[r] = -24.0f * scale[r];
 #elif PP_WEIGHT == 3
-            offset[r] = pp_f16_to_f32(loads.mins[r][u]) - 128.0f * scale[r];
+            offset[r] = pp_f16_to_f32(loads.mins[r][u]) - 16.0f * scale[r];
 #endif
         }
 #if PP_FACTORED && PP_WEIGHT > 0

@@ -22,6 +22,7 @@ mod gpu_accept;
 mod hardware;
 mod imports;
 mod kernel_summary;
+mod kernels_compile;
 mod loader;
 mod metrics_schema;
 mod nsys_reports;
