@@ -182,7 +182,9 @@ fn unknown_figures_are_failures_and_not_passes() {
         &json!({ "run_dir": "/nowhere", "measures": {}, "reconciliation": {}, "quality": null, "diagnostics": [] }),
     );
     let (_, lines) = fake.run("study,logits");
-    for what in ["85 % of the copy bandwidth", "60 % MFU", "remainder = total", "synchronised host", "energy of each repeat"] {
+    for what in
+        ["85 % of the copy bandwidth", "60 % MFU", "remainder = total", "synchronised host", "energy of each repeat"]
+    {
         assert_eq!(verdict(&lines, what), "FAIL", "{what}");
     }
     let logits: Vec<&Value> = lines.iter().filter(|line| line["step"] == "logits").collect();

@@ -2,13 +2,17 @@
 //! trait that the engine drives a real device through.
 
 mod backend;
+mod checks;
 mod compile;
 mod gemm;
 mod memory;
+mod mutants;
 mod snippets;
 mod stream;
 
 use std::sync::Arc;
+
+use perfprof::engine::gpu::backend::SharedBackend;
 
 pub(crate) use backend::{Clock, EmulatedBackend, Options};
 pub(crate) use compile::Order;
@@ -25,6 +29,17 @@ pub(crate) fn with_options(options: Options) -> Option<Arc<EmulatedBackend>> {
 /// A device as it is by default.
 pub(crate) fn backend() -> Option<Arc<EmulatedBackend>> {
     with_options(Options::default())
+}
+
+/// [`backend`], as the engine takes it.
+pub(crate) fn shared() -> Option<SharedBackend> {
+    backend().map(|backend| backend as SharedBackend)
+}
+
+/// A device on which each launch takes `ns` ns and nothing else takes any.
+pub(crate) fn virtual_clock(ns: u64) -> Option<SharedBackend> {
+    let options = Options { clock: Clock::Virtual(ns), ..Options::default() };
+    with_options(options).map(|backend| backend as SharedBackend)
 }
 
 /// A device whose threads take turns in this order.
