@@ -531,7 +531,7 @@ pub fn build(
                 GpuDecoder::new(loaded.architecture, loaded.weights, backend, plan, graph).map_err(engine_error)?;
             notes.push(format!("operators: {}", decoder.operators_name()));
             notes.extend(decoder.notes().iter().cloned());
-            ops = if graph { "fused (graph)" } else { "fused" }.to_owned();
+            ops = String::from(if graph { "fused (graph)" } else { "fused" });
             Box::new(decoder)
         } else if fused {
             let operators = FusedOperators::new(pool);

@@ -65,7 +65,7 @@ struct State {
     /// `[batch, vocabulary]` f32.
     logits: Buffer,
     /// Position, step, non-finite logits, unused: u32 each.
-    state: Buffer,
+    position: Buffer,
     /// `[batch, history_stride]` u32.
     history: Buffer,
     history_stride: u32,
@@ -421,7 +421,7 @@ impl GpuDecoder {
             sin: self.sin.address(),
             k_cache: layer.k_cache.address(),
             v_cache: layer.v_cache.address(),
-            position: self.state.state.address(),
+            position: self.state.position.address(),
             rows,
             queries: queries as u32,
             heads,
@@ -448,7 +448,7 @@ impl GpuDecoder {
                         stride: layer.qkv.outer,
                         k_cache: layer.k_cache.address(),
                         v_cache: layer.v_cache.address(),
-                        position: self.state.state.address(),
+                        position: self.state.position.address(),
                         batch: batch as u32,
                         queries: queries as u32,
                         heads,
@@ -545,7 +545,7 @@ impl GpuDecoder {
                 sin: self.sin.address(),
                 k_cache: layer.k_cache.address(),
                 v_cache: layer.v_cache.address(),
-                position: self.state.state.address(),
+                position: self.state.position.address(),
                 partials: self.state.attention_partials.address(),
                 counters: self.state.attention_counters.address(),
                 splits: self.state.splits,
@@ -660,7 +660,7 @@ impl GpuDecoder {
             batch: batch as u32,
             inverse_temperature: if temperature > 0.0 { temperature.recip() } else { 0.0 },
             seed: self.plan.seed,
-            state: state.state.address(),
+            state: state.position.address(),
             advance: advance as u32,
             history: state.history.address(),
             history_stride: state.history_stride,
@@ -673,7 +673,7 @@ impl GpuDecoder {
     }
 
     fn set_state(&self, position: usize, step: usize) -> GpuResult<()> {
-        self.backend.upload(self.state.state.address(), bytes_of_u32(&[position as u32, step as u32, 0, 0]))
+        self.backend.upload(self.state.position.address(), bytes_of_u32(&[position as u32, step as u32, 0, 0]))
     }
 
     /// Runs a prompt in stretches that fit the activations; the logits of its last position are left in `state.logits`.
@@ -698,7 +698,7 @@ impl GpuDecoder {
             let backend = &self.backend;
             backend.upload(self.work.ids.address(), bytes_of_u32(&stretch)).map_err(engine)?;
             let at = bytes_of_u32(&[(position + begin) as u32]).to_vec();
-            backend.upload(self.state.state.address(), &at).map_err(engine)?;
+            backend.upload(self.state.position.address(), &at).map_err(engine)?;
             self.run_layers(batch, length, position + begin, observer).map_err(engine)?;
             begin += length;
         }
@@ -766,7 +766,7 @@ impl State {
         let history_stride = plan.capacity as u32 + 1;
         Ok(Self {
             logits: device.alloc(u64::from(batch) * u64::from(vocabulary) * 4)?,
-            state: zeroed(16)?,
+            position: zeroed(16)?,
             history: zeroed(u64::from(batch) * u64::from(history_stride) * 4)?,
             history_stride,
             partial_values: device.alloc(u64::from(batch) * chunks * 4)?,
@@ -859,7 +859,7 @@ impl DeviceSampler for GpuDecoder {
 
     fn non_finite_logits(&mut self) -> Result<u64> {
         let mut bytes = [0; 16];
-        self.backend.download(self.state.state.address(), &mut bytes).map_err(engine)?;
+        self.backend.download(self.state.position.address(), &mut bytes).map_err(engine)?;
         Ok(u64::from(u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]])))
     }
 }

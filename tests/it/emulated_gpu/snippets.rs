@@ -422,7 +422,13 @@ fn conversions_round_to_nearest_even() {
     for bits in (0..=u16::MAX).step_by(7) {
         let value = f16::from_bits(bits).to_f32();
         let next = f16::from_bits(bits.wrapping_add(1)).to_f32();
-        values.extend([value, (value + next) / 2.0, f32::from_bits(value.to_bits() ^ 1), value * 1e-3, value * 1e7]);
+        values.extend([
+            value,
+            f32::midpoint(value, next),
+            f32::from_bits(value.to_bits() ^ 1),
+            value * 1e-3,
+            value * 1e7,
+        ]);
     }
     values.extend([65519.0, 65520.0, 2.0_f32.powi(-25), 3.0e-8, f32::MAX, f32::INFINITY, -0.0, f32::NAN]);
     let count = values.len() as u32;

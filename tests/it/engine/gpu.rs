@@ -24,12 +24,7 @@ use super::fixture::{
     decoder, forward, llama, mistral, qwen2, qwen3, reference_operators, relative_error, sequences, tensors,
 };
 use super::fused::held;
-use crate::emulated_gpu::{self, Clock, Options};
-
-/// The emulated device; none where there is no C++ compiler.
-fn device() -> Option<SharedBackend> {
-    emulated_gpu::backend().map(|backend| backend as SharedBackend)
-}
+use crate::emulated_gpu;
 
 /// Widths the kernels take: heads in whole tiles, rows in whole blocks.
 fn regular(architecture: Architecture) -> Architecture {
@@ -88,7 +83,7 @@ fn error_of(
 /// bf16 keeps 8 bits: activations, keys and values are each off by up to 2⁻⁹, and the models of the tests are chosen to be sharp. f16 keeps 11.
 #[test]
 fn logits_are_those_of_the_f32_decoder_within_the_rounding_of_the_type() {
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     for (seed, architecture) in (1..).zip(families()) {
         let tensors = tensors(&architecture, seed);
         for (half, bound) in [(Format::F16, 1e-2), (Format::BF16, 8e-2)] {
@@ -109,7 +104,7 @@ fn logits_are_those_of_the_f32_decoder_within_the_rounding_of_the_type() {
 /// Batches beyond the vectors go through matrix products, their attention through the kernel without rotation.
 #[test]
 fn many_sequences_are_multiplied_as_a_matrix_and_give_the_same_logits() {
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     let architecture = &families()[2];
     let weights = held(&tensors(architecture, 7), Format::F16);
     let error = error_of(&backend, architecture, &weights, 9, Format::F16);
@@ -118,7 +113,7 @@ fn many_sequences_are_multiplied_as_a_matrix_and_give_the_same_logits() {
 
 #[test]
 fn quantized_weights_are_multiplied_as_they_are() {
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     let architecture = Architecture { intermediate_size: 256, ..families().remove(0) };
     let tensors = tensors(&architecture, 5);
     for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
@@ -160,7 +155,7 @@ fn generation(model: &mut dyn CausalLm, prompts: &[Vec<u32>], new_tokens: usize,
 
 #[test]
 fn a_recorded_step_gives_the_tokens_of_the_launches_it_was_recorded_from() {
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     for (seed, architecture) in (31..).zip(families()) {
         for batch in [1, 4] {
             let weights = held(&tensors(&architecture, seed), Format::BF16);
@@ -186,7 +181,7 @@ fn a_recorded_step_gives_the_tokens_of_the_launches_it_was_recorded_from() {
 /// Greedy on the device is the largest of the very logits the host would get.
 #[test]
 fn tokens_chosen_on_the_device_are_the_largest_of_its_logits() {
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::F16);
     let prompts = sequences(architecture, 2, 6, 9);
@@ -208,7 +203,7 @@ fn tokens_chosen_on_the_device_are_the_largest_of_its_logits() {
 
 #[test]
 fn sampling_on_the_device_follows_its_seed_and_its_temperature() {
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::F16);
     let prompts = sequences(architecture, 2, 4, 9);
@@ -227,9 +222,7 @@ fn sampling_on_the_device_follows_its_seed_and_its_temperature() {
 
 #[test]
 fn phases_and_operators_are_stamped_on_the_stream() {
-    let options = Options { clock: Clock::Virtual(1_000), ..Options::default() };
-    let Some(backend) = emulated_gpu::with_options(options) else { return };
-    let backend: SharedBackend = backend;
+    let Some(backend) = emulated_gpu::virtual_clock(1_000) else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::BF16);
     let prompts = sequences(architecture, 1, 5, 9);
@@ -280,7 +273,7 @@ fn what_the_kernels_cannot_run_is_refused_in_words() {
     assert!(unsupported(&odd(512)).is_some_and(|reason| reason.contains("512")));
     let narrow = Architecture { hidden_size: 120, ..regular(llama()) };
     assert!(unsupported(&narrow).is_some_and(|reason| reason.contains("120")));
-    let Some(backend) = device() else { return };
+    let Some(backend) = emulated_gpu::shared() else { return };
     let architecture = &families()[0];
     let weights = held(&tensors(architecture, 3), Format::F32);
     let plan = CachePlan { batch: 1, capacity: 8, format: Format::F32 };
