@@ -436,3 +436,7 @@ pub fn overhead_name(kind: u32) -> &'static str {
         _ => "CUPTI overhead of an unknown kind",
     }
 }
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;
