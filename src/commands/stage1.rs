@@ -362,7 +362,6 @@ fn run_in(
     }
     // The library lets go of the device before anything else is done with the records.
     drop(tracer);
-    let traces = sink.traces.write(directory, config)?;
 
     if let (Some(text), RunEnd::Complete) = (&quality_text, end) {
         drop(engine);
@@ -379,6 +378,8 @@ fn run_in(
         RunEnd::Failed => Ending::Failed,
     };
     let rendered = render::render_run(directory.path(), ending, false)?;
+    // After the reports: what cannot be written of a trace costs none of them.
+    let traces = sink.traces.write(directory, config)?;
     let status = match end {
         RunEnd::Interrupted => RunStatus::Interrupted,
         RunEnd::Failed => RunStatus::Failed,

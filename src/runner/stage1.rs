@@ -138,7 +138,7 @@ impl Stage1Runner<'_> {
             let mut timer = HostTimer::new(false, if spans > 0 { capacity } else { 0 });
             let mut recorder = RangeRecorder::with_capacity(if traced > 0 { capacity } else { 0 });
             for (repeat, kind) in order.iter().enumerate() {
-                let with_spans = &(*kind == RepeatKind::Spans);
+                let with_spans = *kind == RepeatKind::Spans;
                 if events.interrupted() {
                     return Ok(RunEnd::Interrupted);
                 }
@@ -147,7 +147,7 @@ impl Stage1Runner<'_> {
                 }
                 events.repeat(&case.plan.name, repeat as u32, order.len() as u32, *kind != RepeatKind::Plain);
                 let started_at = rfc3339(jiff::Timestamp::now());
-                timer.restart(*with_spans);
+                timer.restart(with_spans);
                 if let Some(nvtx) = &mut self.nvtx {
                     nvtx.begin_request(index);
                 }
@@ -158,13 +158,13 @@ impl Stage1Runner<'_> {
                 if let Some(nvtx) = &mut self.nvtx {
                     nvtx.end_repeat();
                 }
-                let mut row = self.row(case, index, repeat as u32, *with_spans, started_at, &result);
+                let mut row = self.row(case, index, repeat as u32, with_spans, started_at, &result);
                 row.traced = *kind == RepeatKind::Traced;
                 row.spans |= row.traced;
                 if let Some(recorded) = &recorded {
                     row.diagnostics.extend(recorded.diagnostics.iter().cloned());
                 }
-                let timeline = (*with_spans && row.status == RowStatus::Ok).then(|| {
+                let timeline = (with_spans && row.status == RowStatus::Ok).then(|| {
                     let mut timeline = Timeline { device: self.engine.device_id.clone(), ..Timeline::default() };
                     let activation = Format::parse(&self.engine.block.compute_dtype).unwrap_or(Format::F32);
                     timer.append_to(&mut timeline, index, 0, activation);

@@ -71,3 +71,61 @@ fn opening_without_the_library_or_a_driver_says_what_is_missing() {
         }
     }
 }
+
+/// Skips what needs the library itself; it needs no GPU.
+fn library() -> bool {
+    let found = find_library().is_ok();
+    if !found {
+        tracing::info!("skipped: no libcupti.so.13 on LD_LIBRARY_PATH");
+    }
+    found
+}
+
+#[test]
+fn the_library_walks_records_as_they_are_decoded_and_knows_the_names_of_functions() {
+    let _turn = turn();
+    if !library() {
+        return;
+    }
+    // A driver call, a kernel without a name, a runtime call: kinds, sizes and offsets as in the C headers.
+    let mut bytes = vec![0_u64; (40 + 216 + 40) / 8];
+    let mut put = |offset: usize, value: u32| {
+        let word = &mut bytes[offset / 8];
+        let shift = 8 * (offset % 8);
+        *word = *word & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift;
+    };
+    for (offset, kind, function) in [(0, 4, 307), (256, 5, 211)] {
+        put(offset, kind);
+        put(offset + 4, function);
+        put(offset + 32, 9);
+    }
+    put(40, 10);
+    put(40 + 92, 9);
+    let valid = bytes.len() * 8;
+    let buffer = Buffer(bytes.as_mut_ptr().cast());
+    let (mut recording, mut names) = (Recording::default(), NameTable::default());
+    decode_buffer(&buffer, valid, &mut recording, &mut names);
+    name_calls(&mut recording);
+    assert_eq!((recording.calls.len(), recording.kernels.len()), (2, 1));
+    assert!(recording.unknown_kinds.is_empty(), "{:?}", recording.unknown_kinds);
+    assert_eq!((recording.kernels[0].correlation, recording.calls[1].correlation), (9, 9));
+    let name = |class, function| recording.call_names[&(class, function)].as_str();
+    assert_eq!(name(ApiClass::DRIVER, 307), "cuLaunchKernel");
+    assert_eq!(name(ApiClass::RUNTIME, 211), "cudaLaunchKernel_v7000");
+}
+
+#[test]
+fn the_librarys_clock_and_ours_go_alike() {
+    let _turn = turn();
+    if !library() {
+        return;
+    }
+    let (began, began_at) = (ClockSample::take(timestamp).unwrap(), Instant::now());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let (ended, elapsed) = (ClockSample::take(timestamp).unwrap(), began_at.elapsed().as_nanos() as f64);
+    let map = super::super::clock::ClockMap::between(began, ended).unwrap();
+    let by_cupti = map.ns_of_stamp(ended.cupti_ns) as f64;
+    // A busy machine may pause the test between the reads.
+    assert!((by_cupti / elapsed - 1.0).abs() < 0.05, "{by_cupti} ns against {elapsed} ns");
+    assert_eq!(map.ns_of_ticks(ended.ticks), by_cupti as i64);
+}
