@@ -83,6 +83,9 @@ pub struct RepeatRow {
     pub repeat: u32,
     /// Whether operator spans were recorded: only repeats without them enter the headline measures.
     pub spans: bool,
+    /// Whether the built-in tracer recorded the device too; `spans` is then true as well, for our own ranges.
+    #[serde(default)]
+    pub traced: bool,
     /// How it ended.
     pub status: RowStatus,
     /// What went wrong, if anything.

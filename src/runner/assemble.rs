@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::schema::choice::{DeviceChoice, ModelSource, OpsChoice, TraceMode};
+use crate::config::schema::choice::{DeviceChoice, ModelSource, NvtxChoice, OpsChoice, TraceMode};
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::engine::device;
@@ -28,6 +28,8 @@ use crate::estimate::kv_cache;
 use crate::estimate::parameters::weights_bytes;
 use crate::estimate::step::WeightFormats;
 use crate::hardware::memory;
+use crate::instrument::cupti::TracerError;
+use crate::instrument::nvtx;
 use crate::record::metrics::ModelBlock;
 use crate::units::Bytes;
 
@@ -181,12 +183,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
             "the reference operators make new tensors in every step, whose addresses a graph cannot know; use `engine.ops=fused`",
         ));
     }
-    if config.trace == TraceMode::Cupti {
-        return Err(unavailable(
-            "trace=cupti",
-            "the built-in CUPTI tracer is not part of this version; `trace=spans` records host spans",
-        ));
-    }
+    tracing_choices(config)?;
     let model = &config.model;
     let name = model.name.clone();
     let load = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
@@ -241,6 +238,35 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         tokenizer_source: TokenizerSource::Bytes,
     })
 }
+
+/// Refuses tracers that this build does not have, and that on a device without CUDA would record nothing.
+fn tracing_choices(config: &Stage1Config) -> Result<(), AssembleError> {
+    let unavailable =
+        |setting: &str, reason: String| AssembleError::Unavailable { setting: setting.to_owned(), reason };
+    if config.trace == TraceMode::Cupti {
+        if !cfg!(feature = "cuda") {
+            let hint = TracerError::NotBuiltIn.hint().unwrap_or_default();
+            return Err(unavailable("trace=cupti", format!("{}: {hint}", TracerError::NotBuiltIn)));
+        }
+        if config.device == DeviceChoice::Cpu {
+            return Err(unavailable("trace=cupti", CUPTI_NEEDS_CUDA.to_owned()));
+        }
+    }
+    match config.profiling.nvtx {
+        Some(choice @ (NvtxChoice::Phases | NvtxChoice::All)) if !nvtx::BUILT_IN => {
+            let word = if choice == NvtxChoice::All { "all" } else { "phases" };
+            Err(unavailable(
+                &format!("profiling.nvtx={word}"),
+                format!("{}: {}", nvtx::NotBuiltIn, nvtx::NotBuiltIn::HINT),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why `trace=cupti` is refused on the CPU.
+pub const CUPTI_NEEDS_CUDA: &str =
+    "the tracer records CUDA activity, of which a run on the CPU has none; its operator spans are in every report";
 
 /// Fused operators exist inside our own decoder only.
 fn refuse_fused_stock(fused: bool, architecture: &Architecture) -> Result<(), AssembleError> {

@@ -34,6 +34,7 @@ fn row(index: u32, text: &str) -> RepeatRow {
         case: "short".to_owned(),
         repeat: index,
         spans: false,
+        traced: false,
         status: RowStatus::Ok,
         error: None,
         model: "synthetic".to_owned(),

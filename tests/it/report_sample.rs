@@ -221,6 +221,7 @@ fn row(index: u32, noise: &mut Noise) -> RepeatRow {
         case: "chat-128".to_owned(),
         repeat: index,
         spans,
+        traced: false,
         status: RowStatus::Ok,
         error: None,
         model: "smollm2".to_owned(),

@@ -211,6 +211,9 @@ impl Host for SharedHost<'_> {
             tokenizer: &loaded.tokenizer,
             thresholds: loaded.begun.thresholds,
             redactor: loaded.directory.redactor(),
+            nvtx: loaded.begun.nvtx.as_mut(),
+            tracer: None,
+            mark_region: false,
         };
         runner.run(&loaded.cases, &mut events).map_err(RecordError::into_failure)?;
         let rows = events.taken;

@@ -144,6 +144,18 @@ pub enum TraceMode {
     Cupti,
 }
 
+/// Which NVTX ranges are emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NvtxChoice {
+    /// None.
+    Off,
+    /// Repeats and phases.
+    Phases,
+    /// Layers, modules and operators too.
+    All,
+}
+
 /// A side that gets operator spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

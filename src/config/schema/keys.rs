@@ -322,6 +322,16 @@ pub const STAGE1: &[Key] = &[
         Kind::Integer(0, U32),
         "Repeats with operator spans, interleaved with those without. Null is as many as `repeats`.",
     ),
+    optional(
+        "profiling.trace_repeats",
+        Kind::Integer(1, U32),
+        "Repeats under the tracer of `trace=cupti`, interleaved with the others. Null is as many as `repeats`.",
+    ),
+    optional(
+        "profiling.nvtx",
+        Kind::Word(&["off", "phases", "all"]),
+        "NVTX ranges: none, those of repeats and phases, or layers, modules and operators too. Null is `all` where a tool listens, else `phases`; in a build without NVTX, none.",
+    ),
     key("profiling.cooldown_ms", Kind::Integer(0, 3_600_000), "Rest before each repeat in milliseconds."),
     key(
         "profiling.max_disturbed_share",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::choice::{Activity, DeviceChoice, InferMode, MeasureCeilings, OpsChoice, Switch, TraceMode};
+use super::choice::{Activity, DeviceChoice, InferMode, MeasureCeilings, NvtxChoice, OpsChoice, Switch, TraceMode};
 use super::model::{ModelConfig, format_or_null};
 use crate::estimate::format::Format;
 
@@ -150,6 +150,10 @@ pub struct DatasetConfig {
 pub struct ProfilingConfig {
     /// Repeats with operator spans, interleaved with those without; `None` means as many as `repeats`.
     pub span_repeats: Option<u32>,
+    /// Repeats under the built-in tracer of `trace=cupti`, interleaved with the others; `None` means as many as `repeats`.
+    pub trace_repeats: Option<u32>,
+    /// NVTX ranges; `None` means all of them where a tool listens, else repeats and phases, as far as the build has any.
+    pub nvtx: Option<NvtxChoice>,
     /// Rest before each repeat, in milliseconds.
     pub cooldown_ms: u64,
     /// The share of disturbed repeats above which a run is INVALID.

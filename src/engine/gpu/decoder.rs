@@ -842,7 +842,7 @@ impl DeviceSampler for GpuDecoder {
             bail!("the KV cache has room for {} positions, not {}", self.capacity, self.filled + 1);
         }
         // A graph is one launch: operators inside it can only be seen by a tracer.
-        if self.wants_graph && self.is_loaded && !observer.wants_operators() {
+        if self.wants_graph && self.is_loaded && !observer.separates_operators() {
             if self.graph.is_none() {
                 self.graph = Some(self.capture().map_err(engine)?);
             }

@@ -41,6 +41,7 @@ fn repeat(index: u32, total_ms: f64) -> RepeatRow {
         case: "case".to_owned(),
         repeat: index,
         spans: false,
+        traced: false,
         status: RowStatus::Ok,
         error: None,
         model: "m".to_owned(),
