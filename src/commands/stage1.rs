@@ -14,12 +14,13 @@ use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
-use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
+use crate::diagnostics::{Diagnostic, Diagnostics, ExitStatus, Failure, Severity, escape_control};
 use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
 use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveRequest, ResolvedHardware, resolve};
 use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
+use crate::record::gpu::GPU_FILE;
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
 use crate::record::quality::QUALITY_FILE;
@@ -35,6 +36,7 @@ use crate::runner::cases::{self, PreparedCase};
 use crate::runner::quality;
 use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats};
 use crate::runner::summary::Ending;
+use crate::runner::telemetry::FirstLook;
 use crate::trace::timeline::Timeline;
 
 /// How long measuring the ceilings may take.
@@ -185,6 +187,7 @@ fn run_one(
     context: &Context,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitStatus> {
+    let first_look = FirstLook::new(config);
     let prepared = prepare(config)?;
 
     let run_options = RunOptions {
@@ -195,7 +198,7 @@ fn run_one(
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "stage1", run_options).map_err(RecordError::into_failure)?;
-    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared);
+    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared, first_look);
     match outcome {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -208,6 +211,8 @@ fn run_one(
 
 /// What of a [`Prepared`] run stays when its model is built.
 struct Rest<'a> {
+    /// What was found of the graphics processor.
+    findings: Vec<Diagnostic>,
     device_id: &'a str,
     tokenizer: &'a crate::engine::tokenizer::Tokenizer,
     prompts: &'a [dataset::Prompt],
@@ -222,7 +227,8 @@ pub(super) fn begin_turns(
     prepared: Prepared,
 ) -> anyhow::Result<(Begun, crate::engine::tokenizer::Tokenizer, Vec<PreparedCase>)> {
     let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
-    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let rest =
+        Rest { findings: Vec::new(), device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
     let begun = begin(directory, tree, config, chosen, &rest, &Progress::new(false))?;
     Ok((begun, tokenizer, cases))
 }
@@ -255,6 +261,7 @@ fn begin(
     directory.write(INPUTS_FILE, to_yaml(&inputs)?.as_bytes()).map_err(record)?;
 
     let mut diagnostics = Diagnostics::default();
+    diagnostics.extend(prepared.findings.iter().cloned());
     let thresholds = ContentionThresholds::default();
     for warning in machine_state(LOOK).warnings(&thresholds) {
         diagnostics.note("busy_machine", Severity::Warn, warning);
@@ -307,13 +314,15 @@ fn run_in(
     context: &Context,
     interrupt: &Interrupt,
     prepared: Prepared,
+    first_look: FirstLook,
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
     let quality_text =
         quality::text(&config.quality).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?;
     let progress = Progress::new(context.progress);
     let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
-    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let (telemetry_plan, findings) = first_look.plan(config, &device_id);
+    let rest = Rest { findings, device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
     let Begun { mut engine, thresholds, threads, spans } = begin(directory, tree, config, chosen, &rest, &progress)?;
     let (tokenizer, cases) = (&tokenizer, &cases[..]);
 
@@ -325,6 +334,11 @@ fn run_in(
         error: None,
     };
     let run_id = directory.run_id().to_owned();
+    let mut telemetry =
+        telemetry_plan.and_then(|plan| plan.start(&run_id).inspect_err(|reason| tracing::warn!("{reason}")).ok());
+    if let Some(telemetry) = &telemetry {
+        directory.write_json(GPU_FILE, telemetry.file()).map_err(record)?;
+    }
     let mut runner = Stage1Runner {
         config,
         run_id: &run_id,
@@ -332,8 +346,12 @@ fn run_in(
         tokenizer,
         thresholds,
         redactor: directory.redactor(),
+        telemetry: telemetry.as_mut(),
     };
     let end = runner.run(cases, &mut sink).map_err(record)?;
+    if let Some(telemetry) = telemetry {
+        directory.write_json(GPU_FILE, &telemetry.finish()).map_err(record)?;
+    }
     sink.progress.clear();
     let failed_row = sink.error.take();
     sink.rows.close().map_err(record)?;

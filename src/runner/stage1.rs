@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::assemble::Engine;
 use super::cases::PreparedCase;
+use super::telemetry::{self, Telemetry};
 use crate::config::schema::choice::{Activity, InferMode};
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostics, Severity};
@@ -15,6 +16,7 @@ use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionProbe, ContentionSample, ContentionThresholds};
 use crate::hardware::energy::EnergyMeter;
 use crate::hardware::memory;
+use crate::hardware::nvml::GpuUse;
 use crate::instrument::heap;
 use crate::instrument::host_timer::HostTimer;
 use crate::record::redact::Redactor;
@@ -92,7 +94,8 @@ struct Measured {
     first_pass: Option<Generation>,
     contention: ContentionSample,
     memory: MemoryUse,
-    energy_j: Option<f64>,
+    cpu_energy_j: Option<f64>,
+    gpu: Option<GpuUse>,
 }
 
 /// Runs repeats on an engine.
@@ -109,6 +112,8 @@ pub struct Stage1Runner<'a> {
     pub thresholds: ContentionThresholds,
     /// Keeps secrets out of the texts of the rows.
     pub redactor: &'a Redactor,
+    /// Looks at the graphics processor; none where nobody does.
+    pub telemetry: Option<&'a mut Telemetry>,
 }
 
 impl Stage1Runner<'_> {
@@ -147,6 +152,9 @@ impl Stage1Runner<'_> {
                 timer.restart(*with_spans);
                 let result = self.guarded(case, &mut timer, &mut energy);
                 let row = self.row(case, index, repeat as u32, *with_spans, started_at, &result);
+                if let Some(telemetry) = &mut self.telemetry {
+                    telemetry.note(&row);
+                }
                 let timeline = (*with_spans && row.status == RowStatus::Ok).then(|| {
                     let mut timeline = Timeline { device: self.engine.device_id.clone(), ..Timeline::default() };
                     let activation = Format::parse(&self.engine.block.compute_dtype).unwrap_or(Format::F32);
@@ -218,6 +226,10 @@ impl Stage1Runner<'_> {
         } else {
             None
         };
+        // Before the heap is watched: the looks need memory, too.
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.begin();
+        }
         let peak_was_reset = memory::reset_peak().is_ok();
         let live_before = heap::restart_peak();
         let joules_before = energy.as_mut().and_then(|meter| meter.read_joules().ok());
@@ -225,19 +237,27 @@ impl Stage1Runner<'_> {
         plan.new_tokens = case.plan.new_tokens as usize;
         let generation = generate(&mut *self.engine.model, &plan, &device, timer, &|| true).map_err(text)?;
         let contention = probe.finish();
+        let gpu = self.telemetry.as_mut().and_then(|telemetry| telemetry.end());
         let joules_after = energy.as_mut().and_then(|meter| meter.read_joules().ok());
         let (kv_cache_bytes, kv_used_bytes) = self.engine.model.kv_cache_bytes();
+        let vram = self
+            .telemetry
+            .as_ref()
+            .zip(gpu.as_ref())
+            .filter(|_| self.engine.device_id != "cpu")
+            .and_then(|(telemetry, during)| telemetry.peak_vram(during));
         let memory = MemoryUse {
             // Without the reset the mark includes loading, which is not what this repeat needed.
             peak_rss_bytes: memory::process().peak_rss_bytes.filter(|_| peak_was_reset),
-            peak_vram_bytes: None,
+            peak_vram_bytes: vram.map(|(bytes, _)| bytes),
+            peak_vram_source: vram.map(|(_, source)| source.to_owned()),
             weights_bytes: self.engine.block.weights_bytes,
             kv_cache_bytes,
             kv_used_bytes,
             activations_bytes: live_before.zip(heap::peak()).map(|(before, peak)| peak.saturating_sub(before)),
         };
-        let energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
-        Ok(Measured { generation, first_pass, contention, memory, energy_j })
+        let cpu_energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
+        Ok(Measured { generation, first_pass, contention, memory, cpu_energy_j, gpu })
     }
 
     fn row(
@@ -288,6 +308,8 @@ impl Stage1Runner<'_> {
             cpu_utilisation: None,
             energy_j: None,
             energy_source: None,
+            cpu_energy_j: None,
+            gpu: None,
             tokens: Vec::new(),
             text: None,
             finish_reason: None,
@@ -359,8 +381,9 @@ impl Stage1Runner<'_> {
         if sample.process_paused {
             diagnostics.note("process_paused", Severity::Error, format!("row {}: the process stood still", row.index));
         }
-        row.energy_j = measured.energy_j;
-        row.energy_source = measured.energy_j.map(|_| "rapl".to_owned());
+        row.cpu_energy_j = measured.cpu_energy_j;
+        row.gpu.clone_from(&measured.gpu);
+        (row.energy_j, row.energy_source) = telemetry::energy(row.device == "cpu", row.cpu_energy_j, row.gpu.as_ref());
         row.tokens = generation.tokens.first().cloned().unwrap_or_default();
         row.text = self.tokenizer.decode(&row.tokens).ok();
         row.finish_reason = Some(

@@ -17,6 +17,7 @@ mod engine;
 mod estimate;
 mod faults;
 mod fused_runs;
+mod gpu_telemetry;
 mod hardware;
 mod imports;
 mod kernel_summary;

@@ -211,6 +211,8 @@ impl Host for SharedHost<'_> {
             tokenizer: &loaded.tokenizer,
             thresholds: loaded.begun.thresholds,
             redactor: loaded.directory.redactor(),
+            // Each variant would need one of its own, and all would look at the same device.
+            telemetry: None,
         };
         runner.run(&loaded.cases, &mut events).map_err(RecordError::into_failure)?;
         let rows = events.taken;

@@ -18,6 +18,9 @@ const EDGE_LIMIT: Duration = Duration::from_millis(500);
 /// How long a look in progress is waited for at the end.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
+/// Looks that are made room for at a time: minutes of them at most intervals.
+const ROOM: usize = 4096;
+
 type Shared = Arc<Mutex<GpuSeries>>;
 
 /// Looks at a device until it is told to stop.
@@ -91,6 +94,13 @@ impl GpuSampler {
     /// Seconds since the sampler started.
     pub fn now_s(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
+    }
+
+    /// Makes room for the looks to come, so that the list of them does not grow, and be counted, during what is measured.
+    pub fn reserve(&self) {
+        let mut series = lock(&self.series);
+        let more = series.samples.len().max(ROOM);
+        series.samples.reserve(more);
     }
 
     /// Looks at once, on the sampler's own thread, and gives the time of the look; `None` if it failed or took too long.

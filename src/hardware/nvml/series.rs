@@ -20,6 +20,11 @@ const COVERED: f64 = 0.95;
 /// Looks behind the estimate of the period of the energy counter.
 const RECENT: usize = 512;
 
+/// Takes a metric out of a reading.
+type Value<R> = fn(&R) -> Option<f64>;
+/// Whether a reading has a metric.
+type Told = fn(&GpuReading) -> bool;
+
 /// A look that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GpuSample {
@@ -273,11 +278,13 @@ impl GpuSeries {
                 looks.iter().filter_map(|sample| Some((sample.t_s, sample.reading.averaged()[position]?))).collect();
             if let Some(metric) = self.time_weighted(&points) {
                 metrics.insert((*name).to_owned(), metric);
-            } else if self.samples.iter().all(|sample| sample.reading.averaged()[position].is_none()) {
+            } else if self.expected(name)
+                && self.samples.iter().all(|sample| sample.reading.averaged()[position].is_none())
+            {
                 unsupported.push((*name).to_owned());
             }
         }
-        let slow: [(&str, fn(&SlowReading) -> Option<f64>); 2] = [
+        let slow: [(&str, Value<SlowReading>); 2] = [
             ("pcie_rx_bytes_per_s", |reading| reading.pcie_rx_bytes_per_s),
             ("pcie_tx_bytes_per_s", |reading| reading.pcie_tx_bytes_per_s),
         ];
@@ -290,8 +297,8 @@ impl GpuSeries {
                 unsupported.push(name.to_owned());
             }
         }
-        let never = |get: fn(&GpuReading) -> bool| !self.samples.iter().any(|sample| get(&sample.reading));
-        let rest: [(&str, fn(&GpuReading) -> bool); 3] = [
+        let never = |get: Told| !self.samples.iter().any(|sample| get(&sample.reading));
+        let rest: [(&str, Told); 3] = [
             ("energy_j", |reading| reading.energy_j.is_some()),
             ("throttle_reasons", |reading| reading.throttle_reasons.is_some()),
             ("processes", |reading| reading.processes.is_some()),
@@ -330,6 +337,12 @@ impl GpuSeries {
             other_processes_max: looks.iter().filter_map(|sample| sample.reading.other_processes).max(),
             unsupported,
         }
+    }
+
+    /// Whether a device that has the metric would have told it: of the memory of this process, only where it is among those listed.
+    fn expected(&self, name: &str) -> bool {
+        let listed = |sample: &GpuSample| sample.reading.processes > sample.reading.other_processes;
+        name != "process_memory_bytes" || self.samples.iter().any(listed)
     }
 
     /// The device during a repeat with a look at `start_s` and one at `end_s`.

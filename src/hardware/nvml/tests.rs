@@ -6,6 +6,7 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside looks that failed")]
 fn power(power_w: f64) -> Result<GpuReading, GpuFailure> {
     Ok(GpuReading { power_w: Some(power_w), ..GpuReading::default() })
 }
@@ -252,7 +253,7 @@ impl GpuSource for Hangs {
     fn read(&mut self) -> Result<GpuReading, GpuFailure> {
         self.0 += 1;
         if self.0 == 2 {
-            std::thread::sleep(Duration::from_secs(3600));
+            std::thread::sleep(Duration::from_hours(1));
         }
         power(7.0)
     }
