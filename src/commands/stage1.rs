@@ -15,7 +15,7 @@ use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
-use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
+use crate::diagnostics::{Diagnostic, Diagnostics, ExitStatus, Failure, Severity, escape_control};
 use crate::engine::device as engine_device;
 use crate::engine::gpu;
 use crate::engine::gpu::backend::HalfType;
@@ -27,6 +27,7 @@ use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveR
 use crate::instrument::cupti::ActivitySource;
 use crate::instrument::nvtx::NvtxRanges;
 use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
+use crate::record::gpu::GPU_FILE;
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
 use crate::record::quality::QUALITY_FILE;
@@ -42,6 +43,7 @@ use crate::runner::cases::{self, PreparedCase};
 use crate::runner::quality;
 use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats, trace_repeats};
 use crate::runner::summary::Ending;
+use crate::runner::telemetry::FirstLook;
 use crate::runner::traced::TracedRepeat;
 use crate::trace::timeline::Timeline;
 
@@ -193,6 +195,7 @@ fn run_one(
     context: &Context,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitStatus> {
+    let first_look = FirstLook::new(config);
     let prepared = prepare(config)?;
     let tracer = open_tracer(config, &prepared.device_id)?;
 
@@ -204,7 +207,7 @@ fn run_one(
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "stage1", run_options).map_err(RecordError::into_failure)?;
-    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared, tracer);
+    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared, tracer, first_look);
     match outcome {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -217,6 +220,8 @@ fn run_one(
 
 /// What of a [`Prepared`] run stays when its model is built.
 struct Rest<'a> {
+    /// What was found of the graphics processor.
+    findings: Vec<Diagnostic>,
     device_id: &'a str,
     tokenizer: &'a crate::engine::tokenizer::Tokenizer,
     prompts: &'a [dataset::Prompt],
@@ -231,7 +236,8 @@ pub(super) fn begin_turns(
     prepared: Prepared,
 ) -> anyhow::Result<(Begun, crate::engine::tokenizer::Tokenizer, Vec<PreparedCase>)> {
     let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
-    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let rest =
+        Rest { findings: Vec::new(), device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
     let begun = begin(directory, tree, config, chosen, &rest, &Progress::new(false))?;
     Ok((begun, tokenizer, cases))
 }
@@ -266,6 +272,7 @@ fn begin(
     directory.write(INPUTS_FILE, to_yaml(&inputs)?.as_bytes()).map_err(record)?;
 
     let mut diagnostics = Diagnostics::default();
+    diagnostics.extend(prepared.findings.iter().cloned());
     let thresholds = ContentionThresholds::default();
     for warning in machine_state(LOOK).warnings(&thresholds) {
         diagnostics.note("busy_machine", Severity::Warn, warning);
@@ -323,13 +330,15 @@ fn run_in(
     interrupt: &Interrupt,
     prepared: Prepared,
     mut tracer: Option<Box<dyn ActivitySource>>,
+    first_look: FirstLook,
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
     let quality_text =
         quality::text(&config.quality).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?;
     let progress = Progress::new(context.progress);
     let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
-    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let (telemetry_plan, findings) = first_look.plan(config, &device_id);
+    let rest = Rest { findings, device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
     let Begun { mut engine, thresholds, threads, spans, mut nvtx } =
         begin(directory, tree, config, chosen, &rest, &progress)?;
     let (tokenizer, cases) = (&tokenizer, &cases[..]);
@@ -343,6 +352,11 @@ fn run_in(
         traces: TraceKeeper::default(),
     };
     let run_id = directory.run_id().to_owned();
+    let mut telemetry =
+        telemetry_plan.and_then(|plan| plan.start(&run_id).inspect_err(|reason| tracing::warn!("{reason}")).ok());
+    if let Some(telemetry) = &telemetry {
+        directory.write_json(GPU_FILE, telemetry.file()).map_err(record)?;
+    }
     let mut runner = Stage1Runner {
         config,
         run_id: &run_id,
@@ -356,8 +370,12 @@ fn run_in(
             None => None,
         },
         mark_region: true,
+        telemetry: telemetry.as_mut(),
     };
     let end = runner.run(cases, &mut sink).map_err(record)?;
+    if let Some(telemetry) = telemetry {
+        directory.write_json(GPU_FILE, &telemetry.finish()).map_err(record)?;
+    }
     sink.progress.clear();
     let failed_row = sink.error.take();
     sink.rows.close().map_err(record)?;

@@ -33,7 +33,7 @@ pub(super) const HEADLINE: [(&str, &str); 17] = [
 ];
 
 /// The mean with its interval, e.g. `12.30 (12.10 to 12.50)`.
-fn mean_with_interval(summary: &Summary) -> Cell {
+pub(super) fn mean_with_interval(summary: &Summary) -> Cell {
     let Some(mean) = summary.mean.filter(|mean| mean.is_finite()) else { return Cell::maybe(None) };
     let written = number::in_unit(mean, &summary.unit);
     match summary.ci95 {

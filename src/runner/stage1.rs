@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::assemble::Engine;
 use super::cases::PreparedCase;
 use super::order::{RepeatKind, interleave};
+use super::telemetry::{self, Telemetry};
 use super::timer::RunTimer;
 use super::traced::{self, TracedRepeat};
 use crate::config::schema::choice::{Activity, InferMode, TraceMode};
@@ -18,6 +19,7 @@ use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionProbe, ContentionSample, ContentionThresholds};
 use crate::hardware::energy::EnergyMeter;
 use crate::hardware::memory;
+use crate::hardware::nvml::GpuUse;
 use crate::instrument::composed::Both;
 use crate::instrument::cupti::ActivitySource;
 use crate::instrument::device_timer::DevicePhases;
@@ -85,7 +87,8 @@ struct Measured {
     first_pass: Option<Generation>,
     contention: ContentionSample,
     memory: MemoryUse,
-    energy_j: Option<f64>,
+    cpu_energy_j: Option<f64>,
+    gpu: Option<GpuUse>,
 }
 
 /// Runs repeats on an engine.
@@ -108,6 +111,8 @@ pub struct Stage1Runner<'a> {
     pub tracer: Option<&'a mut dyn ActivitySource>,
     /// Tell a profiler that waits for it when the measured repeats begin and end.
     pub mark_region: bool,
+    /// Looks at the graphics processor; none where nobody does.
+    pub telemetry: Option<&'a mut Telemetry>,
 }
 
 impl Stage1Runner<'_> {
@@ -177,6 +182,9 @@ impl Stage1Runner<'_> {
                 row.spans |= row.traced;
                 if let Some(recorded) = &recorded {
                     row.diagnostics.extend(recorded.diagnostics.iter().cloned());
+                }
+                if let Some(telemetry) = &mut self.telemetry {
+                    telemetry.note(&row);
                 }
                 let timeline = if with_spans && row.status == RowStatus::Ok {
                     let mut timeline = Timeline { device: self.engine.device_id.clone(), ..Timeline::default() };
@@ -291,6 +299,10 @@ impl Stage1Runner<'_> {
         } else {
             None
         };
+        // Before the heap is watched: the looks need memory, too.
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.begin();
+        }
         let peak_was_reset = memory::reset_peak().is_ok();
         let live_before = heap::restart_peak();
         let joules_before = energy.as_mut().and_then(|meter| meter.read_joules().ok());
@@ -310,19 +322,27 @@ impl Stage1Runner<'_> {
         // Only now: reading an event waits for it.
         let device = timer.device_phases().map_err(|error| one_line(&error))?;
         let contention = probe.finish();
+        let gpu = self.telemetry.as_mut().and_then(|telemetry| telemetry.end());
         let joules_after = energy.as_mut().and_then(|meter| meter.read_joules().ok());
         let (kv_cache_bytes, kv_used_bytes) = self.engine.model.kv_cache_bytes();
+        let vram = self
+            .telemetry
+            .as_ref()
+            .zip(gpu.as_ref())
+            .filter(|_| self.engine.device_id != "cpu")
+            .and_then(|(telemetry, during)| telemetry.peak_vram(during));
         let memory = MemoryUse {
             // Without the reset the mark includes loading, which is not what this repeat needed.
             peak_rss_bytes: memory::process().peak_rss_bytes.filter(|_| peak_was_reset),
-            peak_vram_bytes: None,
+            peak_vram_bytes: vram.map(|(bytes, _)| bytes),
+            peak_vram_source: vram.map(|(_, source)| source.to_owned()),
             weights_bytes: self.engine.block.weights_bytes,
             kv_cache_bytes,
             kv_used_bytes,
             activations_bytes: live_before.zip(heap::peak()).map(|(before, peak)| peak.saturating_sub(before)),
         };
-        let energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
-        Ok(Measured { generation, device, first_pass, contention, memory, energy_j })
+        let cpu_energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
+        Ok(Measured { generation, device, first_pass, contention, memory, cpu_energy_j, gpu })
     }
 
     fn row(
@@ -375,6 +395,8 @@ impl Stage1Runner<'_> {
             cpu_utilisation: None,
             energy_j: None,
             energy_source: None,
+            cpu_energy_j: None,
+            gpu: None,
             tokens: Vec::new(),
             text: None,
             finish_reason: None,
@@ -458,8 +480,9 @@ impl Stage1Runner<'_> {
         if sample.process_paused {
             diagnostics.note("process_paused", Severity::Error, format!("row {}: the process stood still", row.index));
         }
-        row.energy_j = measured.energy_j;
-        row.energy_source = measured.energy_j.map(|_| "rapl".to_owned());
+        row.cpu_energy_j = measured.cpu_energy_j;
+        row.gpu.clone_from(&measured.gpu);
+        (row.energy_j, row.energy_source) = telemetry::energy(row.device == "cpu", row.cpu_energy_j, row.gpu.as_ref());
         row.tokens = generation.tokens.first().cloned().unwrap_or_default();
         row.text = self.tokenizer.decode(&row.tokens).ok();
         row.finish_reason = Some(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::gpu;
 use crate::analysis::operators::{Ceilings, operator_table};
 use crate::analysis::overhead::{Overhead, span_overhead};
 use crate::analysis::phases::{host_vs_device, phases_vs_total, unattributed_by_phase};
@@ -11,6 +12,7 @@ use crate::estimate::format::Format;
 use crate::estimate::step::WeightFormats;
 use crate::instrument::host_timer::records_step;
 use crate::record::context::{CasePlan, Stage1Context};
+use crate::record::gpu::GpuTelemetry;
 use crate::record::metrics::{
     CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics, disturbed_reason,
 };
@@ -252,10 +254,13 @@ pub fn summarize(
     timeline: &Timeline,
     ending: Ending,
     found: &[Diagnostic],
+    telemetry: Option<&GpuTelemetry>,
 ) -> Stage1Metrics {
     let mut diagnostics = Diagnostics::default();
     diagnostics.extend(context.diagnostics.iter().cloned());
     diagnostics.extend(found.iter().cloned());
+    let gpu = telemetry.map(|telemetry| gpu::judge(telemetry, rows, context.hardware.device_id != "cpu"));
+    diagnostics.extend(gpu.iter().flat_map(|gpu| gpu.diagnostics.iter().cloned()));
     diagnostics.extend(rows.iter().flat_map(|row| row.diagnostics.iter().cloned()));
     let complete: Vec<&RepeatRow> = rows.iter().filter(|row| row.status == RowStatus::Ok).collect();
     let plain: Vec<&RepeatRow> = complete.iter().copied().filter(|row| !row.spans).collect();
@@ -359,7 +364,8 @@ pub fn summarize(
         );
     }
 
-    let reasons = invalid_reasons(context, rows, &plain, ending, &reconciliation, &diagnostics);
+    let mut reasons = invalid_reasons(context, rows, &plain, ending, &reconciliation, &diagnostics);
+    reasons.extend(gpu.iter().flat_map(|gpu| gpu.reasons.iter().cloned()));
     let validity = Validity::from_reasons(reasons);
     let status = match ending {
         Ending::Interrupted => "interrupted",
@@ -382,6 +388,7 @@ pub fn summarize(
         reconciliation,
         // Measured apart from the rows; whoever has the file adds it.
         quality: None,
+        gpu: gpu.map(|gpu| gpu.block),
         diagnostics: diagnostics.into_vec(),
     }
 }

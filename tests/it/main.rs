@@ -19,6 +19,7 @@ mod estimate;
 mod faults;
 mod fused_runs;
 mod gpu_accept;
+mod gpu_telemetry;
 mod hardware;
 mod imports;
 mod kernel_summary;

@@ -67,6 +67,8 @@ fn row(index: u32, text: &str) -> RepeatRow {
         cpu_utilisation: None,
         energy_j: None,
         energy_source: None,
+        cpu_energy_j: None,
+        gpu: None,
         tokens: vec![1, 2, 3, 4],
         text: Some(text.to_owned()),
         finish_reason: Some("length".to_owned()),

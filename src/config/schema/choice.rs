@@ -156,6 +156,18 @@ pub enum NvtxChoice {
     All,
 }
 
+/// When the graphics processor is looked at during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuTelemetryMode {
+    /// Where the model runs on it.
+    Auto,
+    /// Always: beside a run on the CPU, the first device.
+    On,
+    /// Never.
+    Off,
+}
+
 /// A side that gets operator spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -315,7 +315,7 @@ pub const STAGE1: &[Key] = &[
     key(
         "profiling",
         Kind::Section,
-        "How the spans are taken. `profiling=<name>` chooses a file of `configs/profiling/`.",
+        "How the spans are taken and the machine is watched. `profiling=<name>` chooses a file of `configs/profiling/`.",
     ),
     optional(
         "profiling.span_repeats",
@@ -338,6 +338,12 @@ pub const STAGE1: &[Key] = &[
         Kind::Number(Range::Share),
         "The share of repeats disturbed by other load above which the run is INVALID.",
     ),
+    key(
+        "profiling.gpu_telemetry",
+        Kind::Word(&["auto", "on", "off"]),
+        "Look at the GPU through NVML during the repeats: power, clocks, memory, throttling. `auto` does where the model runs on one; `on` also watches the first GPU beside a run on the CPU.",
+    ),
+    key("profiling.gpu_interval_ms", Kind::Integer(10, 1000), "Interval between looks at the GPU in milliseconds."),
     key(
         "quality",
         Kind::Section,

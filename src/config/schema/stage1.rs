@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::choice::{Activity, DeviceChoice, InferMode, MeasureCeilings, NvtxChoice, OpsChoice, Switch, TraceMode};
+use super::choice::{
+    Activity, DeviceChoice, GpuTelemetryMode, InferMode, MeasureCeilings, NvtxChoice, OpsChoice, Switch, TraceMode,
+};
 use super::model::{ModelConfig, format_or_null};
 use crate::estimate::format::Format;
 
@@ -158,6 +160,10 @@ pub struct ProfilingConfig {
     pub cooldown_ms: u64,
     /// The share of disturbed repeats above which a run is INVALID.
     pub max_disturbed_share: f64,
+    /// When the graphics processor is looked at.
+    pub gpu_telemetry: GpuTelemetryMode,
+    /// Interval between looks at it, in milliseconds.
+    pub gpu_interval_ms: u64,
 }
 
 /// How well the model predicts a text, measured after the repeats.

@@ -74,6 +74,8 @@ fn repeat(index: u32, total_ms: f64) -> RepeatRow {
         cpu_utilisation: None,
         energy_j: None,
         energy_source: None,
+        cpu_energy_j: None,
+        gpu: None,
         tokens: Vec::new(),
         text: None,
         finish_reason: None,
