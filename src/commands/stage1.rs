@@ -207,7 +207,8 @@ fn run_one(
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "stage1", run_options).map_err(RecordError::into_failure)?;
-    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared, tracer, first_look);
+    let outcome =
+        run_in(&mut directory, tree, config, context, interrupt, prepared, Instruments { tracer, first_look });
     match outcome {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -322,6 +323,12 @@ fn begin(
     Ok(Begun { engine, thresholds, threads, spans, nvtx: nvtx.ranges })
 }
 
+/// What looks at the device beside the engine.
+struct Instruments {
+    tracer: Option<Box<dyn ActivitySource>>,
+    first_look: FirstLook,
+}
+
 fn run_in(
     directory: &mut RunDir,
     tree: &Composed,
@@ -329,9 +336,9 @@ fn run_in(
     context: &Context,
     interrupt: &Interrupt,
     prepared: Prepared,
-    mut tracer: Option<Box<dyn ActivitySource>>,
-    first_look: FirstLook,
+    instruments: Instruments,
 ) -> anyhow::Result<ExitStatus> {
+    let Instruments { mut tracer, first_look } = instruments;
     let record = |error: RecordError| error.into_failure();
     let quality_text =
         quality::text(&config.quality).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?;

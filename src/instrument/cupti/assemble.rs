@@ -412,7 +412,8 @@ fn device(record: &DeviceRecord) -> Device {
         identity: record.uuid.clone(),
         sm_count: known(record.sm_count),
         clock_hz: known(record.clock_khz).map(|khz| f64::from(khz) * 1e3),
-        bandwidth_bytes_per_s: (record.bandwidth_kbytes_per_s > 0).then(|| record.bandwidth_kbytes_per_s as f64 * 1e3),
+        bandwidth_bytes_per_s: (record.bandwidth_kbytes_per_s > 0)
+            .then_some(record.bandwidth_kbytes_per_s as f64 * 1e3),
         memory_bytes: (record.memory_bytes > 0).then_some(record.memory_bytes),
         l2_bytes: known(record.l2_bytes).map(u64::from),
         compute_capability: (record.compute_capability != (0, 0)).then_some(record.compute_capability),
