@@ -120,7 +120,10 @@ impl Inner {
                 let what = "multiplying";
                 let (m, n, k) = (u64::from(gemm.m), u64::from(gemm.n), u64::from(gemm.k));
                 if m == 0 || n == 0 || k == 0 || u64::from(gemm.c_stride) < n {
-                    return Err(GpuError::new(what, format!("a product with m, n, k = {m}, {n}, {k}, c_stride = {}", gemm.c_stride)));
+                    return Err(GpuError::new(
+                        what,
+                        format!("a product with m, n, k = {m}, {n}, {k}, c_stride = {}", gemm.c_stride),
+                    ));
                 }
                 let width = if gemm.accumulate_f32 { 4 } else { 2 };
                 self.holds(what, "a", gemm.a, m * k * 2)?;

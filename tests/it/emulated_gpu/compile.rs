@@ -25,8 +25,7 @@ pub(crate) enum Order {
     Random(u64),
 }
 
-type LaunchFn =
-    unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, c_uint, *const *mut c_void) -> c_int;
+type LaunchFn = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, c_uint, *const *mut c_void) -> c_int;
 
 /// A shared object made of a module.
 pub(crate) struct Loaded {

@@ -49,8 +49,7 @@ impl Memory {
         }
         let start = start as usize;
         // SAFETY: within the mapping.
-        let opened =
-            unsafe { libc::mprotect((start + GUARD) as *mut _, open, libc::PROT_READ | libc::PROT_WRITE) };
+        let opened = unsafe { libc::mprotect((start + GUARD) as *mut _, open, libc::PROT_READ | libc::PROT_WRITE) };
         if opened != 0 {
             // SAFETY: the mapping made above.
             unsafe { libc::munmap(start as *mut _, length) };
@@ -99,7 +98,8 @@ impl Memory {
             let end = start + allocation.bytes as u64;
             let padding = allocation.bytes.next_multiple_of(ALIGNMENT) - allocation.bytes;
             let behind = zone(end, padding + RED_ZONE).map(|at| format!("{at} bytes past its end"));
-            let ahead = zone(start - RED_ZONE as u64, RED_ZONE).map(|at| format!("{} bytes ahead of it", RED_ZONE - at));
+            let ahead =
+                zone(start - RED_ZONE as u64, RED_ZONE).map(|at| format!("{} bytes ahead of it", RED_ZONE - at));
             let what = ahead.or(behind)?;
             Some(format!("a write outside of allocation {} of {} bytes: {what}", allocation.number, allocation.bytes))
         })

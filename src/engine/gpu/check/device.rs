@@ -27,7 +27,7 @@ impl Random {
     }
     /// Below `bound`.
     pub(super) fn below(&mut self, bound: u32) -> u32 {
-        ((self.bits() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.bits() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 

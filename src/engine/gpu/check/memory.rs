@@ -2,9 +2,9 @@
 
 use super::super::backend::{Arg, GpuResult, Launch};
 use super::super::kernel::{Kernel, MEMORY, Module};
+use super::Checks;
 use super::comparison::Comparison;
 use super::device::Device;
-use super::Checks;
 
 pub(super) fn run(checks: &mut Checks<'_>) {
     // Vectors of sixteen bytes, blocks, threads: fewer vectors than threads, no multiple of them, and enough for the unrolled loop.

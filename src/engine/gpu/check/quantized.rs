@@ -5,9 +5,9 @@ use half::f16;
 use super::super::backend::{Address, Buffer, GpuResult};
 use super::super::launch;
 use super::super::pack::WeightFormat;
+use super::Checks;
 use super::comparison::{Comparison, E};
 use super::device::Device;
-use super::Checks;
 
 /// Values of a block.
 const BLOCK: usize = 32;
