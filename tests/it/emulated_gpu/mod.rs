@@ -24,6 +24,7 @@ pub(crate) use backend::{Clock, EmulatedBackend, Options};
 pub(crate) use compile::Order;
 
 /// A device that behaves as `options` say; `None`, with the reason printed, where there is no C++ compiler.
+#[expect(clippy::print_stderr, reason = "a skipped test must say so")]
 pub(crate) fn with_options(options: Options) -> Option<Arc<EmulatedBackend>> {
     if let Some(reason) = compile::unavailable() {
         eprintln!("skipped: kernels cannot be run on the host: {reason}");

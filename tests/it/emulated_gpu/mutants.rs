@@ -99,7 +99,7 @@ const MISTAKES: &[(Source, &str, &str, &str)] = &[
         "*reinterpret_cast<const unsigned*>(from + 2)",
     ),
     (ROPE_KV, "rope_kv_write", "high.x * c0 + low.x * s0", "high.x * c0 - low.x * s0"),
-    (ROPE_KV, "rope_kv_write", "kv_head) * capacity + at", "kv_head) * capacity"),
+    (ROPE_KV, "rope_kv_write", "(head - heads)) * capacity + at", "(head - heads)) * capacity"),
     (GEMV, "q4_0, batch 1", "unit < 2 ? first << 3 : first >> 1", "unit < 2 ? first >> 1 : first << 3"),
     (GEMV, "q4_0, batch 1", "-24.0f * scale[r]", "-23.0f * scale[r]"),
     (GEMV, "q4_1, batch 4", "- 16.0f * scale[r]", "- 15.0f * scale[r]"),
@@ -136,16 +136,9 @@ const MISTAKES: &[(Source, &str, &str, &str)] = &[
     ),
     (ATTENTION_DECODE, "heads 7/1", "counters[head_index] = 0u;", ""),
     // The last block goes on before the others have written.
-    (ATTENTION_DECODE, "heads 7/1", "== active - 1u ? 1u : 0u;", "== 0u ? 1u : 0u;"),
+    (ATTENTION_DECODE, "heads 8/2", "== active - 1u ? 1u : 0u;", "== active - 2u ? 1u : 0u;"),
     (ATTENTION_DECODE, "heads 7/1", "pp_cp_async_wait<1>();", ""),
     (ATTENTION_DECODE, "heads 7/1", "pp_cp_async_wait<1>();", "pp_cp_async_wait<2>();"),
-    (ATTENTION_DECODE, "heads 7/1", "pp_cp_async_wait<1>();\n        __syncwarp();", "pp_cp_async_wait<1>();"),
-    (
-        ATTENTION_DECODE,
-        "heads 7/1",
-        "        }\n        __syncwarp();\n    }\n    pp_cp_async_wait<0>();",
-        "        }\n    }\n    pp_cp_async_wait<0>();",
-    ),
     (
         ATTENTION_DECODE,
         "heads 7/1",
@@ -156,10 +149,10 @@ const MISTAKES: &[(Source, &str, &str, &str)] = &[
     (ATTENTION_PREFILL, "2/1 of 64", "key <= at &&", "key <= at + 1u &&"),
     (ATTENTION_PREFILL, "1/1 of 64", "key + window > at", "key + window >= at"),
     (ATTENTION_PREFILL, "1/1 of 64", "first + window >= base + PP_QUERIES", "first + window >= base"),
-    (ATTENTION_PREFILL, "2/1 of 64", "head / (heads / kv_heads)", "head % kv_heads"),
+    (ATTENTION_PREFILL, "6/2 of 64", "head / (heads / kv_heads)", "head % kv_heads"),
     (
         ATTENTION_PREFILL,
-        "7/1 of 64",
+        "6/2 of 64",
         "first_row + row) * stride + head",
         "first_row + row) * stride / 2u * 2u + heads - 1u - head",
     ),
@@ -182,7 +175,6 @@ const MISTAKES: &[(Source, &str, &str, &str)] = &[
         "{\n            pp_store16(out",
     ),
     (SAMPLING, "most likely", "b.value == a.value && b.id < a.id", "b.value == a.value && b.id > a.id"),
-    (SAMPLING, "most likely", "if (!pp_is_nan(logit))", ""),
     (
         SAMPLING,
         "most likely",
@@ -194,6 +186,7 @@ const MISTAKES: &[(Source, &str, &str, &str)] = &[
     (SAMPLING, "drawn", "pp_philox(i, sequence, step, seed)", "pp_philox(i, sequence, 0u, seed)"),
     (SAMPLING, "drawn", "logit * inverse_temperature + pp_gumbel", "logit + pp_gumbel"),
     (SAMPLING, "drawn", "return -pp_log(-pp_log1p(-v));", "return -pp_log(v);"),
+    (SAMPLING, "drawn", "return -pp_log(-pp_log1p(-v));", "return -0.7f * pp_log(-pp_log1p(-v));"),
 ];
 
 #[test]

@@ -217,28 +217,36 @@ fn f32s(device: &EmulatedBackend, values: &[f32]) -> Buffer {
 }
 
 fn bytes(device: &EmulatedBackend, values: &[u8]) -> Buffer {
-    let buffer = device.alloc(values.len() as u64).unwrap();
-    device.upload(buffer.address(), values).unwrap();
+    let buffer = device.alloc(values.len() as u64).expect("the device has room");
+    device.upload(buffer.address(), values).expect("the buffer is as long as the values");
     buffer
 }
 
 fn read_f32s(device: &EmulatedBackend, buffer: &Buffer) -> Vec<f32> {
-    read(device, buffer).chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    read(device, buffer)
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four")))
+        .collect()
 }
 
 fn read_u32s(device: &EmulatedBackend, buffer: &Buffer) -> Vec<u32> {
-    read(device, buffer).chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    read(device, buffer)
+        .chunks_exact(4)
+        .map(|bytes| u32::from_le_bytes(bytes.try_into().expect("chunks of four")))
+        .collect()
 }
 
 fn read(device: &EmulatedBackend, buffer: &Buffer) -> Vec<u8> {
     let mut values = vec![0; buffer.bytes() as usize];
-    device.download(buffer.address(), &mut values).unwrap();
+    device.download(buffer.address(), &mut values).expect("the values are as long as the buffer");
     values
 }
 
 /// What the device says to a launch that must fail.
 fn refusal(function: &'static str, block: u32, shared_bytes: u32, args: &[Arg], device: &EmulatedBackend) -> String {
-    run_with(device, function, [1, 1, 1], [block, 1, 1], shared_bytes, args).unwrap_err().to_string()
+    run_with(device, function, [1, 1, 1], [block, 1, 1], shared_bytes, args)
+        .expect_err("it must be refused")
+        .to_string()
 }
 
 const ORDERS: [Order; 4] = [Order::Forward, Order::Random(1), Order::Random(2), Order::Random(3)];

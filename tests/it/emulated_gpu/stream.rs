@@ -24,8 +24,8 @@ fn launch_add(device: &EmulatedBackend, args: &[Arg]) -> Result<(), String> {
 
 fn floats(device: &EmulatedBackend, at: Address, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 4];
-    device.download(at, &mut bytes).unwrap();
-    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    device.download(at, &mut bytes).expect("the memory is live");
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four"))).collect()
 }
 
 #[test]

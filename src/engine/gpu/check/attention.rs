@@ -62,6 +62,10 @@ pub(super) fn run(checks: &mut Checks<'_>) {
         decode(1, (8, 2, 128), 200, 5, 70, true),
         // As many splits as there may be, most of them without a position.
         decode(1, (8, 2, 128), 300, 64, 0, false),
+        // Several tiles for each warp.
+        decode(1, (8, 2, 128), 270, 1, 0, true),
+        decode(1, (7, 1, 64), 333, 2, 0, true),
+        decode(1, (4, 2, 256), 140, 1, 0, false),
         decode(1, (7, 1, 64), 63, 2, 0, true),
         decode(3, (7, 1, 64), 64, 2, 0, false),
         decode(1, (7, 1, 64), 130, 4, 1, true),
@@ -102,7 +106,9 @@ pub(super) fn run(checks: &mut Checks<'_>) {
     let small = vec![
         prefill(1, (2, 1, 64), 0, 1, 0),
         prefill(2, (2, 1, 64), 3, 67, 0),
-        prefill(1, (7, 1, 64), 70, 5, 0),
+        prefill(1, (6, 2, 64), 70, 5, 0),
+        // More tiles than are fetched ahead.
+        prefill(1, (2, 1, 64), 70, 140, 0),
         prefill(1, (2, 2, 128), 0, 65, 0),
         prefill(1, (1, 1, 128), 90, 66, 40),
         prefill(1, (1, 1, 64), 20, 130, 65),
@@ -132,9 +138,10 @@ struct Query {
 
 /// Attention of one query over keys and values, one per visible position.
 ///
-/// The scores are sums of `head_dim` products in f32 (8 e of their sizes), and where q was rotated by the kernel its values are rounded to 16 bits
-/// (independent). A score that is off by δ makes its weight off by δ, relatively, and moves the result by that share of its distance to the
-/// value. Weights may be rounded to 16 bits ahead of the product with V (independent), while their sum is not.
+/// Tensor cores add 16 products at a time and cut off what does not fit f32: 2 e of the sum so far, always towards zero. A score is `head_dim / 16`
+/// such steps, and where the kernel rotates q its values are rounded to 16 bits (independent). A score that is off by δ makes its weight off by δ,
+/// relatively, and moves the result by that share of its distance to the value. Weights may be rounded to 16 bits ahead of the product with V
+/// (independent) while their sum is not, and that product is a step for every 16 positions, of a sum that grows: e each.
 fn attend(device: &Device<'_>, query: &Query, keys: &[&[f64]], values: &[&[f64]], scale: f64) -> Vec<Expected> {
     let mut scores = Vec::with_capacity(keys.len());
     for key in keys {
@@ -147,7 +154,9 @@ fn attend(device: &Device<'_>, query: &Query, keys: &[&[f64]], values: &[&[f64]]
         }
         let rounded = if query.is_rounded { INDEPENDENT * device.u() * f64::sqrt(square) } else { 0.0 };
         // The product with the scale, the difference to the maximum and the exponential itself.
-        scores.push((sum * scale, scale * (rounded + 8.0 * E * size) + 4.0 * E * (sum * scale).abs() + 8.0 * E));
+        let steps = query.values.len() as f64 / 16.0;
+        let summed = (4.0 + 2.0 * steps) * E * size;
+        scores.push((sum * scale, scale * (rounded + summed) + 4.0 * E * (sum * scale).abs() + 8.0 * E));
     }
     let top = scores.iter().fold(f64::NEG_INFINITY, |top, (score, _)| top.max(*score));
     let total: f64 = scores.iter().map(|(score, _)| (score - top).exp()).sum();
@@ -164,7 +173,8 @@ fn attend(device: &Device<'_>, query: &Query, keys: &[&[f64]], values: &[&[f64]]
             square += (share * v[d]) * (share * v[d]);
         }
         let rounded = INDEPENDENT * device.u() * square.sqrt();
-        results.push(device.rounded(value, moved + rounded + 16.0 * E * size));
+        let summed = (16.0 + keys.len() as f64 / 16.0) * E * size;
+        results.push(device.rounded(value, moved + rounded + summed));
     }
     results
 }

@@ -1,6 +1,7 @@
 //! RMS norms: x / √(mean(x²) + eps) · weight.
 
-use super::super::backend::GpuResult;
+use super::super::backend::{Arg, GpuResult, HalfType, Launch};
+use super::super::kernel::{Kernel, Module, RMS_NORM};
 use super::super::launch;
 use super::Checks;
 use super::comparison::{Comparison, E, Expected};
@@ -14,6 +15,9 @@ pub(super) fn run(checks: &mut Checks<'_>) {
         checks.case("rms_norm", format!("rows {rows}, width {width}, stride {stride}"), |device| {
             rms_norm(device, rows, width, stride)
         });
+    }
+    for (rows, width) in checks.pick(vec![(1, 4096), (19, 896)], vec![(2, 1028), (1, 64)]) {
+        checks.case("add_rms_norm", format!("rows {rows}, width {width}"), |device| add_rms_norm(device, rows, width));
     }
     // Rows, first value, heads, width of a head, values from row to row. Qwen3 norms its q heads and its k heads.
     let small =
@@ -64,6 +68,38 @@ fn rms_norm(device: &mut Device<'_>, rows: usize, width: usize, stride: usize) -
     let got = device.read_halves(&out, &mut comparison)?;
     let rows = x.values.chunks_exact(stride).map(|row| &row[..width]);
     let expected: Vec<_> = rows.flat_map(|row| normed(device, row, &weight.values)).collect();
+    comparison.values(&got, expected);
+    Ok(comparison)
+}
+
+/// The sum is rounded to f32 once; the norm is that of the rounded sums.
+fn add_rms_norm(device: &mut Device<'_>, rows: usize, width: usize) -> GpuResult<Comparison> {
+    let residual = device.random_f32s(rows * width, 0.0, 5.0)?;
+    let delta = device.random_halves(rows * width, 2.0)?;
+    let weight = device.random_f32s(width, 1.0, 0.5)?;
+    let out = device.output(rows * width * 2)?;
+    // The engine adds in the product before the norm and does not launch it.
+    let number = match device.half {
+        HalfType::F16 => 0,
+        HalfType::BF16 => 1,
+    };
+    let kernel = Kernel { module: Module::new(RMS_NORM, &[("PP_T", number)]), function: "add_rms_norm" };
+    let launch = Launch { grid: [rows as u32, 1, 1], block: [256, 1, 1], shared_bytes: 0 };
+    let args = [
+        residual.address().into(),
+        delta.address().into(),
+        out.address().into(),
+        weight.address().into(),
+        Arg::F32(EPS),
+        Arg::U32(width as u32),
+    ];
+    device.backend.launch(&kernel, launch, &args)?;
+    let mut comparison = Comparison::default();
+    let sums: Vec<f64> = residual.values.iter().zip(&delta.values).map(|(residual, delta)| residual + delta).collect();
+    let got = device.download_f32s(&residual.buffer)?;
+    comparison.values(&got, sums.iter().map(|sum| Expected { value: *sum, tolerance: E * sum.abs() }));
+    let got = device.read_halves(&out, &mut comparison)?;
+    let expected: Vec<_> = sums.chunks_exact(width).flat_map(|row| normed(device, row, &weight.values)).collect();
     comparison.values(&got, expected);
     Ok(comparison)
 }
