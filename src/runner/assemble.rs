@@ -168,14 +168,9 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
     };
     let fused = config.engine.ops == OpsChoice::Fused;
     let on_cpu = config.device == DeviceChoice::Cpu;
-    if slowdown()?.is_some() && !on_cpu {
-        return Err(unavailable(
-            SLOW_OPERATOR,
-            "an operator is made longer by waiting on the host, which is no operator of a GPU",
-        ));
-    }
+    slowdown()?;
     if config.engine.cuda_graph.is_on() && on_cpu {
-        return Err(unavailable("engine.cuda_graph=on", "a CPU has no CUDA graphs; use `device=cuda:0`"));
+        return Err(unavailable("engine.cuda_graph=on", NO_GRAPHS));
     }
     if config.engine.cuda_graph.is_on() && !fused {
         return Err(unavailable(
@@ -445,12 +440,27 @@ pub fn open_device(config: &Stage1Config) -> Result<Opened, AssembleError> {
         Ok(Opened { device, device_id, backend })
     };
     let cpu = || Opened { device: device::cpu(), device_id: "cpu".to_owned(), backend: None };
-    Ok(match config.device {
+    let opened = match config.device {
         DeviceChoice::Cpu => cpu(),
         DeviceChoice::Cuda(index) => cuda(index)?,
         DeviceChoice::Auto => cuda(0).unwrap_or_else(|_| cpu()),
-    })
+    };
+    let unavailable = |setting: &str, reason: &str| AssembleError::Unavailable {
+        setting: setting.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if opened.backend.is_none() && config.engine.cuda_graph.is_on() {
+        return Err(unavailable("engine.cuda_graph=on", NO_GRAPHS));
+    }
+    if opened.backend.is_some() && slowdown()?.is_some() {
+        let reason = "an operator is made longer by waiting on the host, which is no operator of a GPU";
+        return Err(unavailable(SLOW_OPERATOR, reason));
+    }
+    Ok(opened)
 }
+
+/// Why `engine.cuda_graph=on` is refused on the CPU.
+const NO_GRAPHS: &str = "a CPU has no CUDA graphs; use `device=cuda:0`";
 
 /// The 16-bit type of activations and cache of the GPU's fused operators.
 fn half_type(config: &Stage1Config, dtype: Option<Format>) -> Result<Format, AssembleError> {

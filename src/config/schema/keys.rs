@@ -248,7 +248,7 @@ pub const STAGE1: &[Key] = &[
     key(
         "engine.ops",
         Kind::Word(&["reference", "fused"]),
-        "Which implementation of the operators. `fused` has kernels for the CPU only.",
+        "Which implementation of the operators. `fused` has kernels of its own for the CPU and for CUDA devices.",
     ),
     optional(
         "engine.threads",

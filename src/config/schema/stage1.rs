@@ -77,7 +77,7 @@ impl Stage1Config {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Which implementation of the operators. `fused` has kernels for the CPU only.
+    /// Which implementation of the operators. `fused` has kernels of its own for the CPU and for CUDA devices.
     pub ops: OpsChoice,
     /// Threads; `None` takes the physical cores available to the process.
     pub threads: Option<u32>,

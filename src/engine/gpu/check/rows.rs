@@ -206,15 +206,9 @@ fn rotation(device: &mut Device<'_>, shape: &Rotation) -> GpuResult<Comparison> 
             comparison.values(&values[head * head_dim..][..head_dim], turned(row, head * head_dim));
         }
         // Whether k is left as it was or rotated here too is not promised; v and what follows must stay.
-<<<<<<< HEAD
-        let kept = (heads + kv_heads) * head_dim;
-        for (got, was) in values[kept..].iter().zip(&qkv.values[row * stride + kept..]) {
-            comparison.unchanged(*got, *was);
-=======
         let rest = (heads + kv_heads) * head_dim;
         for (got, before) in values[rest..].iter().zip(&qkv.values[row * stride + rest..]) {
             comparison.unchanged(*got, *before);
->>>>>>> emulation
         }
     }
     let (k_got, v_got) = (device.download_halves(&k_cache.buffer)?, device.download_halves(&v_cache.buffer)?);
