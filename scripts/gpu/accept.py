@@ -105,7 +105,7 @@ def judge_trace(step, metrics, analysis):
         check(step, "every kernel is linked to its launch", bool(kernels) and linked == kernels, f"{linked} of {kernels} kernels, {launches} launches"),
     ]
     codes = {finding.get("code") for finding in metrics.get("diagnostics") or []}
-    lines.append(check(step, "the tracer dropped nothing", "trace_dropped_records" not in codes, ", ".join(sorted(c for c in codes if c)) or "no findings"))
+    lines.append(check(step, "the tracer dropped nothing", "trace_records_dropped" not in codes, ", ".join(sorted(c for c in codes if c)) or "no findings"))
     tax = (metrics.get("measures") or {}).get("tracer_overhead_ratio") or {}
     value = tax.get("p50")
     lines.append(Line(step, "what the tracer costs a token", INFO if value is not None else NOT_RUN, ratio_detail(value), tax=value))

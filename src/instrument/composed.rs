@@ -29,6 +29,10 @@ impl<A: Observer + ?Sized, B: Observer + ?Sized> Observer for Both<'_, A, B> {
         self.outer.begin(span);
         self.inner.begin(span);
     }
+    fn submitted(&mut self) {
+        self.inner.submitted();
+        self.outer.submitted();
+    }
     fn end(&mut self) {
         self.inner.end();
         self.outer.end();

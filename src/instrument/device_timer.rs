@@ -31,18 +31,21 @@ pub struct DeviceTimer {
     log: SpanLog,
     /// Depth of open spans that are not recorded.
     skipped: u32,
+    /// Where the work of the open phase ended, if that was said before its end.
+    submitted: Option<u64>,
 }
 
 impl DeviceTimer {
     /// A timer on `clock` with room for `capacity` spans.
     pub fn new(clock: Box<dyn DeviceClock>, operators: bool, capacity: usize) -> Self {
-        Self { operators, active: operators, clock, log: SpanLog::with_capacity(capacity), skipped: 0 }
+        Self { operators, active: operators, clock, log: SpanLog::with_capacity(capacity), skipped: 0, submitted: None }
     }
 
     /// Forgets what was recorded.
     pub fn restart(&mut self, operators: bool) {
         self.operators = operators;
         self.skipped = 0;
+        self.submitted = None;
         self.log.clear();
         self.clock.restart();
     }
@@ -104,11 +107,15 @@ impl Observer for DeviceTimer {
             self.skipped += 1;
         }
     }
+    fn submitted(&mut self) {
+        self.submitted = Some(self.clock.stamp());
+    }
     fn end(&mut self) {
         if self.skipped > 0 {
             self.skipped -= 1;
         } else {
-            self.log.close(self.clock.stamp());
+            let stamp = self.submitted.take().unwrap_or_else(|| self.clock.stamp());
+            self.log.close(stamp);
         }
     }
 }
@@ -179,6 +186,20 @@ mod tests {
         assert_eq!(timeline.spans.step, [0, 0, 1, 1, 4, 4]);
         assert_eq!(timeline.spans.start_ns, [0, 10, 40, 50, 120, 130]);
         assert_eq!(timeline.spans.end_ns, [30, 20, 70, 60, 150, 140]);
+    }
+
+    #[test]
+    fn a_phase_ends_where_its_work_was_submitted_and_not_after_the_wait() {
+        let mut timer = DeviceTimer::new(Box::<TenNs>::default(), false, 0);
+        timer.begin(Span::Phase(Phase::Prefill, 0));
+        timer.submitted();
+        // Whatever is stamped during the wait is not of the phase.
+        timer.clock.stamp();
+        timer.end();
+        timer.begin(Span::Phase(Phase::Decode, 1));
+        timer.end();
+        let phases = timer.phases().unwrap().unwrap();
+        assert_eq!(phases, DevicePhases { prefill_ns: 10, decode_ns: vec![10], total_ns: 40 });
     }
 
     #[test]

@@ -130,6 +130,11 @@ pub trait Observer {
     }
     /// A span opens.
     fn begin(&mut self, span: Span);
+    /// All work of the phase under way has been given to the device; what follows waits for it.
+    ///
+    /// A clock on the stream ends the phase here: an event recorded after the wait would count the wait's own end as work. Where work runs in
+    /// the calls themselves nobody says this.
+    fn submitted(&mut self) {}
     /// The innermost open span closes.
     fn end(&mut self);
 }

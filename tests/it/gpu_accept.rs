@@ -206,7 +206,7 @@ fn a_trace_must_link_every_kernel_and_drop_nothing() {
     fake.answer("analyze", &coverage(99));
     let mut lossy = run_of(0.9, 0.0);
     lossy["diagnostics"] =
-        json!([{ "code": "trace_dropped_records", "severity": "warn", "count": 3, "first": "3 records" }]);
+        json!([{ "code": "trace_records_dropped", "severity": "warn", "count": 3, "first": "3 records" }]);
     fake.answer("trace", &lossy);
     let (_, lines) = fake.run("trace");
     assert_eq!((verdict(&lines, "linked to its launch"), verdict(&lines, "dropped nothing")), ("FAIL", "FAIL"));

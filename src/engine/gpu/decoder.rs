@@ -376,6 +376,7 @@ impl DeviceSampler for GpuDecoder {
     fn prefill(&mut self, ids: &[u32], observer: &mut dyn Observer) -> Result<Vec<u32>> {
         let length = self.run_prompt(ids, 0, observer)?;
         self.run_choice(self.batch, length, observer).map_err(engine)?;
+        observer.submitted();
         self.download_ids()
     }
 
@@ -396,6 +397,7 @@ impl DeviceSampler for GpuDecoder {
             self.is_loaded = true;
         }
         self.filled += 1;
+        observer.submitted();
         self.download_ids()
     }
 

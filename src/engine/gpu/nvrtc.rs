@@ -258,4 +258,22 @@ mod tests {
         let error = compile(&Module::new(bad, &[]), "sm_90").unwrap_err();
         assert!(error.reason.contains("bad.cu(2)"), "{error}");
     }
+
+    /// Every source as the engine compiles it, for the oldest and the newest device we name.
+    #[test]
+    fn nvrtc_compiles_every_kernel() {
+        if !has_library("libnvrtc.so.13") {
+            eprintln!("skipped: libnvrtc cannot be loaded");
+            return;
+        }
+        for source in SOURCES {
+            for half in [0, 1] {
+                for architecture in ["sm_80", "sm_90"] {
+                    let module = Module::new(*source, &[("PP_T", half)]);
+                    let image = compile(&module, architecture).unwrap_or_else(|error| panic!("{error}"));
+                    assert!(image.starts_with(b"\x7fELF"), "{} {architecture}", module.name());
+                }
+            }
+        }
+    }
 }
