@@ -25,7 +25,7 @@
 #define PP_ROWS 2
 #else
 #define PP_BOUNDS 256, 2
-#if PP_WEIGHT == 0 || PP_BATCH <= 3
+#if PP_WEIGHT == 0
 #define PP_ROWS 4
 #else
 #define PP_ROWS 2

@@ -86,7 +86,7 @@ impl Geometry {
     /// The layout of a matrix of `inner` columns.
     pub(super) fn new(batch: u32, format: WeightFormat, is_gated: bool, inner: u32) -> Self {
         let few = batch <= 2;
-        let rows = if few || (format != WeightFormat::Half && batch > 3) { 2 } else { 4 };
+        let rows = if few || format != WeightFormat::Half { 2 } else { 4 };
         let load_values = match format {
             WeightFormat::Half => 8,
             WeightFormat::Q8_0 => 16,
