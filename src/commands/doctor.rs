@@ -275,8 +275,8 @@ const LIBRARIES: [(&str, &[&str], &str); 4] = [
     ),
     (
         "CUPTI",
-        &["libcupti.so.13", "libcupti.so.12", "libcupti.so.11.8"],
-        "needed for `trace=cupti` only: it is in the toolkit's extras/CUPTI/lib64; put that on LD_LIBRARY_PATH",
+        &["libcupti.so.13"],
+        "needed for `trace=cupti` only, of CUDA 13: it is in the toolkit's extras/CUPTI/lib64; put that on LD_LIBRARY_PATH",
     ),
 ];
 

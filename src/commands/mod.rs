@@ -13,6 +13,7 @@ pub mod report;
 pub mod runs;
 pub mod stage1;
 pub mod sweep;
+mod trace_files;
 pub mod validate;
 pub mod wiring;
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Context, print_run};
 use crate::diagnostics::{Diagnostic, Severity};
+use crate::record::gpu::{GpuTelemetry, read_gpu};
 use crate::record::metrics::Stage1Metrics;
 use crate::record::quality::read_quality;
 use crate::record::reader::{self, METRICS_FILE};
@@ -23,6 +24,7 @@ pub struct Rendered {
     pub metrics: Stage1Metrics,
     /// The rows.
     pub rows: Vec<RepeatRow>,
+    gpu: Option<GpuTelemetry>,
     assumptions: Vec<AssumptionSection>,
     steps: Vec<StepSpan>,
     generated_at: String,
@@ -34,6 +36,7 @@ impl Rendered {
         Stage1Report {
             metrics: &self.metrics,
             rows: &self.rows,
+            gpu: self.gpu.as_ref(),
             assumptions: &self.assumptions,
             steps: &self.steps,
             generated_at: &self.generated_at,
@@ -64,7 +67,8 @@ pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Re
     let (rows, mut found) = reader::read_rows(directory, salvage).map_err(record)?;
     let (timeline, span_findings) = reader::read_spans(directory).map_err(record)?;
     found.extend(span_findings);
-    let mut metrics = summarize(&context, &rows, &timeline, ending, &found);
+    let gpu = read_gpu(directory).map_err(record)?;
+    let mut metrics = summarize(&context, &rows, &timeline, ending, &found, gpu.as_ref());
     metrics.quality = read_quality(directory).map_err(record)?.map(|record| record.quality);
     if let Some(error) = metrics.quality.as_ref().and_then(|quality| quality.error.clone()) {
         metrics.diagnostics.push(Diagnostic::new("quality_incomplete", Severity::Warn, error));
@@ -78,6 +82,7 @@ pub fn render_run(directory: &Path, ending: Ending, salvage: bool) -> anyhow::Re
         steps: steps(&rows),
         metrics,
         rows,
+        gpu,
         assumptions: sections.into_iter().map(|(title, lines)| AssumptionSection { title, lines }).collect(),
         generated_at: rfc3339(jiff::Timestamp::now()),
         environment,

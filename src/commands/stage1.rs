@@ -9,12 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Context;
 use super::interrupt::Interrupt;
 use super::render;
+use super::trace_files::{TraceFiles, TraceKeeper, open_tracer, plan_nvtx};
 use crate::config::compose::{ComposeRequest, Composed, compose};
 use crate::config::dataset;
 use crate::config::overrides::expand_multirun;
 use crate::config::schema::choice::MeasureCeilings;
 use crate::config::schema::stage1::Stage1Config;
-use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity, escape_control};
+use crate::diagnostics::{Diagnostic, Diagnostics, ExitStatus, Failure, Severity, escape_control};
 use crate::engine::device as engine_device;
 use crate::engine::gpu;
 use crate::engine::gpu::backend::HalfType;
@@ -23,7 +24,10 @@ use crate::hardware::ceilings::Ceilings;
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify::{self, Machine};
 use crate::hardware::resolve::{DeviceRef, MeasurePolicy, PeakOverrides, ResolveRequest, ResolvedHardware, resolve};
+use crate::instrument::cupti::ActivitySource;
+use crate::instrument::nvtx::NvtxRanges;
 use crate::record::context::{CONTEXT_FILE, CONTEXT_SCHEMA_VERSION, Stage1Context};
+use crate::record::gpu::GPU_FILE;
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, PromptInput, to_yaml};
 use crate::record::metrics::{HardwareBlock, Peak};
 use crate::record::quality::QUALITY_FILE;
@@ -37,8 +41,10 @@ use crate::record::{RecordError, environment};
 use crate::runner::assemble::{self, AssembleError};
 use crate::runner::cases::{self, PreparedCase};
 use crate::runner::quality;
-use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats};
+use crate::runner::stage1::{Events, RunEnd, Stage1Runner, mode_name, span_repeats, trace_repeats};
 use crate::runner::summary::Ending;
+use crate::runner::telemetry::FirstLook;
+use crate::runner::traced::TracedRepeat;
 use crate::trace::timeline::Timeline;
 
 /// How long measuring the ceilings may take.
@@ -189,7 +195,9 @@ fn run_one(
     context: &Context,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitStatus> {
+    let first_look = FirstLook::new(config);
     let prepared = prepare(config)?;
+    let tracer = open_tracer(config, &prepared.device_id)?;
 
     let run_options = RunOptions {
         id: config.run.id.clone(),
@@ -199,7 +207,8 @@ fn run_one(
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "stage1", run_options).map_err(RecordError::into_failure)?;
-    let outcome = run_in(&mut directory, tree, config, context, interrupt, prepared);
+    let outcome =
+        run_in(&mut directory, tree, config, context, interrupt, prepared, Instruments { tracer, first_look });
     match outcome {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -212,6 +221,8 @@ fn run_one(
 
 /// What of a [`Prepared`] run stays when its model is built.
 struct Rest<'a> {
+    /// What was found of the graphics processor.
+    findings: Vec<Diagnostic>,
     device_id: &'a str,
     tokenizer: &'a crate::engine::tokenizer::Tokenizer,
     prompts: &'a [dataset::Prompt],
@@ -226,7 +237,8 @@ pub(super) fn begin_turns(
     prepared: Prepared,
 ) -> anyhow::Result<(Begun, crate::engine::tokenizer::Tokenizer, Vec<PreparedCase>)> {
     let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
-    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let rest =
+        Rest { findings: Vec::new(), device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
     let begun = begin(directory, tree, config, chosen, &rest, &Progress::new(false))?;
     Ok((begun, tokenizer, cases))
 }
@@ -238,6 +250,8 @@ pub(super) struct Begun {
     pub(super) threads: usize,
     /// Whether operators are recorded.
     pub(super) spans: u32,
+    /// NVTX ranges, where they are emitted.
+    pub(super) nvtx: Option<NvtxRanges>,
 }
 
 /// Writes what is known of the run into `directory` and builds its engine.
@@ -259,6 +273,7 @@ fn begin(
     directory.write(INPUTS_FILE, to_yaml(&inputs)?.as_bytes()).map_err(record)?;
 
     let mut diagnostics = Diagnostics::default();
+    diagnostics.extend(prepared.findings.iter().cloned());
     let thresholds = ContentionThresholds::default();
     for warning in machine_state(LOOK).warnings(&thresholds) {
         diagnostics.note("busy_machine", Severity::Warn, warning);
@@ -280,6 +295,9 @@ fn begin(
     let mut notes = std::mem::take(&mut engine.notes);
     notes.extend(prepared.tokenizer.notes().iter().cloned());
     notes.extend(resolved.notes.iter().cloned());
+    let nvtx = plan_nvtx(config, engine.block.architecture.num_layers as u32);
+    notes.extend(nvtx.notes);
+    diagnostics.extend(nvtx.diagnostics.into_vec());
     let plan = Stage1Context {
         schema_version: CONTEXT_SCHEMA_VERSION,
         run_id: directory.run_id().to_owned(),
@@ -291,6 +309,7 @@ fn begin(
         cases: prepared.cases.iter().map(|case| case.plan.clone()).collect(),
         repeats: config.repeats,
         span_repeats: spans,
+        trace_repeats: trace_repeats(config),
         warmup: config.warmup,
         mode: mode_name(config.infer.mode).to_owned(),
         ignore_eos: config.infer.ignore_eos,
@@ -301,7 +320,13 @@ fn begin(
         diagnostics: diagnostics.into_vec(),
     };
     directory.write_json(CONTEXT_FILE, &plan).map_err(record)?;
-    Ok(Begun { engine, thresholds, threads, spans })
+    Ok(Begun { engine, thresholds, threads, spans, nvtx: nvtx.ranges })
+}
+
+/// What looks at the device beside the engine.
+struct Instruments {
+    tracer: Option<Box<dyn ActivitySource>>,
+    first_look: FirstLook,
 }
 
 fn run_in(
@@ -311,14 +336,18 @@ fn run_in(
     context: &Context,
     interrupt: &Interrupt,
     prepared: Prepared,
+    instruments: Instruments,
 ) -> anyhow::Result<ExitStatus> {
+    let Instruments { mut tracer, first_look } = instruments;
     let record = |error: RecordError| error.into_failure();
     let quality_text =
         quality::text(&config.quality).map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))?;
     let progress = Progress::new(context.progress);
     let Prepared { chosen, device_id, tokenizer, prompts, cases } = prepared;
-    let rest = Rest { device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
-    let Begun { mut engine, thresholds, threads, spans } = begin(directory, tree, config, chosen, &rest, &progress)?;
+    let (telemetry_plan, findings) = first_look.plan(config, &device_id);
+    let rest = Rest { findings, device_id: &device_id, tokenizer: &tokenizer, prompts: &prompts, cases: &cases };
+    let Begun { mut engine, thresholds, threads, spans, mut nvtx } =
+        begin(directory, tree, config, chosen, &rest, &progress)?;
     let (tokenizer, cases) = (&tokenizer, &cases[..]);
 
     let mut sink = Sink {
@@ -327,8 +356,14 @@ fn run_in(
         progress,
         interrupt,
         error: None,
+        traces: TraceKeeper::default(),
     };
     let run_id = directory.run_id().to_owned();
+    let mut telemetry =
+        telemetry_plan.and_then(|plan| plan.start(&run_id).inspect_err(|reason| tracing::warn!("{reason}")).ok());
+    if let Some(telemetry) = &telemetry {
+        directory.write_json(GPU_FILE, telemetry.file()).map_err(record)?;
+    }
     let mut runner = Stage1Runner {
         config,
         run_id: &run_id,
@@ -336,14 +371,26 @@ fn run_in(
         tokenizer,
         thresholds,
         redactor: directory.redactor(),
+        nvtx: nvtx.as_mut(),
+        tracer: match &mut tracer {
+            Some(tracer) => Some(&mut **tracer),
+            None => None,
+        },
+        mark_region: true,
+        telemetry: telemetry.as_mut(),
     };
     let end = runner.run(cases, &mut sink).map_err(record)?;
+    if let Some(telemetry) = telemetry {
+        directory.write_json(GPU_FILE, &telemetry.finish()).map_err(record)?;
+    }
     sink.progress.clear();
     let failed_row = sink.error.take();
     sink.rows.close().map_err(record)?;
     if let Some(spans) = sink.spans {
         spans.close().map_err(record)?;
     }
+    // The library lets go of the device before anything else is done with the records.
+    drop(tracer);
 
     if let (Some(text), RunEnd::Complete) = (&quality_text, end) {
         drop(engine);
@@ -360,6 +407,8 @@ fn run_in(
         RunEnd::Failed => Ending::Failed,
     };
     let rendered = render::render_run(directory.path(), ending, false)?;
+    // After the reports: what cannot be written of a trace costs none of them.
+    let traces = sink.traces.write(directory, config)?;
     let status = match end {
         RunEnd::Interrupted => RunStatus::Interrupted,
         RunEnd::Failed => RunStatus::Failed,
@@ -368,6 +417,7 @@ fn run_in(
     };
     directory.finish(status, failed_row.as_deref()).map_err(record)?;
     render::print_summary(&rendered, directory.path(), context)?;
+    traces.iter().for_each(TraceFiles::announce);
     Ok(match status {
         RunStatus::Interrupted => interrupt.status(),
         RunStatus::Failed => {
@@ -564,6 +614,8 @@ struct Sink<'a> {
     interrupt: &'a Interrupt,
     /// What the first failed row says.
     error: Option<String>,
+    /// What the built-in tracer recorded.
+    traces: TraceKeeper,
 }
 
 impl Events for Sink<'_> {
@@ -584,6 +636,9 @@ impl Events for Sink<'_> {
             writer.append(&SpanLine::from_timeline(timeline, row.index))?;
         }
         Ok(())
+    }
+    fn traced(&mut self, row: &RepeatRow, traced: TracedRepeat) {
+        self.traces.add(row, traced);
     }
     fn interrupted(&self) -> bool {
         self.interrupt.asked()

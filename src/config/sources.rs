@@ -57,6 +57,7 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embed![
     "run/quick.yaml",
     "run/two_pass.yaml",
     "study/aa.yaml",
+    "study/gpu.yaml",
     "study/ops.yaml",
     "study/quantization.yaml",
     "study/threads.yaml",

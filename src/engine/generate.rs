@@ -99,7 +99,10 @@ pub fn generate(
     let mut source = if on_device {
         Source::Device
     } else {
-        Source::Host { sampler: Sampler::new(plan.sampling), vocabulary: model.architecture().vocab_size as u32 }
+        Source::Host {
+            sampler: Box::new(Sampler::new(plan.sampling)),
+            vocabulary: model.architecture().vocab_size as u32,
+        }
     };
     // A tensor made from the host may wait for a copy, which is not part of the prompt pass.
     let prompt = match source {
@@ -162,7 +165,7 @@ pub fn generate(
 /// Where the next tokens come from.
 enum Source {
     /// Logits come to the host.
-    Host { sampler: Sampler, vocabulary: u32 },
+    Host { sampler: Box<Sampler>, vocabulary: u32 },
     /// The model chooses.
     Device,
 }

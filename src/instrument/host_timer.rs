@@ -80,6 +80,7 @@ mod tests {
     use super::*;
     use crate::estimate::operator::Operator;
     use crate::instrument::observer::Module;
+    use crate::trace::timeline::NONE;
 
     #[test]
     fn spans_inherit_phase_step_and_layer_and_know_their_parents() {

@@ -122,6 +122,12 @@ pub trait Observer {
     ///
     /// The engine asks once per forward pass and skips building spans nobody reads.
     fn wants_operators(&self) -> bool;
+    /// Whether operators must be launched one by one for this observer. A step that is one launch, a recorded graph, is then taken apart.
+    ///
+    /// True for a clock that stamps the stream between operators; false for names that a tool reads, which sees the kernels inside a graph.
+    fn separates_operators(&self) -> bool {
+        self.wants_operators()
+    }
     /// A span opens.
     fn begin(&mut self, span: Span);
     /// The innermost open span closes.

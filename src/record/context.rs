@@ -52,6 +52,9 @@ pub struct Stage1Context {
     pub repeats: u32,
     /// Repeats of each case with spans.
     pub span_repeats: u32,
+    /// Repeats of each case under the built-in tracer.
+    #[serde(default)]
+    pub trace_repeats: u32,
     /// Warm-up repeats of each case, which are not recorded.
     pub warmup: u32,
     /// `single_pass` or `two_pass`.

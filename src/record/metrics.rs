@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::gpu::GpuBlock;
 use super::quality::QualityBlock;
 use crate::diagnostics::{Diagnostic, Validity};
 use crate::estimate::architecture::Architecture;
@@ -216,6 +217,9 @@ pub struct Stage1Metrics {
     /// Quality of the predictions; null where none was measured. Runs of before it existed read as null.
     #[serde(default)]
     pub quality: Option<QualityBlock>,
+    /// The graphics processor during the run; null where none was looked at. Runs of before it existed read as null.
+    #[serde(default)]
+    pub gpu: Option<GpuBlock>,
     /// Findings.
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -9,6 +9,7 @@ pub mod context;
 pub mod environment;
 pub mod error;
 pub mod find;
+pub mod gpu;
 pub mod inputs;
 pub mod manifest;
 pub mod metrics;

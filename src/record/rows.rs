@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostic;
+use crate::hardware::nvml::GpuUse;
 
 /// Version of [`RepeatRow`]; a reader refuses newer ones and keeps reading older ones.
 pub const ROW_SCHEMA_VERSION: u32 = 1;
@@ -43,8 +44,12 @@ pub struct Contention {
 pub struct MemoryUse {
     /// Peak resident set of the process in the repeat (`VmHWM`, reset before it where the kernel allows).
     pub peak_rss_bytes: Option<u64>,
-    /// Peak device memory of the process; null on the CPU.
+    /// Peak device memory of the process, the largest of the looks at it; null on the CPU.
     pub peak_vram_bytes: Option<u64>,
+    /// `process` where the driver tells the memory of this process, `device` for that of the whole device less what was in use before the
+    /// run; null with `peak_vram_bytes`.
+    #[serde(default)]
+    pub peak_vram_source: Option<String>,
     /// Weights held by the engine.
     pub weights_bytes: u64,
     /// KV cache allocated.
@@ -83,6 +88,9 @@ pub struct RepeatRow {
     pub repeat: u32,
     /// Whether operator spans were recorded: only repeats without them enter the headline measures.
     pub spans: bool,
+    /// Whether the built-in tracer recorded the device too; `spans` is then true as well, for our own ranges.
+    #[serde(default)]
+    pub traced: bool,
     /// How it ended.
     pub status: RowStatus,
     /// What went wrong, if anything.
@@ -144,10 +152,16 @@ pub struct RepeatRow {
     pub contention: Contention,
     /// Mean CPU utilisation of the process: CPU seconds / (wall seconds × engine threads).
     pub cpu_utilisation: Option<f64>,
-    /// Energy of the CPU packages (RAPL) or the GPU over the repeat; null if unreadable.
+    /// Energy of the device that ran it over the repeat: the CPU packages (RAPL) or the GPU; null if unreadable.
     pub energy_j: Option<f64>,
-    /// Where the energy came from, e.g. `rapl:package-0`.
+    /// Where the energy came from: `rapl`, `nvml:counter` or `nvml:power`.
     pub energy_source: Option<String>,
+    /// Energy of the CPU packages, whatever ran it; null if unreadable.
+    #[serde(default)]
+    pub cpu_energy_j: Option<f64>,
+    /// The graphics processor during the repeat; null where none was looked at.
+    #[serde(default)]
+    pub gpu: Option<GpuUse>,
     /// Generated token ids of the first sequence.
     pub tokens: Vec<u32>,
     /// Text of the first sequence, if the tokenizer can tell.

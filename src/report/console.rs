@@ -5,7 +5,7 @@ use owo_colors::{OwoColorize, Style};
 use super::model::Stage1Report;
 use super::number::{self, digits, percent};
 use super::tables::{self, status_word};
-use super::{escape, view};
+use super::{escape, gpu, view};
 use crate::diagnostics::Severity;
 use crate::record::rows::RowStatus;
 use crate::units::Bytes;
@@ -94,6 +94,9 @@ pub fn console_summary(report: &Stage1Report<'_>, color: bool, width: usize) -> 
         2,
         plain,
     );
+    if let Some(line) = gpu::line(report) {
+        page.paragraph(&line, 2, plain);
+    }
     page.line("", plain);
     let lines: Vec<[String; 4]> = tables::headline(report)
         .rows

@@ -9,7 +9,7 @@ use super::chart::{self, Chart};
 use super::markdown::{Section, describe};
 use super::model::{ReportError, Stage1Report};
 use super::table::Table;
-use super::{advice, escape, number, tables, view};
+use super::{advice, escape, gpu, number, tables, view};
 use crate::units::Bytes;
 
 const STYLE: &str = include_str!("assets/report.css");
@@ -81,12 +81,16 @@ pub fn report_html(report: &Stage1Report<'_>) -> Result<String, ReportError> {
     context.insert("repeats", &tables::repeats(report, view::REPEATS_SHOWN));
     context.insert("repeats_left_out", &view::repeats_left_out(report));
     context.insert("memory", &tables::memory(report));
+    context.insert("gpu_facts", &gpu::facts(report));
+    context.insert("gpu_metrics", &gpu::metrics(report));
+    context.insert("gpu_repeats", &gpu::repeats(report, view::REPEATS_SHOWN));
+    context.insert("gpu_chart", &report.gpu.map(|telemetry| chart::gpu(telemetry, report.rows)));
     context.insert("diagnostics", &tables::diagnostics(report));
     context.insert("setup", &tables::setup(report));
     context.insert("outputs", &tables::outputs(report, view::REPEATS_SHOWN));
     context.insert("environment", &tables::environment(report));
     context.insert("assumptions", &report.assumptions.iter().map(Section::from).collect::<Vec<_>>());
-    context.insert("files", &view::FILES.map(|(name, text)| (name, text.replace('`', ""))));
+    context.insert("files", &view::files(report));
 
     context.insert("repeats_chart", &chart::repeats(&metrics.cases, report.rows));
     context.insert("timeline", &chart::timeline(report.steps));

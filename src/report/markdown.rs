@@ -3,7 +3,7 @@
 use tera::{Context, Tera};
 
 use super::model::{ReportError, Stage1Report};
-use super::{advice, escape, operators, tables, view};
+use super::{advice, escape, gpu, operators, tables, view};
 
 /// Renders the embedded template `name` with Markdown escaping.
 fn render(name: &'static str, text: &'static str, context: &Context) -> Result<String, ReportError> {
@@ -106,9 +106,13 @@ pub fn report_md(report: &Stage1Report<'_>) -> Result<String, ReportError> {
     context.insert("repeats", &tables::repeats(report, view::REPEATS_SHOWN).markdown());
     context.insert("repeats_left_out", &view::repeats_left_out(report));
     context.insert("memory", &tables::memory(report).markdown());
+    context.insert("gpu_watched", &report.metrics.gpu.is_some());
+    context.insert("gpu_facts", &gpu::facts(report).markdown());
+    context.insert("gpu_metrics", &gpu::metrics(report).markdown());
+    context.insert("gpu_repeats", &gpu::repeats(report, view::REPEATS_SHOWN).markdown());
     context.insert("diagnostics", &tables::diagnostics(report).markdown());
     context.insert("diagnostics_count", &report.metrics.diagnostics.len());
-    context.insert("files", &view::FILES.map(|(name, text)| (name, text.replace('`', ""))));
+    context.insert("files", &view::files(report));
     render("report.md", include_str!("templates/report.md"), &context)
 }
 

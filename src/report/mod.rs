@@ -9,6 +9,7 @@ mod chart;
 pub mod compare;
 mod console;
 mod escape;
+mod gpu;
 mod html;
 mod markdown;
 pub mod model;

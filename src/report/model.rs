@@ -1,5 +1,6 @@
 //! What a report is rendered from. Values only: nothing here is read from a file or measured by this module.
 
+use crate::record::gpu::GpuTelemetry;
 use crate::record::metrics::Stage1Metrics;
 use crate::record::rows::RepeatRow;
 
@@ -32,6 +33,8 @@ pub struct Stage1Report<'a> {
     pub metrics: &'a Stage1Metrics,
     /// Every repeat, as written to `per_run.jsonl`.
     pub rows: &'a [RepeatRow],
+    /// The looks at the graphics processor; none where none was looked at.
+    pub gpu: Option<&'a GpuTelemetry>,
     /// The assumptions of this run.
     pub assumptions: &'a [AssumptionSection],
     /// Phase timeline of one instrumented repeat; empty if none ran.

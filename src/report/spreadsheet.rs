@@ -126,12 +126,19 @@ pub fn rows_csv(report: &Stage1Report<'_>) -> Result<String, ReportError> {
         "cpu_utilisation",
         "energy_j",
         "energy_source",
+        "cpu_energy_j",
+        "gpu_energy_j",
+        "gpu_power_w",
+        "gpu_sm_mhz",
+        "gpu_temperature_c",
+        "gpu_memory_used_bytes",
+        "gpu_throttled_share",
         "finish_reason",
         "text",
     ];
     let rows = report.rows.iter().map(|row| {
         let text = |value: &Option<String>| spreadsheet(value.as_deref().unwrap_or(""));
-        let (memory, contention) = (&row.memory, &row.contention);
+        let (memory, contention, gpu) = (&row.memory, &row.contention, row.gpu.as_ref());
         vec![
             spreadsheet(&row.run_id),
             row.index.to_string(),
@@ -173,6 +180,13 @@ pub fn rows_csv(report: &Stage1Report<'_>) -> Result<String, ReportError> {
             float(row.cpu_utilisation),
             float(row.energy_j),
             text(&row.energy_source),
+            float(row.cpu_energy_j),
+            float(gpu.and_then(|gpu| gpu.energy_j)),
+            float(gpu.and_then(|gpu| gpu.power_w)),
+            float(gpu.and_then(|gpu| gpu.sm_mhz)),
+            float(gpu.and_then(|gpu| gpu.temperature_c)),
+            number(gpu.and_then(|gpu| gpu.memory_used_bytes)),
+            float(gpu.and_then(|gpu| gpu.throttled_share)),
             text(&row.finish_reason),
             text(&row.text),
         ]

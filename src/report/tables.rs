@@ -33,7 +33,7 @@ pub(super) const HEADLINE: [(&str, &str); 17] = [
 ];
 
 /// The mean with its interval, e.g. `12.30 (12.10 to 12.50)`.
-fn mean_with_interval(summary: &Summary) -> Cell {
+pub(super) fn mean_with_interval(summary: &Summary) -> Cell {
     let Some(mean) = summary.mean.filter(|mean| mean.is_finite()) else { return Cell::maybe(None) };
     let written = number::in_unit(mean, &summary.unit);
     match summary.ci95 {
@@ -393,7 +393,11 @@ pub(super) fn repeats(report: &Stage1Report<'_>, limit: usize) -> Table {
             Cell::count(row.index.into()),
             Cell::text(&row.case),
             Cell::text(status_word(row.status)),
-            Cell::text(if row.spans { "on" } else { "off" }),
+            Cell::text(match (row.traced, row.spans) {
+                (true, _) => "traced",
+                (false, true) => "on",
+                (false, false) => "off",
+            }),
             Cell::maybe(row.ttft_ms),
             Cell::maybe(row.tpot_ms),
             Cell::maybe(row.decode_tok_per_s),
@@ -497,9 +501,16 @@ pub(super) fn measurement(report: &Stage1Report<'_>) -> Table {
     if measures.get("tracer_overhead_ratio").is_some_and(|summary| summary.n > 0) {
         push("tracer: time added to a step", overhead("tracer_overhead_ratio", "not measured"));
     }
-    let (with, without) =
-        (report.rows.iter().filter(|row| row.spans).count(), report.rows.iter().filter(|row| !row.spans).count());
-    push("repeats", format!("{without} without spans (headline numbers), {with} with spans (operator numbers)"));
+    let count = |pick: &dyn Fn(&RepeatRow) -> bool| report.rows.iter().filter(|row| pick(row)).count();
+    let (with, without) = (count(&|row| row.spans && !row.traced), count(&|row| !row.spans));
+    let traced = match count(&|row| row.traced) {
+        0 => String::new(),
+        traced => format!(", {traced} under the tracer (`trace.sqlite`, analysed in `trace/report.html`)"),
+    };
+    push(
+        "repeats",
+        format!("{without} without spans (headline numbers), {with} with spans (operator numbers){traced}"),
+    );
     let disturbed = report.rows.iter().filter(|row| row.contention.disturbed).count();
     push("disturbed by other processes", format!("{disturbed} of {} repeats", report.rows.len()));
     let range = |name: &str, pick: &dyn Fn(&RepeatRow) -> Option<f64>, write: &dyn Fn(f64) -> String| {

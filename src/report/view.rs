@@ -17,8 +17,8 @@ pub(super) fn repeats_left_out(report: &Stage1Report<'_>) -> usize {
     report.rows.len().saturating_sub(REPEATS_SHOWN)
 }
 
-/// The files of a stage1 run and what each is for.
-pub(super) const FILES: [(&str, &str); 12] = [
+/// The files of every stage1 run and what each is for.
+const FILES: [(&str, &str); 12] = [
     ("report.html", "everything here with charts, in one file that can be passed on"),
     ("stakeholder_summary.md", "what limits the run and what to try, in plain words"),
     ("operators.md", "every operator by class, module and layer; `operators.csv` for spreadsheets"),
@@ -32,6 +32,12 @@ pub(super) const FILES: [(&str, &str); 12] = [
     ("report.md", "this report without charts"),
     ("MANIFEST.json", "sha256 of every file"),
 ];
+
+/// The files of this run.
+pub(super) fn files(report: &Stage1Report<'_>) -> Vec<(&'static str, String)> {
+    let looks = report.gpu.map(|_| ("gpu_telemetry.json", "every look at the GPU"));
+    FILES.into_iter().chain(looks).map(|(name, text)| (name, text.replace('`', ""))).collect()
+}
 
 /// Phases with operators.
 pub(super) fn operator_phases(report: &Stage1Report<'_>) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::schema::choice::{DeviceChoice, ModelSource, OpsChoice, TraceMode};
+use crate::config::schema::choice::{DeviceChoice, ModelSource, NvtxChoice, OpsChoice, TraceMode};
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::engine::device;
@@ -28,6 +28,8 @@ use crate::estimate::kv_cache;
 use crate::estimate::parameters::weights_bytes;
 use crate::estimate::step::WeightFormats;
 use crate::hardware::memory;
+use crate::instrument::cupti::TracerError;
+use crate::instrument::nvtx;
 use crate::record::metrics::ModelBlock;
 use crate::units::Bytes;
 
@@ -166,14 +168,9 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
     };
     let fused = config.engine.ops == OpsChoice::Fused;
     let on_cpu = config.device == DeviceChoice::Cpu;
-    if slowdown()?.is_some() && !on_cpu {
-        return Err(unavailable(
-            SLOW_OPERATOR,
-            "an operator is made longer by waiting on the host, which is no operator of a GPU",
-        ));
-    }
+    slowdown()?;
     if config.engine.cuda_graph.is_on() && on_cpu {
-        return Err(unavailable("engine.cuda_graph=on", "a CPU has no CUDA graphs; use `device=cuda:0`"));
+        return Err(unavailable("engine.cuda_graph=on", NO_GRAPHS));
     }
     if config.engine.cuda_graph.is_on() && !fused {
         return Err(unavailable(
@@ -181,12 +178,7 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
             "the reference operators make new tensors in every step, whose addresses a graph cannot know; use `engine.ops=fused`",
         ));
     }
-    if config.trace == TraceMode::Cupti {
-        return Err(unavailable(
-            "trace=cupti",
-            "the built-in CUPTI tracer is not part of this version; `trace=spans` records host spans",
-        ));
-    }
+    tracing_choices(config)?;
     let model = &config.model;
     let name = model.name.clone();
     let load = |source| AssembleError::Load { name: name.clone(), source: Box::new(source) };
@@ -241,6 +233,35 @@ pub fn choose(config: &Stage1Config) -> Result<Chosen, AssembleError> {
         tokenizer_source: TokenizerSource::Bytes,
     })
 }
+
+/// Refuses tracers that this build does not have, and that on a device without CUDA would record nothing.
+fn tracing_choices(config: &Stage1Config) -> Result<(), AssembleError> {
+    let unavailable =
+        |setting: &str, reason: String| AssembleError::Unavailable { setting: setting.to_owned(), reason };
+    if config.trace == TraceMode::Cupti {
+        if !cfg!(feature = "cuda") {
+            let hint = TracerError::NotBuiltIn.hint().unwrap_or_default();
+            return Err(unavailable("trace=cupti", format!("{}: {hint}", TracerError::NotBuiltIn)));
+        }
+        if config.device == DeviceChoice::Cpu {
+            return Err(unavailable("trace=cupti", CUPTI_NEEDS_CUDA.to_owned()));
+        }
+    }
+    match config.profiling.nvtx {
+        Some(choice @ (NvtxChoice::Phases | NvtxChoice::All)) if !nvtx::BUILT_IN => {
+            let word = if choice == NvtxChoice::All { "all" } else { "phases" };
+            Err(unavailable(
+                &format!("profiling.nvtx={word}"),
+                format!("{}: {}", nvtx::NotBuiltIn, nvtx::NotBuiltIn::HINT),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why `trace=cupti` is refused on the CPU.
+pub const CUPTI_NEEDS_CUDA: &str =
+    "the tracer records CUDA activity, of which a run on the CPU has none; its operator spans are in every report";
 
 /// Fused operators exist inside our own decoder only.
 fn refuse_fused_stock(fused: bool, architecture: &Architecture) -> Result<(), AssembleError> {
@@ -419,12 +440,27 @@ pub fn open_device(config: &Stage1Config) -> Result<Opened, AssembleError> {
         Ok(Opened { device, device_id, backend })
     };
     let cpu = || Opened { device: device::cpu(), device_id: "cpu".to_owned(), backend: None };
-    Ok(match config.device {
+    let opened = match config.device {
         DeviceChoice::Cpu => cpu(),
         DeviceChoice::Cuda(index) => cuda(index)?,
         DeviceChoice::Auto => cuda(0).unwrap_or_else(|_| cpu()),
-    })
+    };
+    let unavailable = |setting: &str, reason: &str| AssembleError::Unavailable {
+        setting: setting.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if opened.backend.is_none() && config.engine.cuda_graph.is_on() {
+        return Err(unavailable("engine.cuda_graph=on", NO_GRAPHS));
+    }
+    if opened.backend.is_some() && slowdown()?.is_some() {
+        let reason = "an operator is made longer by waiting on the host, which is no operator of a GPU";
+        return Err(unavailable(SLOW_OPERATOR, reason));
+    }
+    Ok(opened)
 }
+
+/// Why `engine.cuda_graph=on` is refused on the CPU.
+const NO_GRAPHS: &str = "a CPU has no CUDA graphs; use `device=cuda:0`";
 
 /// The 16-bit type of activations and cache of the GPU's fused operators.
 fn half_type(config: &Stage1Config, dtype: Option<Format>) -> Result<Format, AssembleError> {
@@ -531,7 +567,7 @@ pub fn build(
                 GpuDecoder::new(loaded.architecture, loaded.weights, backend, plan, graph).map_err(engine_error)?;
             notes.push(format!("operators: {}", decoder.operators_name()));
             notes.extend(decoder.notes().iter().cloned());
-            ops = if graph { "fused (graph)" } else { "fused" }.to_owned();
+            ops = String::from(if graph { "fused (graph)" } else { "fused" });
             Box::new(decoder)
         } else if fused {
             let operators = FusedOperators::new(pool);

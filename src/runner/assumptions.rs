@@ -1,8 +1,11 @@
 //! The definitions and assumptions behind the numbers of one run, with the values put in.
 
+use super::gpu::{BUSY_UTILISATION, CLOCK_SPREAD, POWER_LIMIT_SHARE, SLOWDOWN_LIMIT};
 use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
+use crate::hardware::nvml::ENERGY_UPDATES;
 use crate::record::context::Stage1Context;
+use crate::record::gpu::GpuBlock;
 use crate::record::metrics::Stage1Metrics;
 use crate::units::{Bandwidth, Bytes, FlopsPerSecond};
 
@@ -182,6 +185,9 @@ pub fn sections(context: &Stage1Context, metrics: &Stage1Metrics) -> Vec<Section
             line("roofline of an operator", "max(FLOPs / peak, (weights + KV + activations) / bandwidth)"),
         ],
     ));
+    if let Some(gpu) = &metrics.gpu {
+        sections.push(("GPU".to_owned(), watched(gpu)));
+    }
     let mut other = vec![line(
         "disturbed repeats",
         format!(
@@ -194,6 +200,46 @@ pub fn sections(context: &Stage1Context, metrics: &Stage1Metrics) -> Vec<Section
     );
     sections.push(("Validity and notes".to_owned(), other));
     sections
+}
+
+/// How the graphics processor was looked at.
+fn watched(gpu: &GpuBlock) -> Vec<(String, String)> {
+    let energy = match gpu.energy_source.as_deref() {
+        Some("nvml:counter") => "the device's own counter, read before and after each repeat",
+        Some(_) => "integral of the power readings between the looks before and after each repeat",
+        None => "not told by this device",
+    };
+    vec![
+        line(
+            "looks",
+            format!(
+                "NVML, every {:.0} ms on a thread of its own, and before and after each repeat, outside its clock",
+                gpu.interval_s * 1e3
+            ),
+        ),
+        line(
+            "energy",
+            format!(
+                "{energy}; of the whole board, idle share included; null for a repeat shorter than {ENERGY_UPDATES:.0} updates of the meter"
+            ),
+        ),
+        line("means", "weighted with the time between looks; time next to a failed look is left out"),
+        line(
+            "utilisation",
+            "share of the driver's last sample period (up to a second) with any kernel running: says nothing of how full the device was",
+        ),
+        line(
+            "INVALID if",
+            format!(
+                "the device is lost; another process was on it, with {:.0} % utilisation or more before the run; heat or hardware slowed it down in more than {:.0} % of the looks; \
+                 or the power limit held in more than {:.0} % of them and the clocks of the repeats differ by {:.0} % or more",
+                BUSY_UTILISATION * 100.0,
+                SLOWDOWN_LIMIT * 100.0,
+                POWER_LIMIT_SHARE * 100.0,
+                CLOCK_SPREAD * 100.0
+            ),
+        ),
+    ]
 }
 
 fn formats(context: &Stage1Context) -> String {

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::assemble::Engine;
 use super::cases::PreparedCase;
+use super::order::{RepeatKind, interleave};
+use super::telemetry::{self, Telemetry};
 use super::timer::RunTimer;
-use crate::config::schema::choice::{Activity, InferMode};
+use super::traced::{self, TracedRepeat};
+use crate::config::schema::choice::{Activity, InferMode, TraceMode};
 use crate::config::schema::stage1::Stage1Config;
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::engine::generate::{FinishReason, Generation, GenerationPlan, generate};
@@ -16,9 +19,15 @@ use crate::estimate::format::Format;
 use crate::hardware::contention::{ContentionProbe, ContentionSample, ContentionThresholds};
 use crate::hardware::energy::EnergyMeter;
 use crate::hardware::memory;
+use crate::hardware::nvml::GpuUse;
+use crate::instrument::composed::Both;
+use crate::instrument::cupti::ActivitySource;
 use crate::instrument::device_timer::DevicePhases;
 use crate::instrument::heap;
 use crate::instrument::host_timer::HostTimer;
+use crate::instrument::nvtx::NvtxRanges;
+use crate::instrument::profiler_control::MeasuredRegion;
+use crate::instrument::range_recorder::RangeRecorder;
 use crate::record::redact::Redactor;
 use crate::record::rows::{Contention, HostTimes, MemoryUse, ROW_SCHEMA_VERSION, RepeatRow, RowStatus};
 use crate::record::run_dir::rfc3339;
@@ -37,6 +46,8 @@ pub trait Events {
     fn repeat(&mut self, case: &str, index: u32, of: u32, spans: bool);
     /// A row is complete; `spans` holds its spans if it recorded any.
     fn row(&mut self, row: &RepeatRow, spans: Option<&Timeline>) -> Result<(), Self::Error>;
+    /// What the built-in tracer recorded of the repeat whose row came last.
+    fn traced(&mut self, _row: &RepeatRow, _traced: TracedRepeat) {}
     /// True when the user wants to stop; asked between repeats.
     fn interrupted(&self) -> bool;
 }
@@ -52,33 +63,6 @@ pub enum RunEnd {
     Failed,
 }
 
-/// Which repeats record spans.
-///
-/// Repeats with and without spans alternate in blocks of two, each second block reversed (ABBA), so that a drift of the machine falls on
-/// both alike.
-pub fn schedule(repeats: u32, span_repeats: u32) -> Vec<bool> {
-    let mut order = Vec::with_capacity((repeats + span_repeats) as usize);
-    let (mut plain, mut spans) = (repeats, span_repeats);
-    let mut reversed = false;
-    while plain > 0 || spans > 0 {
-        let mut block = Vec::with_capacity(2);
-        if plain > 0 {
-            block.push(false);
-            plain -= 1;
-        }
-        if spans > 0 {
-            block.push(true);
-            spans -= 1;
-        }
-        if reversed {
-            block.reverse();
-        }
-        reversed = !reversed;
-        order.extend(block);
-    }
-    order
-}
-
 /// How many repeats of each case record operator spans.
 ///
 /// On a GPU they are timed by events on its stream: the host's clock sees launches, not the work.
@@ -86,6 +70,12 @@ pub fn span_repeats(config: &Stage1Config, on_cpu: bool) -> u32 {
     let side = if on_cpu { Activity::Cpu } else { Activity::Cuda };
     let wanted = config.torch_profiler.activities.contains(&side);
     if wanted { config.profiling.span_repeats.unwrap_or(config.repeats) } else { 0 }
+}
+
+/// How many repeats of each case run under the built-in tracer.
+pub fn trace_repeats(config: &Stage1Config) -> u32 {
+    let wanted = config.trace == TraceMode::Cupti;
+    if wanted { config.profiling.trace_repeats.unwrap_or(config.repeats) } else { 0 }
 }
 
 /// One repeat as measured.
@@ -97,7 +87,8 @@ struct Measured {
     first_pass: Option<Generation>,
     contention: ContentionSample,
     memory: MemoryUse,
-    energy_j: Option<f64>,
+    cpu_energy_j: Option<f64>,
+    gpu: Option<GpuUse>,
 }
 
 /// Runs repeats on an engine.
@@ -114,6 +105,14 @@ pub struct Stage1Runner<'a> {
     pub thresholds: ContentionThresholds,
     /// Keeps secrets out of the texts of the rows.
     pub redactor: &'a Redactor,
+    /// Emits NVTX ranges, where that was asked for.
+    pub nvtx: Option<&'a mut NvtxRanges>,
+    /// The built-in tracer; without one no repeat is traced.
+    pub tracer: Option<&'a mut dyn ActivitySource>,
+    /// Tell a profiler that waits for it when the measured repeats begin and end.
+    pub mark_region: bool,
+    /// Looks at the graphics processor; none where nobody does.
+    pub telemetry: Option<&'a mut Telemetry>,
 }
 
 impl Stage1Runner<'_> {
@@ -125,9 +124,12 @@ impl Stage1Runner<'_> {
         let on_cpu = self.engine.device_id == "cpu";
         let spans = if self.engine.model.is_instrumented() { span_repeats(self.config, on_cpu) } else { 0 };
         let layers = self.engine.block.architecture.num_layers;
+        let traced = if self.tracer.is_some() { trace_repeats(self.config) } else { 0 };
         let mut energy = EnergyMeter::open().ok();
         let mut index = 0;
         let mut failed = false;
+        // From the first measured repeat to the last, whatever way the run ends: a profiler takes one region, not one for each case.
+        let mut region: Option<MeasuredRegion> = None;
         for case in cases {
             for warmup in 0..self.config.warmup {
                 if events.interrupted() {
@@ -136,33 +138,55 @@ impl Stage1Runner<'_> {
                 events.warmup(&case.plan.name, warmup, self.config.warmup);
                 // A warm-up that fails is not worth a row: the first measured repeat will fail likewise and be one.
                 let warm = RunTimer::new(self.engine.backend.as_ref(), spans > 0, 0, 0);
-                let _ = warm.and_then(|mut timer| self.guarded(case, &mut timer, &mut None));
+                let _ = warm.and_then(|mut timer| self.warm_up(case, &mut timer, warmup));
             }
-            let order = schedule(self.config.repeats, spans);
+            if self.mark_region {
+                region.get_or_insert_with(MeasuredRegion::begin);
+            }
+            let order = interleave(self.config.repeats, spans, traced);
             let phases = case.plan.new_tokens as usize + 1;
-            let capacity = if spans > 0 { phases * (layers * SPANS_PER_LAYER + 16) } else { 0 };
-            let timer = RunTimer::new(self.engine.backend.as_ref(), false, capacity, phases);
-            let (mut timer, broken) = match timer {
+            let capacity = phases * (layers * SPANS_PER_LAYER + 16);
+            let timed = if spans > 0 { capacity } else { 0 };
+            let (mut timer, broken) = match RunTimer::new(self.engine.backend.as_ref(), false, timed, phases) {
                 Ok(timer) => (timer, None),
                 // The first repeat says so in its row.
                 Err(error) => (RunTimer::Host(HostTimer::new(false, 0)), Some(error)),
             };
-            for (repeat, with_spans) in order.iter().enumerate() {
+            let mut recorder = RangeRecorder::with_capacity(if traced > 0 { capacity } else { 0 });
+            for (repeat, kind) in order.iter().enumerate() {
+                let with_spans = *kind == RepeatKind::Spans;
                 if events.interrupted() {
                     return Ok(RunEnd::Interrupted);
                 }
                 if self.config.profiling.cooldown_ms > 0 {
                     std::thread::sleep(Duration::from_millis(self.config.profiling.cooldown_ms));
                 }
-                events.repeat(&case.plan.name, repeat as u32, order.len() as u32, *with_spans);
+                events.repeat(&case.plan.name, repeat as u32, order.len() as u32, *kind != RepeatKind::Plain);
                 let started_at = rfc3339(jiff::Timestamp::now());
-                timer.restart(*with_spans);
-                let result = match &broken {
-                    Some(error) => Err(error.clone()),
-                    None => self.guarded(case, &mut timer, &mut energy),
+                timer.restart(with_spans);
+                if let Some(nvtx) = &mut self.nvtx {
+                    nvtx.begin_request(index);
+                }
+                let (result, recorded) = match (&broken, kind) {
+                    (Some(error), _) => (Err(error.clone()), None),
+                    (None, RepeatKind::Traced) => self.traced(case, &mut timer, &mut recorder, &mut energy),
+                    (None, RepeatKind::Plain | RepeatKind::Spans) => {
+                        (self.guarded(case, &mut timer, None, &mut energy), None)
+                    }
                 };
-                let mut row = self.row(case, index, repeat as u32, *with_spans, started_at, &result);
-                let timeline = if *with_spans && row.status == RowStatus::Ok {
+                if let Some(nvtx) = &mut self.nvtx {
+                    nvtx.end_repeat();
+                }
+                let mut row = self.row(case, index, repeat as u32, with_spans, started_at, &result);
+                row.traced = *kind == RepeatKind::Traced;
+                row.spans |= row.traced;
+                if let Some(recorded) = &recorded {
+                    row.diagnostics.extend(recorded.diagnostics.iter().cloned());
+                }
+                if let Some(telemetry) = &mut self.telemetry {
+                    telemetry.note(&row);
+                }
+                let timeline = if with_spans && row.status == RowStatus::Ok {
                     let mut timeline = Timeline { device: self.engine.device_id.clone(), ..Timeline::default() };
                     let activation = Format::parse(&self.engine.block.compute_dtype).unwrap_or(Format::F32);
                     match timer.append_to(&mut timeline, index, activation) {
@@ -177,6 +201,9 @@ impl Stage1Runner<'_> {
                     None
                 };
                 events.row(&row, timeline.as_ref())?;
+                if let Some(recorded) = recorded.filter(|_| row.status == RowStatus::Ok) {
+                    events.traced(&row, recorded);
+                }
                 index += 1;
                 if row.status != RowStatus::Ok {
                     failed = true;
@@ -191,14 +218,44 @@ impl Stage1Runner<'_> {
         Ok(if failed { RunEnd::Failed } else { RunEnd::Complete })
     }
 
+    /// One repeat before the measured ones.
+    fn warm_up(&mut self, case: &PreparedCase, timer: &mut RunTimer, number: u32) -> Result<Measured, String> {
+        // Inside its range there are none: warming up is no phase of the work. The ranges wait here meanwhile.
+        let mut nvtx = self.nvtx.take();
+        if let Some(nvtx) = &mut nvtx {
+            nvtx.begin_warmup(number);
+        }
+        let result = self.guarded(case, timer, None, &mut None);
+        if let Some(nvtx) = &mut nvtx {
+            nvtx.end_repeat();
+        }
+        self.nvtx = nvtx;
+        result
+    }
+
+    /// One repeat under the tracer.
+    fn traced(
+        &mut self,
+        case: &PreparedCase,
+        timer: &mut RunTimer,
+        recorder: &mut RangeRecorder,
+        energy: &mut Option<EnergyMeter>,
+    ) -> (Result<Measured, String>, Option<TracedRepeat>) {
+        let Some(tracer) = self.tracer.take() else { return (self.guarded(case, timer, None, energy), None) };
+        let outcome = traced::record(tracer, recorder, |recorder| self.guarded(case, timer, Some(recorder), energy));
+        self.tracer = Some(tracer);
+        outcome
+    }
+
     /// One repeat, with a panic of the engine turned into an error.
     fn guarded(
         &mut self,
         case: &PreparedCase,
         timer: &mut RunTimer,
+        recorder: Option<&mut RangeRecorder>,
         energy: &mut Option<EnergyMeter>,
     ) -> Result<Measured, String> {
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.measure(case, timer, energy)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.measure(case, timer, recorder, energy)));
         match attempt {
             Ok(result) => result,
             Err(payload) => {
@@ -216,6 +273,7 @@ impl Stage1Runner<'_> {
         &mut self,
         case: &PreparedCase,
         timer: &mut RunTimer,
+        recorder: Option<&mut RangeRecorder>,
         energy: &mut Option<EnergyMeter>,
     ) -> Result<Measured, String> {
         inject_fault(&case.plan.name)?;
@@ -241,28 +299,50 @@ impl Stage1Runner<'_> {
         } else {
             None
         };
+        // Before the heap is watched: the looks need memory, too.
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.begin();
+        }
         let peak_was_reset = memory::reset_peak().is_ok();
         let live_before = heap::restart_peak();
         let joules_before = energy.as_mut().and_then(|meter| meter.read_joules().ok());
         let probe = ContentionProbe::start();
         plan.new_tokens = case.plan.new_tokens as usize;
-        let generation = generate(&mut *self.engine.model, &plan, &device, timer, &|| true).map_err(text)?;
+        let model = &mut *self.engine.model;
+        let keep_going = || true;
+        let generation = match (self.nvtx.as_deref_mut(), recorder) {
+            (None, None) => generate(model, &plan, &device, timer, &keep_going),
+            (Some(nvtx), None) => generate(model, &plan, &device, &mut Both::new(nvtx, timer), &keep_going),
+            (None, Some(recorder)) => generate(model, &plan, &device, &mut Both::new(recorder, timer), &keep_going),
+            (Some(nvtx), Some(recorder)) => {
+                generate(model, &plan, &device, &mut Both::new(nvtx, &mut Both::new(recorder, timer)), &keep_going)
+            }
+        };
+        let generation = generation.map_err(text)?;
         // Only now: reading an event waits for it.
         let device = timer.device_phases().map_err(|error| one_line(&error))?;
         let contention = probe.finish();
+        let gpu = self.telemetry.as_mut().and_then(|telemetry| telemetry.end());
         let joules_after = energy.as_mut().and_then(|meter| meter.read_joules().ok());
         let (kv_cache_bytes, kv_used_bytes) = self.engine.model.kv_cache_bytes();
+        let vram = self
+            .telemetry
+            .as_ref()
+            .zip(gpu.as_ref())
+            .filter(|_| self.engine.device_id != "cpu")
+            .and_then(|(telemetry, during)| telemetry.peak_vram(during));
         let memory = MemoryUse {
             // Without the reset the mark includes loading, which is not what this repeat needed.
             peak_rss_bytes: memory::process().peak_rss_bytes.filter(|_| peak_was_reset),
-            peak_vram_bytes: None,
+            peak_vram_bytes: vram.map(|(bytes, _)| bytes),
+            peak_vram_source: vram.map(|(_, source)| source.to_owned()),
             weights_bytes: self.engine.block.weights_bytes,
             kv_cache_bytes,
             kv_used_bytes,
             activations_bytes: live_before.zip(heap::peak()).map(|(before, peak)| peak.saturating_sub(before)),
         };
-        let energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
-        Ok(Measured { generation, device, first_pass, contention, memory, energy_j })
+        let cpu_energy_j = joules_before.zip(joules_after).map(|(before, after)| after - before);
+        Ok(Measured { generation, device, first_pass, contention, memory, cpu_energy_j, gpu })
     }
 
     fn row(
@@ -282,6 +362,7 @@ impl Stage1Runner<'_> {
             case: case.plan.name.clone(),
             repeat,
             spans,
+            traced: false,
             status: RowStatus::Ok,
             error: None,
             model: block.name.clone(),
@@ -314,6 +395,8 @@ impl Stage1Runner<'_> {
             cpu_utilisation: None,
             energy_j: None,
             energy_source: None,
+            cpu_energy_j: None,
+            gpu: None,
             tokens: Vec::new(),
             text: None,
             finish_reason: None,
@@ -397,8 +480,9 @@ impl Stage1Runner<'_> {
         if sample.process_paused {
             diagnostics.note("process_paused", Severity::Error, format!("row {}: the process stood still", row.index));
         }
-        row.energy_j = measured.energy_j;
-        row.energy_source = measured.energy_j.map(|_| "rapl".to_owned());
+        row.cpu_energy_j = measured.cpu_energy_j;
+        row.gpu.clone_from(&measured.gpu);
+        (row.energy_j, row.energy_source) = telemetry::energy(row.device == "cpu", row.cpu_energy_j, row.gpu.as_ref());
         row.tokens = generation.tokens.first().cloned().unwrap_or_default();
         row.text = self.tokenizer.decode(&row.tokens).ok();
         row.finish_reason = Some(
@@ -457,14 +541,6 @@ fn inject_fault(case: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn repeats_alternate_and_blocks_are_mirrored() {
-        assert_eq!(schedule(2, 2), [false, true, true, false]);
-        assert_eq!(schedule(3, 1), [false, true, false, false]);
-        assert_eq!(schedule(2, 0), [false, false]);
-        assert_eq!(schedule(1, 3).iter().filter(|spans| **spans).count(), 3);
-    }
 
     #[test]
     fn memory_errors_are_told_apart() {

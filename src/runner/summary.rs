@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::gpu;
 use crate::analysis::operators::{Ceilings, operator_table};
-use crate::analysis::overhead::span_overhead;
+use crate::analysis::overhead::{Overhead, span_overhead};
 use crate::analysis::phases::{host_vs_device, phases_vs_total, unattributed_by_phase};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::estimate::flops::{self, PhaseCost, Storage};
@@ -11,6 +12,7 @@ use crate::estimate::format::Format;
 use crate::estimate::step::WeightFormats;
 use crate::instrument::host_timer::records_step;
 use crate::record::context::{CasePlan, Stage1Context};
+use crate::record::gpu::GpuTelemetry;
 use crate::record::metrics::{
     CaseBlock, METRICS_SCHEMA_VERSION, PhaseBlock, Reconciliation, Stage1Metrics, disturbed_reason,
 };
@@ -204,7 +206,7 @@ fn measures(context: &Stage1Context, costs: &PhaseCosts, rows: &[&RepeatRow]) ->
         );
         put(&format!("mbu_{phase}"), "ratio", shares(context.hardware.peak_bytes_per_s.value, &PhaseCost::model_bytes));
     }
-    put("tracer_overhead_ratio", "ratio", Vec::new());
+    put(TRACER_OVERHEAD, "ratio", Vec::new());
     map
 }
 
@@ -252,14 +254,18 @@ pub fn summarize(
     timeline: &Timeline,
     ending: Ending,
     found: &[Diagnostic],
+    telemetry: Option<&GpuTelemetry>,
 ) -> Stage1Metrics {
     let mut diagnostics = Diagnostics::default();
     diagnostics.extend(context.diagnostics.iter().cloned());
     diagnostics.extend(found.iter().cloned());
+    let gpu = telemetry.map(|telemetry| gpu::judge(telemetry, rows, context.hardware.device_id != "cpu"));
+    diagnostics.extend(gpu.iter().flat_map(|gpu| gpu.diagnostics.iter().cloned()));
     diagnostics.extend(rows.iter().flat_map(|row| row.diagnostics.iter().cloned()));
     let complete: Vec<&RepeatRow> = rows.iter().filter(|row| row.status == RowStatus::Ok).collect();
     let plain: Vec<&RepeatRow> = complete.iter().copied().filter(|row| !row.spans).collect();
-    let spanned: Vec<&RepeatRow> = complete.iter().copied().filter(|row| row.spans).collect();
+    let spanned: Vec<&RepeatRow> = complete.iter().copied().filter(|row| row.spans && !row.traced).collect();
+    let traced: Vec<&RepeatRow> = complete.iter().copied().filter(|row| row.traced).collect();
 
     let costs = PhaseCosts::of(context, &plain);
     let mut cases = Vec::new();
@@ -267,6 +273,9 @@ pub fn summarize(
     for case in &context.cases {
         let of_case: Vec<&RepeatRow> = plain.iter().copied().filter(|row| row.case == case.name).collect();
         judge_spread(&case.name, &of_case, &mut diagnostics);
+        let mut measured = measures(context, &costs, &of_case);
+        let under_tracer: Vec<&RepeatRow> = traced.iter().copied().filter(|row| row.case == case.name).collect();
+        measured.insert(TRACER_OVERHEAD.to_owned(), tracer_overhead(&of_case, &under_tracer));
         let repeats = of_case.len() as u64;
         if repeats < FEW_REPEATS && ending == Ending::Complete {
             diagnostics.note(
@@ -287,7 +296,7 @@ pub fn summarize(
             prompt_len: case.prompt_len,
             new_tokens: case.new_tokens,
             repeats,
-            measures: measures(context, &costs, &of_case),
+            measures: measured,
         });
     }
     if context.cases.len() > 1 {
@@ -299,6 +308,18 @@ pub fn summarize(
     }
     let mut all = measures(context, &costs, &plain);
     all.insert("span_overhead_ratio".to_owned(), overhead(&plain, &spanned, &mut diagnostics));
+    let tax = tracer_overhead(&plain, &traced);
+    if let Some(share) = tax.p50.filter(|_| tax.ci95.is_some_and(|[low, _]| low > SPAN_OVERHEAD_LIMIT)) {
+        diagnostics.note(
+            "tracer_overhead",
+            Severity::Info,
+            format!(
+                "the tracer slows a token down by {:.2} %; the trace carries that, the headline measures do not",
+                share * 100.0
+            ),
+        );
+    }
+    all.insert(TRACER_OVERHEAD.to_owned(), tax);
 
     let ceilings = Ceilings {
         flops_per_s: context.hardware.peak_flops_per_s.value,
@@ -343,7 +364,8 @@ pub fn summarize(
         );
     }
 
-    let reasons = invalid_reasons(context, rows, &plain, ending, &reconciliation, &diagnostics);
+    let mut reasons = invalid_reasons(context, rows, &plain, ending, &reconciliation, &diagnostics);
+    reasons.extend(gpu.iter().flat_map(|gpu| gpu.reasons.iter().cloned()));
     let validity = Validity::from_reasons(reasons);
     let status = match ending {
         Ending::Interrupted => "interrupted",
@@ -366,6 +388,7 @@ pub fn summarize(
         reconciliation,
         // Measured apart from the rows; whoever has the file adds it.
         quality: None,
+        gpu: gpu.map(|gpu| gpu.block),
         diagnostics: diagnostics.into_vec(),
     }
 }
@@ -413,6 +436,28 @@ fn overhead(plain: &[&RepeatRow], spanned: &[&RepeatRow], diagnostics: &mut Diag
     summary
 }
 
+/// Name of the measure of what the tracer costs.
+const TRACER_OVERHEAD: &str = "tracer_overhead_ratio";
+
+/// What the built-in tracer costs a decode step, or a repeat of one token, relative: traced repeats against the interleaved ones without. Each
+/// time is first divided by the median of its own case without the tracer, so that cases of different work can stand together.
+fn tracer_overhead(plain: &[&RepeatRow], traced: &[&RepeatRow]) -> Summary {
+    let time = |row: &RepeatRow| row.tpot_ms.or(row.total_ms);
+    let mut usual: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for row in plain {
+        usual.entry(&row.case).or_default().extend(time(row));
+    }
+    let usual: BTreeMap<&str, f64> = usual
+        .into_iter()
+        .filter_map(|(case, times)| Some((case, median(&times).filter(|time| *time > 0.0)?)))
+        .collect();
+    let relative = |rows: &[&RepeatRow]| -> Vec<f64> {
+        rows.iter().filter_map(|row| Some(time(row)? / usual.get(row.case.as_str())?)).collect()
+    };
+    span_overhead(&relative(plain), &relative(traced), BOOTSTRAP_SEED)
+        .map_or_else(|| Summary::from_values("ratio", &[]), Overhead::to_summary)
+}
+
 /// Why the numbers may not be relied on.
 fn invalid_reasons(
     context: &Stage1Context,
@@ -423,7 +468,8 @@ fn invalid_reasons(
     diagnostics: &Diagnostics,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
-    let planned = context.cases.len() as u64 * u64::from(context.repeats + context.span_repeats);
+    let each = context.repeats + context.span_repeats + context.trace_repeats;
+    let planned = context.cases.len() as u64 * u64::from(each);
     if ending == Ending::Interrupted {
         reasons.push(format!("interrupted: {} of {planned} repeats were done", rows.len()));
     }

@@ -6,6 +6,7 @@ mod fixture;
 mod formats;
 mod fused;
 mod generation;
+mod gpu;
 mod greedy;
 mod random;
 mod reference;

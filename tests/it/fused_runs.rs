@@ -62,8 +62,11 @@ fn formats_that_the_reference_multiplies_stand_in_the_record_of_a_fused_run() {
 #[test]
 fn fused_operators_are_refused_where_there_are_none() {
     let sandbox = Sandbox::new();
-    finish(sandbox.stage1(&["engine.ops=fused", "device=cuda:0"])).exits(1).says(&["engine.ops=fused", "device=cpu"]);
-    finish(sandbox.stage1(&["engine.ops=fused", "engine.cuda_graph=on"])).exits(1).says(&["engine.cuda_graph=on"]);
+    // A GPU that is not there is no reason to run on the CPU, with whatever operators.
+    finish(sandbox.stage1(&["engine.ops=fused", "device=cuda:99"])).exits(2).says(&["device=cuda:99"]);
+    let graph = ["engine.ops=fused", "engine.cuda_graph=on", "device=cpu"];
+    finish(sandbox.stage1(&graph)).exits(1).says(&["engine.cuda_graph=on", "CPU"]);
+    finish(sandbox.stage1(&["engine.cuda_graph=on", "device=cuda:0"])).exits(1).says(&["engine.ops=fused"]);
     sandbox.made_no_run();
 }
 

@@ -3,6 +3,12 @@
 //! nvcc is needed, a GPU is not: `CUDA_HOME`, or the toolkit that `scripts/cuda-toolkit.sh` puts into `.cuda/`. Without either the tests say
 //! so and pass. `PERFPROF_ALL_KERNELS=1` compiles every combination of macros, which takes most of an hour on two cores.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests, and a skipped one must say so"
+)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use perfprof::diagnostics::{Diagnostic, Severity, Validity};
 use perfprof::estimate::architecture::{Architecture, Family, Moe, Rope, RopeScaling};
+use perfprof::hardware::nvml::{IntervalStatistics, ThrottleEffect, ThrottleShare, TimeWeighted};
+use perfprof::record::gpu::{GpuBefore, GpuBlock};
 use perfprof::record::metrics::{
     CaseBlock, HardwareBlock, METRICS_SCHEMA_VERSION, ModelBlock, OperatorRow, Peak, PhaseBlock, Reconciliation,
     Stage1Metrics,
@@ -108,6 +110,7 @@ pub(crate) fn example() -> Stage1Metrics {
             memory_bytes: Some(1 << 30),
             price_usd_per_hour: Some(1.0),
             power_w: Some(100.0),
+            measured: None,
         },
         phases: vec![PhaseBlock {
             case: "short".to_owned(),
@@ -150,6 +153,7 @@ pub(crate) fn example() -> Stage1Metrics {
         }],
         reconciliation: Reconciliation {
             phases_vs_total: Some(0.001),
+            host_vs_device: None,
             unattributed_by_phase: BTreeMap::from([("prefill".to_owned(), 0.01)]),
         },
         quality: Some(QualityBlock {
@@ -166,7 +170,60 @@ pub(crate) fn example() -> Stage1Metrics {
             top1_agreement: Some(0.97),
             error: Some("x".to_owned()),
         }),
+        gpu: Some(gpu()),
         diagnostics: vec![diagnostic],
+    }
+}
+
+fn gpu() -> GpuBlock {
+    GpuBlock {
+        name: Some("Test GPU".to_owned()),
+        uuid: Some("GPU-1".to_owned()),
+        cuda_ordinal: Some(0),
+        driver_version: Some("570.1".to_owned()),
+        memory_bytes: Some(1 << 34),
+        power_limit_w: Some(700.0),
+        ran_here: true,
+        before: Some(GpuBefore {
+            utilisation: Some(0.0),
+            memory_used_bytes: Some(1 << 20),
+            processes: Some(0),
+            power_w: Some(60.0),
+            sm_mhz: Some(345.0),
+            temperature_c: Some(31.0),
+            throttle_reasons: vec!["gpu_idle".to_owned()],
+            persistence_mode: Some(true),
+        }),
+        from_s: 0.5,
+        to_s: 2.5,
+        repeats_share: 0.9,
+        interval_s: 0.05,
+        intervals: Some(IntervalStatistics { n: 39, mean_s: 0.05, min_s: 0.049, p50_s: 0.05, max_s: 0.06, late: 0 }),
+        attempts: 42,
+        failures: 2,
+        failure_messages: BTreeMap::from([("timeout".to_owned(), 2)]),
+        failed_metrics: 0,
+        repeats_missed: 0,
+        lost_at_s: Some(2.4),
+        last_good_s: Some(2.3),
+        metrics: BTreeMap::from([(
+            "power_w".to_owned(),
+            TimeWeighted { mean: 400.0, min: 90.0, max: 650.0, covered_s: 2.0 },
+        )]),
+        energy_j: Some(800.0),
+        energy_source: Some("nvml:counter".to_owned()),
+        throttle: vec![ThrottleShare {
+            reason: "sw_power_cap".to_owned(),
+            share: 0.5,
+            effect: ThrottleEffect::PowerLimit,
+        }],
+        slowdown_share: Some(0.0),
+        power_limit_share: Some(0.5),
+        sm_clock_spread: Some(0.01),
+        ecc_uncorrected: Some(0),
+        processes_max: Some(1),
+        other_processes_max: Some(0),
+        unsupported: vec!["processes".to_owned()],
     }
 }
 
@@ -190,7 +247,8 @@ fn pointers(value: &Value) -> Vec<String> {
 }
 
 /// Maps with free keys, where leaving one out is no error.
-const MAPS: [&str; 3] = ["measures", "weights_bytes_by_format", "unattributed_by_phase"];
+const MAPS: [&str; 5] =
+    ["measures", "weights_bytes_by_format", "unattributed_by_phase", "gpu/metrics", "failure_messages"];
 
 #[test]
 fn the_schema_is_a_schema_and_accepts_what_is_written() {
@@ -274,6 +332,10 @@ fn broken_documents_are_rejected() {
         ("/operators/0/phase", json!("warmup")),
         ("/operators/0/share", json!(1.5)),
         ("/diagnostics/0/severity", json!("fatal")),
+        ("/gpu/energy_source", json!("rapl")),
+        ("/gpu/throttle/0/effect", json!("bad")),
+        ("/gpu/slowdown_share", json!(1.5)),
+        ("/gpu/metrics/power_w/mean", json!("400 W")),
         ("/model/architecture/family", json!("gpt9")),
         ("/model/architecture/rope/scaling/rope_type", json!("magic")),
     ] {

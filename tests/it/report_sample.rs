@@ -6,6 +6,7 @@ use perfprof::diagnostics::{Diagnostic, Severity, Validity};
 use perfprof::estimate::architecture::{Architecture, Family, Rope};
 use perfprof::estimate::format::Format;
 use perfprof::estimate::operator::Operator;
+use perfprof::record::gpu::GpuTelemetry;
 use perfprof::record::metrics::{
     CaseBlock, HardwareBlock, METRICS_SCHEMA_VERSION, ModelBlock, OperatorRow, Peak, PhaseBlock, Reconciliation,
     Stage1Metrics,
@@ -26,6 +27,7 @@ const PEAK_BYTES: f64 = 21e9;
 pub(crate) struct Sample {
     pub(crate) metrics: Stage1Metrics,
     pub(crate) rows: Vec<RepeatRow>,
+    pub(crate) gpu: Option<GpuTelemetry>,
     pub(crate) assumptions: Vec<AssumptionSection>,
     pub(crate) steps: Vec<StepSpan>,
     pub(crate) environment: serde_json::Value,
@@ -36,6 +38,7 @@ impl Sample {
         Stage1Report {
             metrics: &self.metrics,
             rows: &self.rows,
+            gpu: self.gpu.as_ref(),
             assumptions: &self.assumptions,
             steps: &self.steps,
             generated_at: "2026-11-23T06:00:00Z",
@@ -221,6 +224,7 @@ fn row(index: u32, noise: &mut Noise) -> RepeatRow {
         case: "chat-128".to_owned(),
         repeat: index,
         spans,
+        traced: false,
         status: RowStatus::Ok,
         error: None,
         model: "smollm2".to_owned(),
@@ -237,6 +241,7 @@ fn row(index: u32, noise: &mut Noise) -> RepeatRow {
         decode_ms: Some(decode_ms),
         total_ms: Some(total_ms),
         remainder_ms: Some(remainder_ms),
+        host: None,
         tpot_ms: Some(tpot_ms),
         prefill_tok_per_s: Some(f64::from(PROMPT) / prefill_ms * 1e3),
         decode_tok_per_s: Some(f64::from(NEW - 1) / decode_ms * 1e3),
@@ -250,6 +255,7 @@ fn row(index: u32, noise: &mut Noise) -> RepeatRow {
         memory: MemoryUse {
             peak_rss_bytes: Some(386_000_000 + u64::from(index) * 1_000_000),
             peak_vram_bytes: None,
+            peak_vram_source: None,
             weights_bytes: 269_060_352,
             kv_cache_bytes: 4_423_680,
             kv_used_bytes: 4_400_640,
@@ -266,6 +272,8 @@ fn row(index: u32, noise: &mut Noise) -> RepeatRow {
         cpu_utilisation: Some(0.93),
         energy_j: Some(31.0 + noise.next()),
         energy_source: Some("rapl:package-0".to_owned()),
+        cpu_energy_j: None,
+        gpu: None,
         tokens: vec![1, 2, 3],
         text: Some("The capital of France is Paris.".to_owned()),
         finish_reason: Some("length".to_owned()),
@@ -391,14 +399,17 @@ pub(crate) fn memory_bound() -> Sample {
             memory_bytes: Some(16_000_000_000),
             price_usd_per_hour: None,
             power_w: None,
+            measured: None,
         },
         phases,
         operators,
         reconciliation: Reconciliation {
             phases_vs_total: Some(0.0),
+            host_vs_device: None,
             unattributed_by_phase: BTreeMap::from([("decode".to_owned(), 0.0042), ("prefill".to_owned(), 0.0008)]),
         },
         quality: None,
+        gpu: None,
         diagnostics: vec![
             Diagnostic::new(
                 "slow_first_run",
@@ -411,6 +422,7 @@ pub(crate) fn memory_bound() -> Sample {
     Sample {
         metrics,
         rows,
+        gpu: None,
         assumptions: vec![
             AssumptionSection {
                 title: "FLOPs".to_owned(),
@@ -478,7 +490,8 @@ pub(crate) fn invalid() -> Sample {
         (block.bound, block.mfu, block.mbu) = (None, None, None);
     }
     metrics.operators.clear();
-    metrics.reconciliation = Reconciliation { phases_vs_total: Some(0.031), unattributed_by_phase: BTreeMap::new() };
+    metrics.reconciliation =
+        Reconciliation { phases_vs_total: Some(0.031), host_vs_device: None, unattributed_by_phase: BTreeMap::new() };
     metrics.diagnostics = vec![Diagnostic {
         code: "disturbed".to_owned(),
         severity: Severity::Error,

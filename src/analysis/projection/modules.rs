@@ -1,7 +1,7 @@
 //! Layers and modules of a model, from the names of the ranges around a kernel.
 //!
 //! Understood are dotted paths (`model.layers.12.self_attn`, `h.3.mlp`, `blk.3`), counters (`layer_12`, `layer 12`), the modules of PyTorch's profiler
-//! (`nn.Module: LlamaDecoderLayer_3`), and any range of the user's inside a layer. Operators of the framework, Python functions and ranges of
+//! (`nn.Module: LlamaDecoderLayer_3`), our own ranges ([`range_names`]), and any range of the user's inside a layer. Operators of the framework, Python functions and ranges of
 //! libraries name no module. Of nested layers the outermost counts, of nested modules the innermost.
 
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::Projection;
 use crate::analysis::coverage::is_library_range;
+use crate::instrument::range_names::{self, Meaning};
 use crate::trace::host::RangeKind;
 use crate::trace::places::NO_ROW;
 use crate::trace::timeline::Timeline;
@@ -57,6 +58,8 @@ enum Told {
     Layer(u32, Option<String>),
     /// A class of PyTorch and the number of the instance.
     Torch(String, u32),
+    /// A module, in so many words.
+    Module(String),
     /// Some range of the user's.
     User(String),
 }
@@ -86,6 +89,12 @@ fn told(label: &str, kind: RangeKind) -> Told {
             };
         }
         _ => {}
+    }
+    match range_names::meaning(label) {
+        Some(Meaning::Layer(layer)) => return Told::Layer(layer, None),
+        Some(Meaning::Module(path)) => return Told::Module(path.to_owned()),
+        Some(Meaning::Around | Meaning::Step(_)) => return Told::Nothing,
+        None => {}
     }
     if is_library_range(label) || label.contains("op_id = ") {
         return Told::Nothing;
@@ -139,6 +148,7 @@ pub fn modules(timeline: &Timeline, projection: &Projection) -> Modules {
                     _ => Some(torch.name(path, class, *instance)),
                 }
             }
+            Told::Module(name) => Some(name.clone()),
             Told::User(name) => (layer != NO_ROW || MODULE_WORD.is_match(name)).then(|| name.clone()),
         };
         if let Some(name) = name {
@@ -273,6 +283,18 @@ mod tests {
         assert_eq!(nvtx(&["Layer 4"]), some(4, "(layer)"));
         assert_eq!(nvtx(&["{'Module': 'model.layers.9.mlp', 'TrainableParams': 3}"]), some(9, "mlp"));
         assert_eq!(nvtx(&["lm_head"]), (None, Some("lm_head".to_owned())));
+    }
+
+    #[test]
+    fn our_own_ranges_name_layers_and_modules_without_their_domain() {
+        let own = |names: &[&str]| {
+            let labels: Vec<String> = names.iter().map(|name| format!("perfprof:{name}")).collect();
+            nvtx(&labels.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        assert_eq!(own(&["request", "decode"]), (None, None));
+        assert_eq!(own(&["request", "decode", "layers.3"]), some(3, "(layer)"));
+        assert_eq!(own(&["decode", "layers.3", "self_attn", "self_attn.q_proj"]), some(3, "self_attn.q_proj"));
+        assert_eq!(own(&["decode", "norm"]), (None, Some("norm".to_owned())));
     }
 
     #[test]

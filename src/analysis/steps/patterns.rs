@@ -7,6 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::{PatternError, PhaseName, PhasePatterns};
 use crate::analysis::projection::Projection;
+use crate::instrument::observer::Phase;
+use crate::instrument::range_names::{self, Meaning};
 use crate::trace::timeline::Timeline;
 
 impl Default for PhasePatterns {
@@ -92,6 +94,13 @@ impl Compiled {
         })
     }
     pub(super) fn says(&self, name: &str) -> Says {
+        // Our own ranges mean what they say, whatever patterns a user has for those of others.
+        match range_names::meaning(name) {
+            Some(Meaning::Step(Phase::Prefill)) => return Says::Phase(PhaseName::Prefill),
+            Some(Meaning::Step(Phase::Decode)) => return Says::Phase(PhaseName::Decode),
+            Some(_) => return Says::Nothing,
+            None => {}
+        }
         if let Some(found) = VLLM.captures(name) {
             let none = |group: usize| found[group].bytes().all(|digit| digit == b'0');
             match (none(1), none(3)) {
@@ -122,9 +131,9 @@ pub(super) fn is_strong(name: &str) -> bool {
     STRONG.is_match(name)
 }
 
-/// Whether a name is vLLM's annotation of one step.
+/// Whether a name is known to stand for exactly one step: vLLM's annotation, or a range of our own.
 pub(super) fn is_one_step(name: &str) -> bool {
-    VLLM.is_match(name)
+    VLLM.is_match(name) || matches!(range_names::meaning(name), Some(Meaning::Step(_)))
 }
 
 /// What names and shapes say of batch and sequence: requests and tokens of vLLM's annotations, shapes of embeddings.
@@ -205,6 +214,10 @@ mod tests {
             ("decode_image", Says::Nothing),
             ("layer.3", Says::Nothing),
             ("Loop", Says::Nothing),
+            ("perfprof:prefill", Says::Phase(PhaseName::Prefill)),
+            ("perfprof:decode", Says::Phase(PhaseName::Decode)),
+            ("perfprof:request", Says::Nothing),
+            ("perfprof:layers.3", Says::Nothing),
             ("stepper motor", Says::Nothing),
             ("Optimizer.step#SGD.step", Says::Nothing),
         ];

@@ -211,6 +211,11 @@ impl Host for SharedHost<'_> {
             tokenizer: &loaded.tokenizer,
             thresholds: loaded.begun.thresholds,
             redactor: loaded.directory.redactor(),
+            nvtx: loaded.begun.nvtx.as_mut(),
+            tracer: None,
+            mark_region: false,
+            // Each variant would need one of its own, and all would look at the same device.
+            telemetry: None,
         };
         runner.run(&loaded.cases, &mut events).map_err(RecordError::into_failure)?;
         let rows = events.taken;

@@ -15,6 +15,7 @@ use super::child;
 use super::interrupt::Interrupt;
 use super::stage1;
 use crate::compare::gate_rule::Rule;
+use crate::config::schema::choice::TraceMode;
 use crate::config::schema::stage1::Stage1Config;
 use crate::config::schema::study::IsolationChoice;
 use crate::config::study::{Study, StudyRequest, StudyVariant, study};
@@ -99,6 +100,17 @@ fn configs(study: &Study) -> anyhow::Result<Vec<Stage1Config>> {
                 format!("variant `{}` sets its environment, which variants in one process share", variant.label),
             )
             .hint("leave out `--in-process`")
+            .into());
+        }
+        if config.trace == TraceMode::Cupti {
+            return Err(Failure::new(
+                ExitStatus::Usage,
+                format!(
+                    "variant `{}` asks for `trace=cupti`, whose cost would be measured with the change",
+                    variant.label
+                ),
+            )
+            .hint("leave it out, and trace each variant with `perfprof stage1 … trace=cupti`")
             .into());
         }
         configs.push(config);

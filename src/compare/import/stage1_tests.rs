@@ -112,6 +112,7 @@ fn context() -> Stage1Context {
         cases: vec![case("p8"), case("never")],
         repeats: 3,
         span_repeats: 1,
+        trace_repeats: 0,
         warmup: 1,
         mode: "single_pass".to_owned(),
         ignore_eos: true,

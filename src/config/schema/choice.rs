@@ -144,6 +144,30 @@ pub enum TraceMode {
     Cupti,
 }
 
+/// Which NVTX ranges are emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NvtxChoice {
+    /// None.
+    Off,
+    /// Repeats and phases.
+    Phases,
+    /// Layers, modules and operators too.
+    All,
+}
+
+/// When the graphics processor is looked at during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuTelemetryMode {
+    /// Where the model runs on it.
+    Auto,
+    /// Always: beside a run on the CPU, the first device.
+    On,
+    /// Never.
+    Off,
+}
+
 /// A side that gets operator spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -248,7 +248,7 @@ pub const STAGE1: &[Key] = &[
     key(
         "engine.ops",
         Kind::Word(&["reference", "fused"]),
-        "Which implementation of the operators. `fused` has kernels for the CPU only.",
+        "Which implementation of the operators. `fused` has kernels of its own for the CPU and for CUDA devices.",
     ),
     optional(
         "engine.threads",
@@ -315,12 +315,22 @@ pub const STAGE1: &[Key] = &[
     key(
         "profiling",
         Kind::Section,
-        "How the spans are taken. `profiling=<name>` chooses a file of `configs/profiling/`.",
+        "How the spans are taken and the machine is watched. `profiling=<name>` chooses a file of `configs/profiling/`.",
     ),
     optional(
         "profiling.span_repeats",
         Kind::Integer(0, U32),
         "Repeats with operator spans, interleaved with those without. Null is as many as `repeats`.",
+    ),
+    optional(
+        "profiling.trace_repeats",
+        Kind::Integer(1, U32),
+        "Repeats under the tracer of `trace=cupti`, interleaved with the others. Null is as many as `repeats`.",
+    ),
+    optional(
+        "profiling.nvtx",
+        Kind::Word(&["off", "phases", "all"]),
+        "NVTX ranges: none, those of repeats and phases, or layers, modules and operators too. Null is `all` where a tool listens, else `phases`; in a build without NVTX, none.",
     ),
     key("profiling.cooldown_ms", Kind::Integer(0, 3_600_000), "Rest before each repeat in milliseconds."),
     key(
@@ -328,6 +338,12 @@ pub const STAGE1: &[Key] = &[
         Kind::Number(Range::Share),
         "The share of repeats disturbed by other load above which the run is INVALID.",
     ),
+    key(
+        "profiling.gpu_telemetry",
+        Kind::Word(&["auto", "on", "off"]),
+        "Look at the GPU through NVML during the repeats: power, clocks, memory, throttling. `auto` does where the model runs on one; `on` also watches the first GPU beside a run on the CPU.",
+    ),
+    key("profiling.gpu_interval_ms", Kind::Integer(10, 1000), "Interval between looks at the GPU in milliseconds."),
     key(
         "quality",
         Kind::Section,

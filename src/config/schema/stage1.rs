@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::choice::{Activity, DeviceChoice, InferMode, MeasureCeilings, OpsChoice, Switch, TraceMode};
+use super::choice::{
+    Activity, DeviceChoice, GpuTelemetryMode, InferMode, MeasureCeilings, NvtxChoice, OpsChoice, Switch, TraceMode,
+};
 use super::model::{ModelConfig, format_or_null};
 use crate::estimate::format::Format;
 
@@ -75,7 +77,7 @@ impl Stage1Config {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Which implementation of the operators. `fused` has kernels for the CPU only.
+    /// Which implementation of the operators. `fused` has kernels of its own for the CPU and for CUDA devices.
     pub ops: OpsChoice,
     /// Threads; `None` takes the physical cores available to the process.
     pub threads: Option<u32>,
@@ -150,10 +152,18 @@ pub struct DatasetConfig {
 pub struct ProfilingConfig {
     /// Repeats with operator spans, interleaved with those without; `None` means as many as `repeats`.
     pub span_repeats: Option<u32>,
+    /// Repeats under the built-in tracer of `trace=cupti`, interleaved with the others; `None` means as many as `repeats`.
+    pub trace_repeats: Option<u32>,
+    /// NVTX ranges; `None` means all of them where a tool listens, else repeats and phases, as far as the build has any.
+    pub nvtx: Option<NvtxChoice>,
     /// Rest before each repeat, in milliseconds.
     pub cooldown_ms: u64,
     /// The share of disturbed repeats above which a run is INVALID.
     pub max_disturbed_share: f64,
+    /// When the graphics processor is looked at.
+    pub gpu_telemetry: GpuTelemetryMode,
+    /// Interval between looks at it, in milliseconds.
+    pub gpu_interval_ms: u64,
 }
 
 /// How well the model predicts a text, measured after the repeats.

@@ -37,6 +37,7 @@ impl Address {
     pub const NULL: Self = Self(0);
 
     /// `bytes` further on.
+    #[must_use]
     pub fn offset(self, bytes: u64) -> Self {
         Self(self.0 + bytes)
     }

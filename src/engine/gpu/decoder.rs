@@ -4,10 +4,17 @@
 //! the write to the cache; the output projection onto the residual; gate and up with their norm and the activation; down onto the residual.
 //! Everything a step reads lies at fixed addresses, positions and the chosen tokens included, so that a recorded step is every step.
 
+#[macro_use]
+mod span;
+mod layers;
+mod memory;
+
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::backend::{Address, Buffer, Gemm, GpuBackend, GpuResult, Graph, HalfType, SharedBackend};
-use super::launch::{self, Choice, DecodeAttention, Gemv, GemvInput, GemvOutput, PrefillAttention, RopeWrite};
+use memory::{State, Work};
+
+use super::backend::{Buffer, GpuResult, Graph, HalfType, SharedBackend};
+use super::launch::{self, Choice, GemvInput, GemvOutput};
 use super::pack::WeightFormat;
 use super::weights::{Matrix, Placer, bytes_of_f32, bytes_of_u32, half_format};
 use crate::engine::models::decoder::CachePlan;
@@ -21,8 +28,6 @@ use crate::instrument::observer::{Module, Observer, Span};
 
 /// Sequences that are multiplied as vectors; more go through cuBLAS, which reads the weights as often and computes on tensor cores.
 const MAX_VECTORS: usize = launch::MAX_BATCH as usize;
-/// Rows of a prompt that are worked on at once: what bounds the memory of activations.
-const MAX_ROWS: usize = 8192;
 
 /// One layer.
 struct Layer {
@@ -37,44 +42,6 @@ struct Layer {
     down_proj: Matrix,
     k_cache: Buffer,
     v_cache: Buffer,
-}
-
-/// Memory used by every step, at fixed addresses.
-struct Work {
-    rows: usize,
-    /// Tokens of this step, `[rows]` u32; the next step's are written by the choice.
-    ids: Buffer,
-    /// `[rows, hidden]` f32.
-    residual: Buffer,
-    /// `[rows, hidden]`.
-    normed: Buffer,
-    /// `[rows, q + k + v]`.
-    qkv: Buffer,
-    /// `[rows, q]`.
-    attended: Buffer,
-    /// `[rows, 2 × intermediate]`; prompts only.
-    gate_up: Buffer,
-    /// `[rows, intermediate]`.
-    activated: Buffer,
-    /// One dequantized matrix, for products of quantized weights with many rows.
-    dequantized: Option<Buffer>,
-}
-
-/// Memory of the choice of tokens and of attention.
-struct State {
-    /// `[batch, vocabulary]` f32.
-    logits: Buffer,
-    /// Position, step, non-finite logits, unused: u32 each.
-    state: Buffer,
-    /// `[batch, history_stride]` u32.
-    history: Buffer,
-    history_stride: u32,
-    partial_values: Buffer,
-    partial_ids: Buffer,
-    choice_counters: Buffer,
-    attention_partials: Buffer,
-    attention_counters: Buffer,
-    splits: u32,
 }
 
 /// See the module documentation.
@@ -99,20 +66,6 @@ pub struct GpuDecoder {
     is_loaded: bool,
     plan: SamplingPlan,
     notes: Vec<String>,
-}
-
-/// Runs `$body` as one operator span; its error is passed on after the span is closed.
-macro_rules! operator {
-    ($observer:ident, $on:ident, $module:ident, $operator:expr, $body:expr) => {{
-        if $on {
-            $observer.begin(Span::Operator(Module::$module, $operator));
-        }
-        let result = $body;
-        if $on {
-            $observer.end();
-        }
-        result
-    }};
 }
 
 /// The engine's error of a device error.
@@ -245,365 +198,6 @@ impl GpuDecoder {
         self.graph.as_ref().map(|graph| graph.nodes())
     }
 
-    /// Embeds and runs all layers over `queries` new positions of each of `batch` sequences, whose ids lie in `work.ids`.
-    fn run_layers(&self, batch: usize, queries: usize, position: usize, observer: &mut dyn Observer) -> GpuResult<()> {
-        let on = observer.wants_operators();
-        let arch = &self.architecture;
-        let (rows, width) = ((batch * queries) as u32, arch.hidden_size as u32);
-        let embedding = Operator::Embedding { rows, width, weight: half_format(self.half) };
-        let device = &*self.backend;
-        operator!(
-            observer,
-            on,
-            EmbedTokens,
-            embedding,
-            launch::embedding(
-                device,
-                self.half,
-                self.work.residual.address(),
-                self.embed_tokens.values(),
-                self.work.ids.address(),
-                rows,
-                width
-            )
-        )?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            if on {
-                observer.begin(Span::Layer(index as u32));
-            }
-            let result = if queries == 1 && batch <= MAX_VECTORS {
-                self.vector_layer(layer, batch, position, on, observer)
-            } else {
-                self.matrix_layer(layer, batch, queries, position, on, observer)
-            };
-            if on {
-                observer.end();
-            }
-            result?;
-        }
-        Ok(())
-    }
-
-    fn attention_operator(&self, batch: usize, queries: usize, position: usize) -> Operator {
-        let arch = &self.architecture;
-        Operator::Attention {
-            batch: batch as u32,
-            queries: queries as u32,
-            kv_len: (position + queries) as u32,
-            heads: arch.num_heads as u32,
-            kv_heads: arch.num_kv_heads as u32,
-            head_dim: arch.head_dim as u32,
-            window: arch.sliding_window.unwrap_or(0) as u32,
-            cache: half_format(self.half),
-        }
-    }
-
-    fn linear_operator(&self, rows: u32, matrix: &Matrix) -> Operator {
-        Operator::Linear {
-            rows,
-            inner: matrix.inner,
-            outer: matrix.outer,
-            weight: matrix.record_format(self.half),
-            bias: matrix.has_bias(),
-        }
-    }
-
-    /// One layer of a decode step of few sequences. The norms are computed inside the projections that follow them.
-    fn vector_layer(
-        &self,
-        layer: &Layer,
-        batch: usize,
-        position: usize,
-        on: bool,
-        observer: &mut dyn Observer,
-    ) -> GpuResult<()> {
-        let (arch, work) = (&self.architecture, &self.work);
-        let rows = batch as u32;
-        let eps = arch.rms_norm_eps as f32;
-        let residual = work.residual.address();
-        if on {
-            observer.begin(Span::Module(Module::SelfAttn));
-        }
-        let normed = GemvInput::Normed { x: residual, weight: layer.input_layernorm.address(), eps };
-        operator!(
-            observer,
-            on,
-            QkvProj,
-            self.linear_operator(rows, &layer.qkv),
-            self.gemv(&layer.qkv, rows, normed, GemvOutput::Half(work.qkv.address()))
-        )?;
-        self.norm_heads(layer, rows, on, observer)?;
-        operator!(
-            observer,
-            on,
-            SelfAttn,
-            self.attention_operator(batch, 1, position),
-            self.decode_attention(layer, rows, true)
-        )?;
-        operator!(
-            observer,
-            on,
-            OProj,
-            self.linear_operator(rows, &layer.o_proj),
-            self.gemv(&layer.o_proj, rows, GemvInput::Half(work.attended.address()), GemvOutput::Add(residual))
-        )?;
-        if on {
-            observer.end();
-            observer.begin(Span::Module(Module::Mlp));
-        }
-        let gated = Operator::GatedLinear {
-            rows,
-            inner: arch.hidden_size as u32,
-            width: arch.intermediate_size as u32,
-            weight: layer.gate_up.record_format(self.half),
-        };
-        let normed = GemvInput::Normed { x: residual, weight: layer.post_attention_layernorm.address(), eps };
-        operator!(
-            observer,
-            on,
-            GateUpProj,
-            gated,
-            self.gemv(&layer.gate_up, rows, normed, GemvOutput::SwiGlu(work.activated.address()))
-        )?;
-        operator!(
-            observer,
-            on,
-            DownProj,
-            self.linear_operator(rows, &layer.down_proj),
-            self.gemv(&layer.down_proj, rows, GemvInput::Half(work.activated.address()), GemvOutput::Add(residual))
-        )?;
-        if on {
-            observer.end();
-        }
-        Ok(())
-    }
-
-    /// One layer over many rows: products through cuBLAS.
-    fn matrix_layer(
-        &self,
-        layer: &Layer,
-        batch: usize,
-        queries: usize,
-        position: usize,
-        on: bool,
-        observer: &mut dyn Observer,
-    ) -> GpuResult<()> {
-        let (device, arch, work, half) = (&*self.backend, &self.architecture, &self.work, self.half);
-        let rows = (batch * queries) as u32;
-        let (eps, hidden) = (arch.rms_norm_eps as f32, arch.hidden_size as u32);
-        let (residual, normed) = (work.residual.address(), work.normed.address());
-        let norm = Operator::RmsNorm { rows, width: hidden };
-        let weight = layer.input_layernorm.address();
-        operator!(
-            observer,
-            on,
-            InputLayernorm,
-            norm,
-            launch::rms_norm(device, half, normed, residual, hidden, weight, eps, rows, hidden)
-        )?;
-        if on {
-            observer.begin(Span::Module(Module::SelfAttn));
-        }
-        operator!(
-            observer,
-            on,
-            QkvProj,
-            self.linear_operator(rows, &layer.qkv),
-            self.product(&layer.qkv, rows, normed, work.qkv.address(), false)
-        )?;
-        self.norm_heads(layer, rows, on, observer)?;
-        let (heads, kv_heads, head_dim) = (arch.num_heads as u32, arch.num_kv_heads as u32, arch.head_dim as u32);
-        let rotate = Operator::RopeKvWrite { rows, heads, kv_heads, head_dim, cache: half_format(half) };
-        let write = RopeWrite {
-            qkv: work.qkv.address(),
-            stride: layer.qkv.outer,
-            cos: self.cos.address(),
-            sin: self.sin.address(),
-            k_cache: layer.k_cache.address(),
-            v_cache: layer.v_cache.address(),
-            position: self.state.state.address(),
-            rows,
-            queries: queries as u32,
-            heads,
-            kv_heads,
-            head_dim,
-            capacity: self.capacity as u32,
-        };
-        operator!(observer, on, RotaryEmb, rotate, launch::rope_kv_write(device, half, &write))?;
-        let attention = self.attention_operator(batch, queries, position);
-        operator!(
-            observer,
-            on,
-            SelfAttn,
-            attention,
-            if queries == 1 {
-                self.decode_attention(layer, batch as u32, false)
-            } else {
-                launch::attention_prefill(
-                    device,
-                    half,
-                    &PrefillAttention {
-                        out: work.attended.address(),
-                        qkv: work.qkv.address(),
-                        stride: layer.qkv.outer,
-                        k_cache: layer.k_cache.address(),
-                        v_cache: layer.v_cache.address(),
-                        position: self.state.state.address(),
-                        batch: batch as u32,
-                        queries: queries as u32,
-                        heads,
-                        kv_heads,
-                        head_dim,
-                        capacity: self.capacity as u32,
-                        window: arch.sliding_window.unwrap_or(0) as u32,
-                        scale: self.attention_scale(),
-                    },
-                )
-            }
-        )?;
-        operator!(
-            observer,
-            on,
-            OProj,
-            self.linear_operator(rows, &layer.o_proj),
-            self.product(&layer.o_proj, rows, work.attended.address(), residual, true)
-        )?;
-        if on {
-            observer.end();
-        }
-        let weight = layer.post_attention_layernorm.address();
-        operator!(
-            observer,
-            on,
-            PostAttentionLayernorm,
-            norm,
-            launch::rms_norm(device, half, normed, residual, hidden, weight, eps, rows, hidden)
-        )?;
-        if on {
-            observer.begin(Span::Module(Module::Mlp));
-        }
-        let width = arch.intermediate_size as u32;
-        operator!(
-            observer,
-            on,
-            GateUpProj,
-            self.linear_operator(rows, &layer.gate_up),
-            self.product(&layer.gate_up, rows, normed, work.gate_up.address(), false)
-        )?;
-        let (activated, gate_up) = (work.activated.address(), work.gate_up.address());
-        operator!(
-            observer,
-            on,
-            ActFn,
-            Operator::SiluMul { rows, width },
-            launch::swiglu(device, half, activated, gate_up, rows, width)
-        )?;
-        operator!(
-            observer,
-            on,
-            DownProj,
-            self.linear_operator(rows, &layer.down_proj),
-            self.product(&layer.down_proj, rows, activated, residual, true)
-        )?;
-        if on {
-            observer.end();
-        }
-        Ok(())
-    }
-
-    /// Norms of the heads of q and k, where the model has them.
-    fn norm_heads(&self, layer: &Layer, rows: u32, on: bool, observer: &mut dyn Observer) -> GpuResult<()> {
-        let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) else { return Ok(()) };
-        let (device, arch) = (&*self.backend, &self.architecture);
-        let (eps, head_dim, stride) = (arch.rms_norm_eps as f32, arch.head_dim as u32, layer.qkv.outer);
-        let (heads, kv_heads) = (arch.num_heads as u32, arch.num_kv_heads as u32);
-        let q = self.work.qkv.address();
-        let k = q.offset(arch.q_width() as u64 * 2);
-        let norm = |heads: u32| Operator::RmsNorm { rows: rows * heads, width: head_dim };
-        let run = |at: Address, heads: u32, weight: &Buffer| {
-            launch::rms_norm_heads(device, self.half, at, stride, heads, rows, head_dim, weight.address(), eps)
-        };
-        operator!(observer, on, QNorm, norm(heads), run(q, heads, q_norm))?;
-        operator!(observer, on, KNorm, norm(kv_heads), run(k, kv_heads, k_norm))
-    }
-
-    fn attention_scale(&self) -> f32 {
-        (self.architecture.head_dim as f32).sqrt().recip()
-    }
-
-    /// Attention of one new position of each sequence; with `rotate` it rotates q and k and writes k and v to the cache itself.
-    fn decode_attention(&self, layer: &Layer, batch: u32, rotate: bool) -> GpuResult<()> {
-        let arch = &self.architecture;
-        launch::attention_decode(
-            &*self.backend,
-            self.half,
-            &DecodeAttention {
-                out: self.work.attended.address(),
-                qkv: self.work.qkv.address(),
-                stride: layer.qkv.outer,
-                cos: self.cos.address(),
-                sin: self.sin.address(),
-                k_cache: layer.k_cache.address(),
-                v_cache: layer.v_cache.address(),
-                position: self.state.state.address(),
-                partials: self.state.attention_partials.address(),
-                counters: self.state.attention_counters.address(),
-                splits: self.state.splits,
-                batch,
-                heads: arch.num_heads as u32,
-                kv_heads: arch.num_kv_heads as u32,
-                head_dim: arch.head_dim as u32,
-                capacity: self.capacity as u32,
-                window: arch.sliding_window.unwrap_or(0) as u32,
-                scale: self.attention_scale(),
-                rotate,
-            },
-        )
-    }
-
-    fn gemv(&self, matrix: &Matrix, batch: u32, input: GemvInput, output: GemvOutput) -> GpuResult<()> {
-        launch::gemv(
-            &*self.backend,
-            self.half,
-            &Gemv {
-                batch,
-                input,
-                output,
-                format: matrix.format,
-                w: matrix.values(),
-                scales: matrix.scales(),
-                mins: matrix.mins(),
-                bias: matrix.bias(),
-                inner: matrix.inner,
-                // Gate and up rows make one output each.
-                outer: if matches!(output, GemvOutput::SwiGlu(_)) { matrix.outer / 2 } else { matrix.outer },
-            },
-        )
-    }
-
-    /// `c = a · matrixᵀ + bias` over many rows; into f32 `c` it is added.
-    fn product(&self, matrix: &Matrix, rows: u32, a: Address, c: Address, accumulate_f32: bool) -> GpuResult<()> {
-        let device = &*self.backend;
-        let w = match (&self.work.dequantized, matrix.format) {
-            (_, WeightFormat::Half) => matrix.values(),
-            (Some(scratch), format) => {
-                let values = u64::from(matrix.inner) * u64::from(matrix.outer);
-                let (quants, scales, mins) = (matrix.values(), matrix.scales(), matrix.mins());
-                launch::dequantize(device, self.half, format, scratch.address(), quants, scales, mins, values / 32)?;
-                scratch.address()
-            }
-            (None, _) => {
-                return Err(super::backend::GpuError::new("multiplying", "no room to dequantize was set aside"));
-            }
-        };
-        let (m, n, k) = (rows, matrix.outer, matrix.inner);
-        device.gemm(&Gemm { half: self.half, m, n, k, a, w, c, accumulate_f32, c_stride: n })?;
-        if matrix.has_bias() {
-            launch::add_bias(device, self.half, c, matrix.bias(), rows, n, accumulate_f32)?;
-        }
-        Ok(())
-    }
-
     /// Logits of the last position of each sequence, into `state.logits`.
     fn run_head(&self, batch: usize, queries: usize, observer: &mut dyn Observer) -> GpuResult<()> {
         let on = observer.wants_operators();
@@ -660,7 +254,7 @@ impl GpuDecoder {
             batch: batch as u32,
             inverse_temperature: if temperature > 0.0 { temperature.recip() } else { 0.0 },
             seed: self.plan.seed,
-            state: state.state.address(),
+            state: state.position.address(),
             advance: advance as u32,
             history: state.history.address(),
             history_stride: state.history_stride,
@@ -673,7 +267,7 @@ impl GpuDecoder {
     }
 
     fn set_state(&self, position: usize, step: usize) -> GpuResult<()> {
-        self.backend.upload(self.state.state.address(), bytes_of_u32(&[position as u32, step as u32, 0, 0]))
+        self.backend.upload(self.state.position.address(), bytes_of_u32(&[position as u32, step as u32, 0, 0]))
     }
 
     /// Runs a prompt in stretches that fit the activations; the logits of its last position are left in `state.logits`.
@@ -698,7 +292,7 @@ impl GpuDecoder {
             let backend = &self.backend;
             backend.upload(self.work.ids.address(), bytes_of_u32(&stretch)).map_err(engine)?;
             let at = bytes_of_u32(&[(position + begin) as u32]).to_vec();
-            backend.upload(self.state.state.address(), &at).map_err(engine)?;
+            backend.upload(self.state.position.address(), &at).map_err(engine)?;
             self.run_layers(batch, length, position + begin, observer).map_err(engine)?;
             begin += length;
         }
@@ -731,58 +325,6 @@ pub fn unsupported(architecture: &Architecture) -> Option<String> {
         let widths = [architecture.hidden_size, architecture.intermediate_size, architecture.q_width()];
         widths.iter().find(|width| **width % 32 != 0).map(|width| format!("a width of {width} is no multiple of 32"))
     })
-}
-
-impl Work {
-    fn new(device: &dyn GpuBackend, arch: &Architecture, plan: &CachePlan, dequantized: u64) -> GpuResult<Self> {
-        // Made once, as addresses must not move: for the longest prompt there is room for, or as much of it as is worked on at once.
-        let rows = plan.batch.max(MAX_ROWS.min(plan.batch * plan.capacity));
-        let half = |width: usize| device.alloc((rows * width * 2) as u64);
-        Ok(Self {
-            rows,
-            ids: device.alloc((rows * 4) as u64)?,
-            residual: device.alloc((rows * arch.hidden_size * 4) as u64)?,
-            normed: half(arch.hidden_size)?,
-            qkv: half(arch.q_width() + 2 * arch.kv_width())?,
-            attended: half(arch.q_width())?,
-            gate_up: half(2 * arch.intermediate_size)?,
-            activated: half(arch.intermediate_size)?,
-            dequantized: if dequantized > 0 { Some(device.alloc(dequantized)?) } else { None },
-        })
-    }
-}
-
-impl State {
-    fn new(device: &dyn GpuBackend, arch: &Architecture, plan: &CachePlan) -> GpuResult<Self> {
-        let (batch, kv_heads) = (plan.batch as u32, arch.num_kv_heads as u32);
-        let splits = launch::splits(device.facts(), batch, kv_heads, plan.capacity as u32);
-        let vocabulary = arch.vocab_size as u32;
-        let chunks = u64::from(launch::choice_chunks(vocabulary));
-        let zeroed = |bytes: u64| {
-            let buffer = device.alloc(bytes)?;
-            device.fill(buffer.address(), bytes, 0)?;
-            Ok(buffer)
-        };
-        let history_stride = plan.capacity as u32 + 1;
-        Ok(Self {
-            logits: device.alloc(u64::from(batch) * u64::from(vocabulary) * 4)?,
-            state: zeroed(16)?,
-            history: zeroed(u64::from(batch) * u64::from(history_stride) * 4)?,
-            history_stride,
-            partial_values: device.alloc(u64::from(batch) * chunks * 4)?,
-            partial_ids: device.alloc(u64::from(batch) * chunks * 4)?,
-            choice_counters: zeroed(u64::from(batch + 1) * 4)?,
-            attention_partials: device.alloc(launch::attention_partial_bytes(
-                batch,
-                kv_heads,
-                splits,
-                arch.num_heads as u32 / kv_heads.max(1),
-                arch.head_dim as u32,
-            ))?,
-            attention_counters: zeroed(u64::from(batch) * u64::from(kv_heads) * 4)?,
-            splits,
-        })
-    }
 }
 
 impl CausalLm for GpuDecoder {
@@ -842,7 +384,7 @@ impl DeviceSampler for GpuDecoder {
             bail!("the KV cache has room for {} positions, not {}", self.capacity, self.filled + 1);
         }
         // A graph is one launch: operators inside it can only be seen by a tracer.
-        if self.wants_graph && self.is_loaded && !observer.wants_operators() {
+        if self.wants_graph && self.is_loaded && !observer.separates_operators() {
             if self.graph.is_none() {
                 self.graph = Some(self.capture().map_err(engine)?);
             }
@@ -859,7 +401,7 @@ impl DeviceSampler for GpuDecoder {
 
     fn non_finite_logits(&mut self) -> Result<u64> {
         let mut bytes = [0; 16];
-        self.backend.download(self.state.state.address(), &mut bytes).map_err(engine)?;
+        self.backend.download(self.state.position.address(), &mut bytes).map_err(engine)?;
         Ok(u64::from(u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]])))
     }
 }

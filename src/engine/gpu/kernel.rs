@@ -98,7 +98,10 @@ impl Module {
             hash.update(part.as_bytes());
         }
         let digest = hash.finalize();
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        })
     }
 }
 

@@ -149,7 +149,7 @@ pub(in crate::report) fn itl(number: usize, case: &CaseBlock, rows: &[RepeatRow]
 }
 
 /// A polyline that breaks at gaps; a lone point becomes a dot.
-fn path(points: &[(usize, f64)], x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64) -> String {
+pub(super) fn path(points: &[(usize, f64)], x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64) -> String {
     let mut data = String::new();
     let mut open = false;
     for (number, (place, value)) in points.iter().enumerate() {

@@ -7,6 +7,7 @@ mod breakdown;
 mod colors;
 mod flame;
 mod forest;
+mod gpu;
 mod heat_map;
 mod histogram;
 mod itl;
@@ -27,6 +28,7 @@ pub(super) use breakdown::breakdown;
 pub(super) use colors::{bar_color, cause_color, kernel_color};
 pub(super) use flame::flame;
 pub(super) use forest::{ForestItem, ForestRow, Tone, forest};
+pub(super) use gpu::gpu;
 #[cfg(test)]
 pub(super) use heat_map::STEPS;
 pub(super) use heat_map::{Grid, GridCell, heat_map};

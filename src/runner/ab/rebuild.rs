@@ -17,6 +17,7 @@ use crate::config::yaml;
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::record::RecordError;
 use crate::record::ab::{self, AB_RUNS_DIRECTORY, AbContext, AbEnd, AbPart, AbRow, Isolation};
+use crate::record::gpu::read_gpu;
 use crate::record::inputs::INPUTS_FILE;
 use crate::record::quality::read_quality;
 use crate::record::reader;
@@ -169,7 +170,8 @@ impl RunFiles<'_> {
             let dir = self.dir.join(AB_RUNS_DIRECTORY).join("stage1").join(child);
             let rows: BTreeSet<u32> = kept.iter().map(|row| row.index).collect();
             let spans = spans_of(&dir, &rows).unwrap_or_default();
-            files.metrics = Some(summarize(context, &kept, &spans, Ending::Complete, &[]));
+            let gpu = read_gpu(&dir).ok().flatten();
+            files.metrics = Some(summarize(context, &kept, &spans, Ending::Complete, &[], gpu.as_ref()));
             files.spans = Some(spans);
         }
         files.rows = kept;

@@ -1,6 +1,12 @@
 //! A GPU on the host: the same `kernels/*.cu`, compiled as C++ and run thread by thread (see kernels/emulation/emulation.hpp), behind the
 //! trait that the engine drives a real device through.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests, and a skipped one must say so"
+)]
+
 mod backend;
 mod checks;
 mod compile;

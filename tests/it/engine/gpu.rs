@@ -55,7 +55,13 @@ fn gpu(
 
 /// Largest difference of the logits from the f32 decoder over the same weights, relative to the largest logit: a prompt, single tokens, several tokens
 /// at once, and a second generation in the same memory.
-fn error_of(backend: &SharedBackend, architecture: &Architecture, weights: &WeightMap, batch: usize, half: Format) -> f64 {
+fn error_of(
+    backend: &SharedBackend,
+    architecture: &Architecture,
+    weights: &WeightMap,
+    batch: usize,
+    half: Format,
+) -> f64 {
     const LENGTH: usize = 26;
     let sequences = sequences(architecture, batch, LENGTH, 11);
     let passes = [0..19, 19..20, 20..21, 21..24, 24..25, 25..26];
@@ -85,7 +91,11 @@ fn logits_are_those_of_the_f32_decoder_within_the_rounding_of_the_type() {
             for batch in [1, 3] {
                 let error = error_of(&backend, &architecture, &weights, batch, half);
                 assert!(error <= bound, "{:?} {half} batch {batch}: off by {error:e}", architecture.family);
-                assert!(error > 1e-6, "{:?} {half}: as exact as f32, so it was not computed in {half}", architecture.family);
+                assert!(
+                    error > 1e-6,
+                    "{:?} {half}: as exact as f32, so it was not computed in {half}",
+                    architecture.family
+                );
             }
         }
     }
