@@ -207,19 +207,21 @@ fn drawn(device: &mut Device<'_>, batch: usize, steps: usize, width: usize, temp
     Ok(comparison)
 }
 
+/// Bins that fewer than five are expected in are counted as one, as the statistic is no chi-squared otherwise.
 fn pearson(comparison: &mut Comparison, counts: &[u32], total: usize, shares: &[f64]) {
-    let statistic: f64 = counts
-        .iter()
-        .zip(shares)
-        .map(|(count, share)| {
-            let expected = share * total as f64;
-            (f64::from(*count) - expected).powi(2) / expected
-        })
-        .sum();
-    let freedom = shares.len() as f64 - 1.0;
+    let bins = counts.iter().zip(shares).map(|(count, share)| (f64::from(*count), share * total as f64));
+    let (mut bins, rare): (Vec<_>, Vec<_>) = bins.partition(|(_, expected)| *expected >= 5.0);
+    let rest = rare.into_iter().fold((0.0, 0.0), |sum, bin| (sum.0 + bin.0, sum.1 + bin.1));
+    match bins.last_mut() {
+        Some(last) if rest.1 < 5.0 => *last = (last.0 + rest.0, last.1 + rest.1),
+        _ => bins.push(rest),
+    }
+    let statistic: f64 = bins.iter().map(|(count, expected)| (count - expected).powi(2) / expected).sum();
+    let freedom = bins.len() as f64 - 1.0;
+    comparison.demand(freedom >= 1.0, "too few draws to judge");
     // Wilson and Hilferty: the cube root of a chi-squared over its degrees of freedom is nearly normal. Five deviations are exceeded once in
     // three million runs.
-    let spread = 2.0 / (9.0 * freedom);
+    let spread = 2.0 / (9.0 * freedom.max(1.0));
     let threshold = freedom * (1.0 - spread + 5.0 * spread.sqrt()).powi(3);
     comparison.value(statistic, Expected { value: 0.0, tolerance: threshold });
 }
