@@ -225,11 +225,11 @@ fn a_recording_with_our_ranges_is_split_into_phases_steps_layers_and_modules() {
         steps.phases.iter().map(|phase| (phase.name.as_str(), phase.steps, phase.kernels)).collect();
     let pass = u64::from(LAYERS) * kernels_of_layer() + 1;
     let steps_n = u64::from(STEPS);
-    assert_eq!(phases, [("prefill", 1, pass), ("decode", steps_n, steps_n * pass)]);
+    assert_eq!(phases, [("prefill", 1, pass), ("decode", steps_n, steps_n * pass), ("outside", 0, 0)]);
     let gpu_ns: Vec<i64> = steps.phases.iter().map(|phase| phase.gpu_sum_ns).collect();
     assert_eq!(
         gpu_ns,
-        [(pass * PREFILL_KERNEL_NS) as i64, (steps_n * pass * DECODE_KERNEL_NS) as i64],
+        [(pass * PREFILL_KERNEL_NS) as i64, (steps_n * pass * DECODE_KERNEL_NS) as i64, 0],
         "every kernel belongs to the phase that launched it"
     );
 
