@@ -10,5 +10,6 @@ pub mod cases;
 pub mod process;
 pub mod quality;
 pub mod stage1;
+pub mod stage2;
 pub mod summary;
 pub mod sweep;
