@@ -11,6 +11,7 @@ pub mod render;
 pub mod report;
 pub mod runs;
 pub mod stage1;
+pub mod stage2;
 pub mod sweep;
 pub mod validate;
 pub mod wiring;

@@ -15,6 +15,7 @@ pub mod model;
 mod number;
 mod operators;
 mod spreadsheet;
+pub mod stage2;
 pub mod sweep;
 mod table;
 mod tables;

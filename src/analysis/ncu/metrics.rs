@@ -150,8 +150,11 @@ pub(super) fn flop_amounts(kernel: &NcuKernel) -> (Vec<(String, f64)>, u32) {
             continue;
         }
         let Some(operations) = all.or_else(|| Some((*off)? + (*on)?)).or(*off).or(*on) else { continue };
-        let part =
-            if destination.is_empty() { format!("tensor {source}") } else { format!("tensor {source} to {destination}") };
+        let part = if destination.is_empty() {
+            format!("tensor {source}")
+        } else {
+            format!("tensor {source} to {destination}")
+        };
         parts.push((part, operations));
     }
     (parts, complete)

@@ -106,9 +106,11 @@ pub fn kernel_roofline(summary: &NcuKernelSummary, launches: &[&NcuKernel], peak
         flops_per_s: reached,
         share_of_attainable: reached.zip(attainable).map(|(reached, attainable)| reached / attainable),
         share_of_bandwidth: summary.dram_bytes_per_s.zip(bytes).map(|(reached, peak)| reached / peak),
-        bound: intensity.zip(ridge).map(|(intensity, ridge)| {
-            if intensity < ridge { RooflineBound::Memory } else { RooflineBound::Compute }
-        }),
+        bound: intensity.zip(ridge).map(
+            |(intensity, ridge)| {
+                if intensity < ridge { RooflineBound::Memory } else { RooflineBound::Compute }
+            },
+        ),
     }
 }
 
@@ -139,7 +141,8 @@ mod tests {
             bytes_per_s: Some(3.35e12),
         }
     }
-    const TRAFFIC: [(&str, f64, &str); 2] = [("dram__bytes_read.sum", 16e6, "byte"), ("dram__bytes_write.sum", 4e6, "byte")];
+    const TRAFFIC: [(&str, f64, &str); 2] =
+        [("dram__bytes_read.sum", 16e6, "byte"), ("dram__bytes_write.sum", 4e6, "byte")];
 
     #[test]
     fn a_product_on_tensor_cores_is_held_against_their_peak() {

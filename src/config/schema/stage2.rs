@@ -23,7 +23,11 @@ const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key 
 /// The keys of the block `stage2`.
 pub const STAGE2_BLOCK: &[Key] = &[
     key("stage2", Kind::Section, "How the workload is profiled. `stage2=<name>` chooses a file of `configs/stage2/`."),
-    key("stage2.plain", Kind::Bool, "Run the workload once without a tracer first, so that the cost of tracing is known."),
+    key(
+        "stage2.plain",
+        Kind::Bool,
+        "Run the workload once without a tracer first, so that the cost of tracing is known.",
+    ),
     key("stage2.timeout_s", Kind::Integer(1, MOST_SECONDS), "The plain run is ended by force after so many seconds."),
     optional(
         "stage2.keep_reports",
@@ -43,19 +47,31 @@ pub const STAGE2_BLOCK: &[Key] = &[
         Kind::Word(&["none", "cuda_profiler_api", "nvtx"]),
         "What opens the capture: nothing (the whole run), `cudaProfilerStart`, or NVTX ranges, one run for each of `ranges`.",
     ),
-    key("stage2.nsys.ranges", Kind::Texts, "With `capture=nvtx`: the ranges, as NAME or NAME@DOMAIN; from its begin to its end each is one capture."),
+    key(
+        "stage2.nsys.ranges",
+        Kind::Texts,
+        "With `capture=nvtx`: the ranges, as NAME or NAME@DOMAIN; from its begin to its end each is one capture.",
+    ),
     key(
         "stage2.nsys.graph",
         Kind::Word(&["node", "graph"]),
         "Whether the kernels of a CUDA graph are records of their own, or a graph launch is one record, which costs less and hides them.",
     ),
     key("stage2.nsys.sample", Kind::Word(&["none", "process-tree"]), "Sampling of the CPU and of context switches."),
-    key("stage2.nsys.timeout_s", Kind::Integer(1, MOST_SECONDS), "A capture, and an export, is ended by force after so many seconds."),
+    key(
+        "stage2.nsys.timeout_s",
+        Kind::Integer(1, MOST_SECONDS),
+        "A capture, and an export, is ended by force after so many seconds.",
+    ),
     key("stage2.nsys.extra_args", Kind::Texts, "Further arguments of `nsys profile`."),
     key("stage2.ncu", Kind::Section, "Hardware counters of the costliest kernels."),
     key("stage2.ncu.enabled", Kind::Bool, "Profile kernels."),
     optional("stage2.ncu.path", Kind::Path, "The program. Null looks for `ncu` on PATH."),
-    key("stage2.ncu.top_n", Kind::Integer(1, MOST_KERNELS), "How many kernels of each phase, the longest in time first."),
+    key(
+        "stage2.ncu.top_n",
+        Kind::Integer(1, MOST_KERNELS),
+        "How many kernels of each phase, the longest in time first.",
+    ),
     optional(
         "stage2.ncu.phases",
         Kind::Texts,
@@ -71,9 +87,17 @@ pub const STAGE2_BLOCK: &[Key] = &[
         Kind::Word(&["launches", "nvtx", "none"]),
         "How the launches of a phase are met: by their number in the timeline, by an NVTX filter, or not at all.",
     ),
-    key("stage2.ncu.launch_skip", Kind::Integer(0, u32::MAX as u64), "Launches of the kernel in its phase that are passed over first."),
+    key(
+        "stage2.ncu.launch_skip",
+        Kind::Integer(0, u32::MAX as u64),
+        "Launches of the kernel in its phase that are passed over first.",
+    ),
     key("stage2.ncu.launch_count", Kind::Integer(1, MOST_KERNELS), "Launches that are profiled."),
-    key("stage2.ncu.timeout_s", Kind::Integer(1, MOST_SECONDS), "The profile of one kernel is ended by force after so many seconds."),
+    key(
+        "stage2.ncu.timeout_s",
+        Kind::Integer(1, MOST_SECONDS),
+        "The profile of one kernel is ended by force after so many seconds.",
+    ),
     key("stage2.ncu.extra_args", Kind::Texts, "Further arguments of `ncu`."),
 ];
 

@@ -47,7 +47,12 @@ pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
 }
 
 /// Draws `points` under the ceilings (FLOP/s, bytes per second); `unknown` says of each why it is not known, where it is not.
-pub(in crate::report) fn under(mut chart: Chart, mut points: Vec<Point>, ceilings: [Option<f64>; 2], unknown: [&str; 2]) -> Chart {
+pub(in crate::report) fn under(
+    mut chart: Chart,
+    mut points: Vec<Point>,
+    ceilings: [Option<f64>; 2],
+    unknown: [&str; 2],
+) -> Chart {
     points.retain(|point| {
         point.intensity.is_finite() && point.rate.is_finite() && point.intensity > 0.0 && point.rate > 0.0
     });
@@ -88,10 +93,7 @@ pub(in crate::report) fn under(mut chart: Chart, mut points: Vec<Point>, ceiling
         chart.note = Some(format!(
             "The {} ceiling is unknown, so it is not drawn: {}",
             missing.join(" and "),
-            escape::cut(
-                &escape::one_line(if peak.is_none() { unknown[0] } else { unknown[1] }),
-                200
-            )
+            escape::cut(&escape::one_line(if peak.is_none() { unknown[0] } else { unknown[1] }), 200)
         ));
     }
 

@@ -12,7 +12,7 @@ use super::nsys::{self, Capture};
 use super::tool::Cut;
 use crate::config::schema::stage2::CaptureChoice;
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
-use crate::record::stage2::{CaptureRecord, Stage2State, TRACE_FILE, WorkloadRun};
+use crate::record::stage2::{CaptureRecord, ModelRecord, Stage2State, TRACE_FILE, WorkloadRun};
 use crate::trace::import::{ReadErrorKind, ReadOptions};
 
 /// Where the reports of nsys lie below the run.
@@ -128,6 +128,8 @@ pub trait Stage2Host {
     fn is_own(&self) -> bool;
     /// What is known of the run `id` of the workload after `wall_s` seconds.
     fn workload_run(&self, id: &str, wall_s: f64) -> WorkloadRun;
+    /// The model that the run `id` of the workload says it ran; `None` where it says none.
+    fn model(&self, id: &str) -> Option<ModelRecord>;
     /// Runs a command to its end.
     ///
     /// # Errors
@@ -254,16 +256,31 @@ impl<H: Stage2Host> Drive<'_, H> {
         };
         let ended = self.command(&job)?;
         if let Some(why) = ended.failure("the workload", self.state.settings.timeout_s) {
-            return failed(why, "nothing was profiled: make the workload run by itself first; its words are in `logs/plain.err`");
+            return failed(
+                why,
+                "nothing was profiled: make the workload run by itself first; its words are in `logs/plain.err`",
+            );
         }
         self.state.plain = Some(self.host.workload_run("plain", ended.took_s));
+        self.learn("plain");
         self.host.keep(self.state)?;
         Ok(())
     }
 
+    /// Takes over what the run `id` says of its model.
+    fn learn(&mut self, id: &str) {
+        if self.state.model.is_none()
+            && let Some(model) = self.host.model(id)
+        {
+            self.state.peaks.dtype.clone_from(&model.dtype);
+            self.state.model = Some(model);
+        }
+    }
+
     fn captures(&mut self) -> Part<(), H> {
         let Some(nsys) = self.tools.nsys.clone() else {
-            let problem = self.state.tools.iter().find(|tool| tool.name == "nsys").and_then(|tool| tool.problem.clone());
+            let problem =
+                self.state.tools.iter().find(|tool| tool.name == "nsys").and_then(|tool| tool.problem.clone());
             let why = problem.unwrap_or_else(|| "nsys was not found".to_owned());
             return failed(format!("no timeline: {why}"), advice("nsys"));
         };
@@ -325,8 +342,13 @@ impl<H: Stage2Host> Drive<'_, H> {
             return Ok((record, None));
         }
         record.workload = Some(self.host.workload_run(&id, ended.took_s));
+        self.learn(&id);
         if let Some(why) = failure {
-            self.note("workload_failed_under_nsys", Severity::Warn, format!("{why}; what it captured until then is used"));
+            self.note(
+                "workload_failed_under_nsys",
+                Severity::Warn,
+                format!("{why}; what it captured until then is used"),
+            );
         }
         let exported = self.export(nsys, name, &report, settings.timeout_s)?;
         if self.keeps_reports() {
@@ -335,9 +357,7 @@ impl<H: Stage2Host> Drive<'_, H> {
             // It holds the environment of the process.
             self.host.remove(&format!("{NSYS_FOLDER}/{name}.nsys-rep"));
         }
-        let found = exported.and_then(|export| {
-            self.host.scrub(&export, &self.path(&database))
-        });
+        let found = exported.and_then(|export| self.host.scrub(&export, &self.path(&database)));
         if let Err(why) = found {
             record.error = Some(why);
             return Ok((record, None));
@@ -347,13 +367,7 @@ impl<H: Stage2Host> Drive<'_, H> {
     }
 
     /// Exports a report into the scratch folder.
-    fn export(
-        &mut self,
-        nsys: &Path,
-        name: &str,
-        report: &Path,
-        limit_s: u64,
-    ) -> Part<Result<PathBuf, String>, H> {
+    fn export(&mut self, nsys: &Path, name: &str, report: &Path, limit_s: u64) -> Part<Result<PathBuf, String>, H> {
         self.host.progress("exporting the timeline");
         let export = self.host.scratch().join(format!("{name}.sqlite"));
         let job = Job {

@@ -7,9 +7,7 @@ use crate::analysis::steps::PhasePatterns;
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::estimate::format::Format;
 use crate::record::stage2::{CaptureRecord, ModelRecord, PeaksRecord, Stage2State};
-use crate::runner::analyze::{
-    Analysis, AnalyzeSettings, InputFile, PeakSettings, WorkloadSettings, analyze,
-};
+use crate::runner::analyze::{Analysis, AnalyzeSettings, InputFile, PeakSettings, WorkloadSettings, analyze};
 use crate::trace::import::{ReadError, ReadErrorKind, ReadOptions};
 use crate::trace::ncu::{self, NcuImport};
 use crate::trace::nsys;
@@ -39,8 +37,8 @@ pub struct ExaminedProfile {
     pub import: NcuImport,
 }
 
-/// The model of a run as analyses take it.
-pub(super) fn workload(model: &ModelRecord) -> Option<WorkloadSettings> {
+/// The model of a run as analyses take it; `None` where a format of it is not known.
+pub fn workload(model: &ModelRecord) -> Option<WorkloadSettings> {
     Some(WorkloadSettings {
         name: model.name.clone(),
         architecture: model.architecture.clone(),
@@ -98,7 +96,13 @@ pub fn examine(
             None => source.tool.clone(),
         }),
     };
-    Ok(Examined { name: capture.name.clone(), timeline: import.timeline, analysis, diagnostics: import.diagnostics, input })
+    Ok(Examined {
+        name: capture.name.clone(),
+        timeline: import.timeline,
+        analysis,
+        diagnostics: import.diagnostics,
+        input,
+    })
 }
 
 /// Reads the counters of every profile that has some, with the advice of the tool beside them.

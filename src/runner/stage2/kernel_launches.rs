@@ -15,16 +15,16 @@ impl Launches {
     /// Of all kernels.
     pub(super) fn of(timeline: &Timeline) -> Self {
         let kernels = &timeline.kernels;
-        let process = |row: usize| timeline.streams.get(kernels.stream[row] as usize).map_or(0, |stream| stream.process);
+        let process =
+            |row: usize| timeline.streams.get(kernels.stream[row] as usize).map_or(0, |stream| stream.process);
         // Nodes of a graph share a launch call and then follow their begin.
         let launched = |row: usize| match kernels.call.get(row) {
             Some(call) if *call != NO_ROW => timeline.api.start_ns[*call as usize],
             _ => kernels.start_ns[row],
         };
         let mut ordered: Vec<(u32, u32)> = (0..kernels.len()).map(|row| (process(row), row as u32)).collect();
-        ordered.sort_by_key(|(process, row)| {
-            (*process, launched(*row as usize), kernels.start_ns[*row as usize], *row)
-        });
+        ordered
+            .sort_by_key(|(process, row)| (*process, launched(*row as usize), kernels.start_ns[*row as usize], *row));
         Self { ordered, names: kernels.name.clone() }
     }
 

@@ -128,7 +128,8 @@ mod tests {
         finds(nsys, "void mul_mat_q<8, 64, 0>(const char *, const int *, float *, uint3, int)", false);
         finds(nsys, "void mul_mat_q<8, 1280, 0>(const char *, const int *, float *, uint3, int)", false);
         finds("void k<8, -1>(int)", "void k<(int)8, (int)-1>(int)", true);
-        let gemm = "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_32x32_128x1_tn_align8>(T1::Params)";
+        let gemm =
+            "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_32x32_128x1_tn_align8>(T1::Params)";
         finds(gemm, gemm, true);
         let nested = "enable_if<!T7, void>::type kernel<int, float, (bool)0, f<g<const T *>>>(T13)";
         finds(nested, "enable_if<!T7, void>::type kernel<int, float, 0, f<g<const T*> > >(T13)", true);

@@ -184,7 +184,8 @@ pub(super) fn profile(
     csv: &Path,
     workload: &[OsString],
 ) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = ["--target-processes", "all", "--replay-mode", "kernel"].map(OsString::from).into();
+    let mut arguments: Vec<OsString> =
+        ["--target-processes", "all", "--replay-mode", "kernel"].map(OsString::from).into();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     match &target.filter {
         KernelFilter::Any => {}
@@ -393,7 +394,10 @@ sm__throughput                                   Throughput   %         SM throu
         assert_eq!(said(["==PROF== Connected to process 1 (/bin/x)\n", "\"ID\",\"Kernel Name\""]), Said::Fine);
         assert_eq!(said(["==WARNING== No kernels were profiled.\nAvailable Kernels:\n1. k"]), Said::NoKernels);
         assert_eq!(
-            said(["==PROF== Connected", "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters"]),
+            said([
+                "==PROF== Connected",
+                "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters"
+            ]),
             Said::NoPermission
         );
         assert_eq!(

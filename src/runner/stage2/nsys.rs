@@ -56,7 +56,12 @@ fn option(name: &str, value: impl AsRef<std::ffi::OsStr>) -> OsString {
 }
 
 /// Arguments of `nsys` that run `workload` and write `report` (whose extension nsys adds).
-pub(super) fn profile(settings: &NsysSettings, capture: &Capture, report: &Path, workload: &[OsString]) -> Vec<OsString> {
+pub(super) fn profile(
+    settings: &NsysSettings,
+    capture: &Capture,
+    report: &Path,
+    workload: &[OsString],
+) -> Vec<OsString> {
     let graph = match settings.graph {
         GraphChoice::Node => "node",
         GraphChoice::Graph => "graph",
@@ -167,6 +172,9 @@ mod tests {
     #[test]
     fn an_export_names_its_files() {
         let line = words(export(Path::new("a.nsys-rep"), Path::new("b.sqlite")));
-        assert_eq!(line.join(" "), "export --type sqlite --lazy=true --force-overwrite=true --output b.sqlite a.nsys-rep");
+        assert_eq!(
+            line.join(" "),
+            "export --type sqlite --lazy=true --force-overwrite=true --output b.sqlite a.nsys-rep"
+        );
     }
 }

@@ -74,8 +74,7 @@ impl<H: Stage2Host> Drive<'_, H> {
         let captures = self.examined.len();
         for examined in &self.examined {
             let range = self.state.captures.iter().find(|known| known.name == examined.name);
-            let origin =
-                Origin { range: range.and_then(|known| known.range.as_deref()), own: self.host.is_own() };
+            let origin = Origin { range: range.and_then(|known| known.range.as_deref()), own: self.host.is_own() };
             let (wanted, without) = select(&examined.timeline, &examined.analysis, &settings, origin);
             all.extend(wanted.into_iter().map(|wanted| (Some(examined.name.clone()), wanted)));
             missing.extend(without);
@@ -212,7 +211,8 @@ impl<H: Stage2Host> Drive<'_, H> {
         if ended.cut == Some(Cut::Limit) {
             return Ok((Attempt::TimedOut, ended.took_s));
         }
-        let mut page = std::fs::read(&csv).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let mut page =
+            std::fs::read(&csv).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         // Some versions print the page beside the words of the program.
         if !has_counters(&page) && has_counters(&ended.stdout) {
             page.clone_from(&ended.stdout);

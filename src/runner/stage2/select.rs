@@ -62,9 +62,7 @@ pub(super) fn select(
     for phase in chosen {
         let of_phase = |row: usize| match phase {
             None => true,
-            Some(phase) => {
-                analysis.steps.columns.kernel.get(row).copied().unwrap_or(NO_PHASE) == phase as u16
-            }
+            Some(phase) => analysis.steps.columns.kernel.get(row).copied().unwrap_or(NO_PHASE) == phase as u16,
         };
         let name = phase.and_then(|phase| phases.get(phase)).map(|phase| phase.name.clone());
         for kernel in longest(timeline, &of_phase, settings.ncu.top_n as usize) {
@@ -112,11 +110,7 @@ fn target(settings: &Stage2Settings, origin: Origin<'_>, phase: Option<&str>, nu
         (GateChoice::Nvtx, None, None) | (GateChoice::Launches, None, _) => None,
     };
     let by_number = ncu.gate == GateChoice::Launches && (whole_run || !from_start);
-    let skip = if by_number && nvtx.is_none() {
-        numbers.get(first as usize).copied().unwrap_or(first)
-    } else {
-        first
-    };
+    let skip = if by_number && nvtx.is_none() { numbers.get(first as usize).copied().unwrap_or(first) } else { first };
     Target { filter: KernelFilter::Demangled(name.to_owned()), skip, count, nvtx, from_start }
 }
 
@@ -211,8 +205,15 @@ mod tests {
         let (wanted, _) = selected(&["stage2.ncu.top_n=1", "stage2.ncu.launch_skip=4"], None);
         assert_eq!(names(&wanted), [("prefill", "gemm", 10), ("decode", "gemv", 4)]);
         // Six launches of gemv are all there are: of two from the sixth on, the last two are taken.
-        let (wanted, _) =
-            selected(&["stage2.ncu.phases=[decode]", "stage2.ncu.top_n=1", "stage2.ncu.launch_skip=9", "stage2.ncu.launch_count=2"], None);
+        let (wanted, _) = selected(
+            &[
+                "stage2.ncu.phases=[decode]",
+                "stage2.ncu.top_n=1",
+                "stage2.ncu.launch_skip=9",
+                "stage2.ncu.launch_count=2",
+            ],
+            None,
+        );
         assert_eq!(names(&wanted), [("decode", "gemv", 4)]);
     }
 
@@ -230,7 +231,10 @@ mod tests {
         let (wanted, _) = selected(&["stage2.ncu.top_n=1", "stage2.ncu.gate=nvtx"], None);
         let gates: Vec<_> = wanted.iter().map(|wanted| (wanted.target.nvtx.as_deref(), wanted.target.skip)).collect();
         assert_eq!(gates, [(Some("perfprof@prefill/"), 1), (Some("perfprof@decode/"), 1)]);
-        let (wanted, _) = selected(&["stage2=per_phase", "stage2.ncu.top_n=1", "stage2.ncu.phases=[decode]"], Some("decode@perfprof"));
+        let (wanted, _) = selected(
+            &["stage2=per_phase", "stage2.ncu.top_n=1", "stage2.ncu.phases=[decode]"],
+            Some("decode@perfprof"),
+        );
         assert_eq!((wanted[0].target.nvtx.as_deref(), wanted[0].target.skip), (Some("perfprof@decode/"), 1));
         let (wanted, _) = selected(&["stage2.nsys.capture=cuda_profiler_api", "stage2.ncu.top_n=1"], None);
         assert!(!wanted[0].target.from_start);

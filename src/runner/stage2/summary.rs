@@ -144,7 +144,8 @@ fn analysis(read: &Read<'_>, examined: &Examined) -> AnalyzeMetrics {
         let record = record(read.state, profile.number);
         record.is_some_and(|record| record.capture.as_deref() == Some(examined.name.as_str()))
     };
-    let mut all = NcuImport { report: NcuReport { file: "ncu".to_owned(), kernels: Vec::new() }, diagnostics: Vec::new() };
+    let mut all =
+        NcuImport { report: NcuReport { file: "ncu".to_owned(), kernels: Vec::new() }, diagnostics: Vec::new() };
     for profile in read.profiles.iter().filter(of_capture) {
         all.report.kernels.extend(profile.import.report.kernels.iter().cloned());
         all.diagnostics.extend(profile.import.diagnostics.iter().cloned());

@@ -176,7 +176,10 @@ mod tests {
         let script = "echo \"$GIVEN ${HOME-none}\"; echo err >&2; exit 7";
         let end = run(&shell(folder.path(), script, LONG), &|| false).unwrap();
         assert_eq!((end.code, end.signal, end.cut), (Some(7), None, None));
-        assert_eq!((text(folder.path(), "out").as_str(), text(folder.path(), "err").as_str()), ("given none\n", "err\n"));
+        assert_eq!(
+            (text(folder.path(), "out").as_str(), text(folder.path(), "err").as_str()),
+            ("given none\n", "err\n")
+        );
     }
 
     #[test]
@@ -202,7 +205,8 @@ mod tests {
     fn an_interrupt_reaches_the_program_under_the_tool() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
-        let script = format!("trap 'echo told >> {path}/marks; exit 130' INT; touch {path}/ready; while :; do sleep 0.01; done");
+        let script =
+            format!("trap 'echo told >> {path}/marks; exit 130' INT; touch {path}/ready; while :; do sleep 0.01; done");
         // As a profiler that waits for the program it started.
         let script = format!("sh -c \"{script}\" & trap 'wait; exit 130' INT; wait");
         let ready = folder.path().join("ready");
