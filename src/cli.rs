@@ -11,10 +11,12 @@ use crate::commands::kernels::{KernelsAction, KernelsOptions};
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
 use crate::commands::stage1::Stage1Options;
+use crate::commands::stage2::Stage2Options;
 use crate::commands::sweep::SweepOptions;
 use crate::commands::validate::ValidateOptions;
 use crate::commands::{
-    ColorChoice, Context, ab, analyze, compare, doctor, estimate, kernels, report, runs, stage1, sweep, validate,
+    ColorChoice, Context, ab, analyze, compare, doctor, estimate, kernels, report, runs, stage1, stage2, sweep,
+    validate,
 };
 use crate::diagnostics::ExitStatus;
 use crate::engine::gpu::backend::HalfType;
@@ -65,6 +67,8 @@ enum ColorArg {
 enum Command {
     /// Profile a model in process: phases, operators, MFU and MBU, into a run directory.
     Stage1(Stage1Args),
+    /// Profile stage1, or any program after `--`, under nsys and ncu: timeline, operators, and counters of the costliest kernels.
+    Stage2(Stage2Args),
     /// Run variants of stage1 interleaved, and say which is faster, by how much, and why: `ab base='k=v,…' cand='k=v,…'`.
     Ab(AbArgs),
     /// Run every combination of settings, one process each, and name the best: `sweep CONFIG`, or `sweep batch=1,2,4 …`. Can be gone on with.
@@ -161,6 +165,20 @@ impl From<KernelsArgs> for KernelsOptions {
             seed: args.seed,
         }
     }
+}
+
+#[derive(Debug, Args)]
+struct Stage2Args {
+    /// Settings of the workload as for `stage1`, and of the profile as `stage2.KEY=VALUE`; with a PROGRAM, what is said of the model that it runs
+    /// (`model=`, `batch=`, `prompt_tokens=`, `hardware.…=`).
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Print the settings with their origins and run nothing.
+    #[arg(long)]
+    print_config: bool,
+    /// The program to profile in place of `perfprof stage1`, with its arguments.
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -417,6 +435,11 @@ impl Cli {
                     print_config: args.print_config,
                 };
                 stage1::run(&options, &context)
+            }
+            Command::Stage2(args) => {
+                let options =
+                    Stage2Options { overrides: args.overrides, program: args.program, print_config: args.print_config };
+                stage2::run(&options, &context)
             }
             Command::Ab(args) => {
                 let options = AbOptions {

@@ -12,6 +12,7 @@ pub mod render;
 pub mod report;
 pub mod runs;
 pub mod stage1;
+pub mod stage2;
 pub mod sweep;
 mod trace_files;
 pub mod validate;

@@ -28,7 +28,7 @@ enum Role {
     Root,
     /// `models.yaml`.
     Registry,
-    /// A file of a group that `stage1` composes.
+    /// A file of a group that `stage1` or `stage2` composes.
     Choice { group: String, name: String },
     /// A study of variants.
     Study,
@@ -116,10 +116,11 @@ fn check(options: &ValidateOptions, config_dir: Option<&Path>) -> (Vec<String>, 
     }
     if options.files.is_empty() {
         let request = request(&options.overrides, config_dir);
+        let of = &request.command;
         checked.push(if options.overrides.is_empty() {
-            "the settings of stage1".to_owned()
+            format!("the settings of {of}")
         } else {
-            format!("the settings of stage1 with {}", options.overrides.join(" "))
+            format!("the settings of {of} with {}", options.overrides.join(" "))
         });
         check_composition(&request, &[]).into_iter().for_each(&mut note);
     }
@@ -127,8 +128,12 @@ fn check(options: &ValidateOptions, config_dir: Option<&Path>) -> (Vec<String>, 
 }
 
 fn request(overrides: &[String], config_dir: Option<&Path>) -> ComposeRequest {
+    let of_stage2 = overrides.iter().any(|text| {
+        let key = text.trim_start_matches(['+', '~']);
+        key.starts_with("stage2=") || key.starts_with("stage2.")
+    });
     ComposeRequest {
-        command: "stage1".to_owned(),
+        command: if of_stage2 { "stage2" } else { "stage1" }.to_owned(),
         overrides: overrides.to_vec(),
         run_config: None,
         config_dir: config_dir.map(Path::to_owned),
@@ -160,7 +165,7 @@ fn yaml_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// By its name and folder, as in `configs/`; a registry under another name by its content.
 fn role_of(file: &Path) -> Role {
-    const COMPOSED: [&str; 6] = ["model", "hardware", "dataset", "engine", "profiling", "quality"];
+    const COMPOSED: [&str; 7] = ["model", "hardware", "dataset", "engine", "profiling", "quality", "stage2"];
     const UNTYPED: [&str; 2] = ["load", "backend"];
     const POINTS: [&str; 3] = ["grid", "list", "random"];
     let part =
@@ -205,6 +210,9 @@ fn check_file(file: &Path, role: &Role, config_dir: Option<&Path>, overrides: &[
             check_composition(&request, &[])
         }
         Role::Choice { group, name } => {
+            if group == "stage2" {
+                "stage2".clone_into(&mut request.command);
+            }
             request.overrides.push(format!("{group}='{}'", name.replace('\\', "\\\\").replace('\'', "\\'")));
             check_composition(&request, &[(format!("{group}/{name}.yaml"), file.to_owned())])
         }
@@ -255,7 +263,10 @@ fn check_composition(request: &ComposeRequest, placed: &[(String, PathBuf)]) -> 
     if !found.is_empty() || !placed.is_empty() {
         return found;
     }
-    let settings = compose(request).and_then(|composed| composed.stage1());
+    let settings = compose(request).and_then(|composed| match request.command.as_str() {
+        "stage2" => composed.stage2().map(|config| config.stage1),
+        _ => composed.stage1(),
+    });
     let Ok(settings) = settings else { return found };
     if settings.dataset.root.is_some()
         && let Err(error) = dataset::load(&settings.dataset)

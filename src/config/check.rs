@@ -14,8 +14,15 @@ use super::render::value_text;
 use super::schema::choice::ModelSource;
 use super::schema::keys::{self, Key, Kind};
 use super::schema::stage1::Stage1Config;
+use super::schema::stage2::{CaptureChoice, STAGE2_BLOCK, Stage2Config, Stage2Settings};
 use super::tree;
 use crate::estimate::format::Format;
+
+/// The tree below `stage2`, with its name.
+#[derive(Deserialize)]
+struct Stage2Block {
+    stage2: Stage2Settings,
+}
 
 /// The value of an override for the key at `path`: a key that wants text gets what was typed, even if it looks like a number.
 pub(super) fn typed_value(element: &Element, path: &str, keys: &[Key]) -> Value {
@@ -142,6 +149,33 @@ impl Composed {
         self.check_model(&config)?;
         self.check_prompts(&config)?;
         Ok(config)
+    }
+
+    /// The typed settings of `stage2`: those of its workload, and its own.
+    pub fn stage2(&self) -> Result<Stage2Config, ConfigError> {
+        let mut workload = self.clone();
+        let block = match &mut workload.value {
+            Value::Object(map) => map.shift_remove("stage2"),
+            _ => None,
+        };
+        let stage1 = workload.stage1()?;
+        let block = Self {
+            value: Value::Object(block.map(|block| ("stage2".to_owned(), block)).into_iter().collect()),
+            provenance: self.provenance.clone(),
+        };
+        let Stage2Block { stage2 } = block.typed(STAGE2_BLOCK)?;
+        let nothing = !stage2.nsys.enabled && !stage2.ncu.enabled;
+        if nothing {
+            return Err(self.conflict("stage2.nsys.enabled", "neither nsys nor ncu is to run: that is `stage1`"));
+        }
+        if stage2.nsys.capture == CaptureChoice::Nvtx && stage2.nsys.ranges.is_empty() {
+            return Err(self.conflict("stage2.nsys.capture", "`capture=nvtx` needs `stage2.nsys.ranges`"));
+        }
+        let bad = stage2.nsys.ranges.iter().find(|range| range.trim().is_empty() || range.starts_with('@'));
+        if let Some(range) = bad {
+            return Err(self.conflict("stage2.nsys.ranges", format!("`{range}` names no range")));
+        }
+        Ok(Stage2Config { stage1, stage2 })
     }
 
     /// Reads the tree as a `T` whose keys are `keys`.

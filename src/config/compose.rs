@@ -60,7 +60,11 @@ pub fn findings(request: &ComposeRequest, placed: &[(String, PathBuf)]) -> Vec<C
         Err(error) => return vec![error],
     };
     let found = keys.map_or_else(Vec::new, |keys| check::keys_and_ranges(&composed, keys));
-    if found.is_empty() && keys.is_some() { composed.stage1().err().into_iter().collect() } else { found }
+    if !found.is_empty() || keys.is_none() {
+        return found;
+    }
+    let wrong = if request.command == "stage2" { composed.stage2().err() } else { composed.stage1().err() };
+    wrong.into_iter().collect()
 }
 
 /// Puts the settings together, and looks up the keys they must have.
@@ -120,6 +124,11 @@ struct Composer {
 impl Composer {
     fn run(&mut self, request: &ComposeRequest, root: &Source) -> Result<(), ConfigError> {
         let mut entries = entries_of(root, "")?;
+        if request.command == "stage2" {
+            let origin = Origin::Derived("the defaults".into());
+            let (group, name) = ("stage2".to_owned(), Some("default".to_owned()));
+            entries.push(Entry::Group { group, name, optional: false, origin });
+        }
         let mut assignments = Vec::new();
         for (index, argument) in request.overrides.iter().enumerate() {
             let parsed = overrides::parse(argument)?;
@@ -136,6 +145,14 @@ impl Composer {
         }
 
         let run_files = self.run_files(request, &mut entries)?;
+        // The workload is a run of `stage1` of its own, which reads the same run file.
+        if let Some(file) = run_files.iter().find(|file| file.value.get("stage2").is_some()) {
+            return Err(ConfigError::Conflict {
+                message: "`stage2` cannot stand in a run file: put it into `configs/stage2/NAME.yaml` and choose it by `stage2=NAME`"
+                    .to_owned(),
+                origin: file.origin("stage2"),
+            });
+        }
         self.drop_the_default_model(&run_files, &assignments, &entries);
 
         for entry in &entries {

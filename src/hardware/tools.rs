@@ -71,7 +71,14 @@ fn is_executable(file: &Path) -> bool {
 impl Tool {
     /// Looks for the tool in the directories of `path` and asks its version, for at most `limit`.
     pub fn probe(&self, path: &OsStr, limit: Duration) -> ToolState {
-        let Some(file) = find_on_path(self.name, path) else { return ToolState::Missing };
+        find_on_path(self.name, path).map_or(ToolState::Missing, |file| self.probe_file(file, path, limit))
+    }
+
+    /// Asks the program at `file` its version, for at most `limit`; `path` is the search path it gets.
+    pub fn probe_file(&self, file: PathBuf, path: &OsStr, limit: Duration) -> ToolState {
+        if !is_executable(&file) {
+            return ToolState::Missing;
+        }
         match output_within(Command::new(&file).arg("--version").env("PATH", path), limit) {
             Ok(Some(said)) => {
                 if let Some(version) = version_in(&said, self.says) {

@@ -20,6 +20,7 @@ pub mod rows;
 pub mod rows_writer;
 pub mod run_dir;
 pub mod spans;
+pub mod stage2;
 pub mod sweep;
 
 pub use error::RecordError;

@@ -16,6 +16,7 @@ pub mod model;
 mod number;
 mod operators;
 mod spreadsheet;
+pub mod stage2;
 pub mod sweep;
 mod table;
 mod tables;

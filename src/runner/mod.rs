@@ -12,6 +12,7 @@ pub mod order;
 pub mod process;
 pub mod quality;
 pub mod stage1;
+pub mod stage2;
 pub mod summary;
 pub mod sweep;
 pub mod telemetry;

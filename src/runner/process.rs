@@ -89,7 +89,7 @@ pub fn run(command: &ChildCommand, interrupted: &dyn Fn() -> bool) -> io::Result
 }
 
 /// A group of its own, and death with the parent.
-fn bind(builder: &mut Command) {
+pub(crate) fn bind(builder: &mut Command) {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt as _;

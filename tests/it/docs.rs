@@ -292,14 +292,15 @@ fn the_commands_that_documents_show_exist() {
                 document.display(),
                 words.join(" ")
             );
-            if matches!(command, "stage1" | "estimate") {
-                // Both take the settings of stage1; `--print-config` composes and checks them, and starts nothing.
-                let settings =
-                    words.iter().map(String::as_str).filter(|word| word.contains('=') && !word.starts_with('-'));
-                let dry: Vec<&str> = ["stage1"].into_iter().chain(settings).chain(["--print-config"]).collect();
+            if matches!(command, "stage1" | "stage2" | "estimate") {
+                // They take the settings of stage1; `--print-config` composes and checks them, and starts nothing.
+                let of = if command == "stage2" { "stage2" } else { "stage1" };
+                let own = words.iter().map(String::as_str).take_while(|word| *word != "--");
+                let settings = own.filter(|word| word.contains('=') && !word.starts_with('-'));
+                let dry: Vec<&str> = [of].into_iter().chain(settings).chain(["--print-config"]).collect();
                 assert!(perfprof(&dry).0, "{}: `perfprof {}` is refused", document.display(), words.join(" "));
             }
-            for flag in words.iter().filter(|word| word.starts_with("--")) {
+            for flag in words.iter().take_while(|word| *word != "--").filter(|word| word.starts_with("--")) {
                 let flag = flag.split('=').next().unwrap_or_default();
                 assert!(help.contains(flag), "{}: `perfprof {command}` has no `{flag}`", document.display());
             }

@@ -97,6 +97,14 @@ fn dram(kernel: &NcuKernel, direction: &str) -> Option<f64> {
 /// (`sm__ops_path_tensor_src_A[_dst_B].sum`); those of integers are left out. None if nothing was collected, or if the only parts collected
 /// are zero while others may not be.
 fn flops(kernel: &NcuKernel) -> Option<(f64, Vec<String>)> {
+    let (amounts, complete) = flop_amounts(kernel);
+    let sum: f64 = amounts.iter().map(|(_, amount)| amount).sum();
+    let parts: Vec<String> = amounts.into_iter().map(|(part, _)| part).collect();
+    (!parts.is_empty() && (sum > 0.0 || complete == 3)).then_some((sum, parts))
+}
+
+/// Floating-point operations by what did them, as [`flops`] adds them up, and how many precisions outside the tensor cores were collected.
+pub(super) fn flop_amounts(kernel: &NcuKernel) -> (Vec<(String, f64)>, u32) {
     let mut vector = [[None::<f64>; 3]; 3];
     let mut tensor: BTreeMap<(String, String), [Option<f64>; 3]> = BTreeMap::new();
     for metric in &kernel.metrics {
@@ -128,13 +136,11 @@ fn flops(kernel: &NcuKernel) -> Option<(f64, Vec<String>)> {
         }
     }
     let mut parts = Vec::new();
-    let mut sum = 0.0;
     let mut complete = 0;
     for (precision, name) in vector.iter().zip(["fp16", "fp32", "fp64"]) {
         if let [Some(additions), Some(multiplications), Some(fused)] = precision {
-            sum += additions + multiplications + 2.0 * fused;
             complete += 1;
-            parts.push(name.to_owned());
+            parts.push((name.to_owned(), additions + multiplications + 2.0 * fused));
         }
     }
     for ((source, destination), [all, off, on]) in &tensor {
@@ -144,12 +150,12 @@ fn flops(kernel: &NcuKernel) -> Option<(f64, Vec<String>)> {
             continue;
         }
         let Some(operations) = all.or_else(|| Some((*off)? + (*on)?)).or(*off).or(*on) else { continue };
-        sum += operations;
-        parts.push(if destination.is_empty() {
+        let part = if destination.is_empty() {
             format!("tensor {source}")
         } else {
             format!("tensor {source} to {destination}")
-        });
+        };
+        parts.push((part, operations));
     }
-    (!parts.is_empty() && (sum > 0.0 || complete == 3)).then_some((sum, parts))
+    (parts, complete)
 }

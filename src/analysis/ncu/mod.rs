@@ -6,6 +6,7 @@
 
 mod join;
 mod metrics;
+mod roofline;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use join::{NameMatch, NcuJoin, NcuMatch, NcuUnmatched, TimelineUnmatched, join};
+pub use roofline::{KernelRoofline, Peaks, RooflineBound, kernel_roofline};
 
 use self::metrics::Launch;
 use crate::trace::ncu::{NcuKernel, NcuReport};

@@ -14,9 +14,10 @@ use super::interrupt::Interrupt;
 use crate::analysis::nsys_reports::{self, NsysReport};
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::redact::Redactor;
+use crate::runner::analyze::{PeakSettings, WorkloadSettings};
 
 pub use exports::Export;
-pub(crate) use settings::name_rules;
+pub(crate) use settings::{name_rules, workload_of};
 
 /// How often the main thread looks whether the user wants to stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -98,6 +99,15 @@ pub fn run(options: &AnalyzeOptions, context: &Context) -> anyhow::Result<ExitSt
             }
         }
     }
+}
+
+/// What `overrides` say of the model that a trace is of, and of the ceilings; settings that mean nothing to a trace are refused.
+pub(super) fn told(
+    overrides: &[String],
+    context: &Context,
+) -> anyhow::Result<(Option<WorkloadSettings>, PeakSettings)> {
+    let settings = settings::Settings::resolve(&AnalyzeOptions::default(), overrides, context)?;
+    Ok((settings.workload, settings.peaks))
 }
 
 fn print_reports(reports: &[NsysReport], read: &inputs::Read) -> anyhow::Result<ExitStatus> {

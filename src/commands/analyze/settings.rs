@@ -13,6 +13,7 @@ use crate::diagnostics::{ExitStatus, Failure};
 use crate::estimate::architecture::Architecture;
 use crate::estimate::format::Format;
 use crate::record::find::resolve_run;
+use crate::record::metrics::Stage1Metrics;
 use crate::record::{RecordError, reader};
 use crate::runner::analyze::{PeakSettings, WorkloadSettings};
 
@@ -226,17 +227,21 @@ fn take_config_json(overrides: &[String]) -> anyhow::Result<(Option<ConfigJson>,
 fn workload_of_run(spec: &str, context: &Context) -> anyhow::Result<WorkloadSettings> {
     let directory = resolve_run(&context.output_root, spec).map_err(RecordError::into_failure)?;
     let metrics = reader::read_metrics(&directory).map_err(RecordError::into_failure)?;
-    let format = |name: &str| {
-        Format::parse(name).ok_or_else(|| {
-            Failure::new(ExitStatus::CouldNotStart, format!("run `{spec}` names an unknown format `{name}`"))
-        })
-    };
+    let dtypes = [&metrics.model.dtype, &metrics.model.kv_dtype];
+    workload_of(&metrics).ok_or_else(|| {
+        let unknown = dtypes.into_iter().find(|name| Format::parse(name).is_none()).cloned().unwrap_or_default();
+        Failure::new(ExitStatus::CouldNotStart, format!("run `{spec}` names an unknown format `{unknown}`")).into()
+    })
+}
+
+/// The model of a run of stage1, at the lengths of its first case; `None` where a format of it is not known.
+pub(crate) fn workload_of(metrics: &Stage1Metrics) -> Option<WorkloadSettings> {
     let case = metrics.cases.first();
-    Ok(WorkloadSettings {
+    Some(WorkloadSettings {
         name: metrics.model.name.clone(),
-        dtype: format(&metrics.model.dtype)?,
-        kv_dtype: format(&metrics.model.kv_dtype)?,
-        architecture: metrics.model.architecture,
+        dtype: Format::parse(&metrics.model.dtype)?,
+        kv_dtype: Format::parse(&metrics.model.kv_dtype)?,
+        architecture: metrics.model.architecture.clone(),
         batch: case.map_or(1, |case| case.batch),
         prompt_tokens: case.map(|case| case.prompt_len),
         said_by: format!("run {}", metrics.run_id),

@@ -397,7 +397,11 @@ pub const STAGE1: &[Key] = &[
 
 /// The keys of a command's settings; `None` for a command whose settings have no types yet.
 pub fn of_command(command: &str) -> Option<&'static [Key]> {
-    matches!(command, "stage1" | "stage2" | "ab" | "sweep" | "estimate").then_some(STAGE1)
+    match command {
+        "stage1" | "ab" | "sweep" | "estimate" => Some(STAGE1),
+        "stage2" => Some(&super::stage2::STAGE2),
+        _ => None,
+    }
 }
 
 /// `path` with list indices replaced by `*`.

@@ -7,4 +7,5 @@ pub mod choice;
 pub mod keys;
 pub mod model;
 pub mod stage1;
+pub mod stage2;
 pub mod study;

@@ -6,17 +6,17 @@ use crate::report::table::Cell;
 use crate::units::{Bandwidth, Bytes};
 
 /// A duration in ns.
-pub(super) fn time(ns: f64) -> Cell {
+pub(in crate::report) fn time(ns: f64) -> Cell {
     Cell { text: duration(ns), sort: ns.is_finite().then_some(ns), ..Cell::default() }
 }
 
 /// A duration in ns that may be unknown.
-pub(super) fn maybe_time(ns: Option<f64>) -> Cell {
+pub(in crate::report) fn maybe_time(ns: Option<f64>) -> Cell {
     Cell { text: maybe_duration(ns), sort: ns.filter(|ns| ns.is_finite()), ..Cell::default() }
 }
 
 /// A percentile of `n` durations; greyed with `†` where `n` does not support it.
-pub(super) fn tail(ns: f64, percentile: u32, n: u64) -> Cell {
+pub(in crate::report) fn tail(ns: f64, percentile: u32, n: u64) -> Cell {
     let needed = number::samples_needed(percentile);
     let cell = time(ns);
     if n >= needed || !ns.is_finite() {
@@ -31,7 +31,7 @@ pub(super) fn tail(ns: f64, percentile: u32, n: u64) -> Cell {
 }
 
 /// Bytes.
-pub(super) fn bytes(value: Option<u64>) -> Cell {
+pub(in crate::report) fn bytes(value: Option<u64>) -> Cell {
     value.map_or_else(
         || Cell::maybe(None),
         |value| Cell { text: Bytes(value as f64).to_string(), sort: Some(value as f64), ..Cell::default() },
@@ -39,7 +39,7 @@ pub(super) fn bytes(value: Option<u64>) -> Cell {
 }
 
 /// Bytes per second.
-pub(super) fn rate(value: Option<f64>) -> Cell {
+pub(in crate::report) fn rate(value: Option<f64>) -> Cell {
     value.filter(|value| value.is_finite()).map_or_else(
         || Cell::maybe(None),
         |value| Cell { text: Bandwidth(value).to_string(), sort: Some(value), ..Cell::default() },
@@ -47,12 +47,12 @@ pub(super) fn rate(value: Option<f64>) -> Cell {
 }
 
 /// A count that may be unknown.
-pub(super) fn maybe_count(value: Option<u64>) -> Cell {
+pub(in crate::report) fn maybe_count(value: Option<u64>) -> Cell {
     value.map_or_else(|| Cell { text: UNKNOWN.to_owned(), ..Cell::default() }, Cell::count)
 }
 
 /// A yes, a no, or not known.
-pub(super) fn flag(value: Option<bool>) -> Cell {
+pub(in crate::report) fn flag(value: Option<bool>) -> Cell {
     Cell::text(match value {
         Some(true) => "yes",
         Some(false) => "no",

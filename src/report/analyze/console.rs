@@ -25,7 +25,7 @@ pub fn analyze_console(report: &TraceReport<'_>, color: bool, width: usize) -> S
         "warn" => Style::new().bold().yellow(),
         _ => Style::new().bold().red(),
     };
-    page.line(&format!("analyze {}: {}", report.run_id, html::title(report)), bold);
+    page.line(&format!("{} {}: {}", html::command(report), report.run_id, html::title(report)), bold);
     page.paragraph(&verdict.sentence, 0, tone);
     for line in &verdict.more {
         page.paragraph(&format!("  {line}"), 2, plain);

@@ -15,7 +15,7 @@ const KERNELS: usize = 100;
 const RULES: usize = 60;
 
 /// What bounds a kernel.
-pub(super) fn bound(bound: Bound) -> &'static str {
+pub(in crate::report) fn bound(bound: Bound) -> &'static str {
     match bound {
         Bound::Compute => "compute",
         Bound::Memory => "memory",
@@ -25,7 +25,7 @@ pub(super) fn bound(bound: Bound) -> &'static str {
 }
 
 /// A value in per cent, as the tool has it.
-fn per_cent(value: Option<f64>) -> Cell {
+pub(in crate::report) fn per_cent(value: Option<f64>) -> Cell {
     Cell::percent(value.map(|value| value / 100.0))
 }
 

@@ -35,7 +35,8 @@ pub fn analyze_html(report: &TraceReport<'_>) -> Result<String, ReportError> {
     context.insert("cards", &verdict::cards(report));
     context.insert("findings", &findings::findings(report));
     context.insert("sections", &page::sections(report));
-    context.insert("files", &page::FILES);
+    context.insert("files", &page::files(report));
+    context.insert("command", command(report));
     let data = serde_json::json!({ "view": report.view.map(excerpt::packed) });
     context.insert("data", &escape::script_json(&serde_json::to_string(&data)?));
     let failed = |error: tera::Error| ReportError::Template { template: "analyze.html", detail: describe(&error) };
@@ -45,8 +46,16 @@ pub fn analyze_html(report: &TraceReport<'_>) -> Result<String, ReportError> {
     tera.render("analyze.html", &context).map_err(failed)
 }
 
-/// The files in a few words.
+/// The command that made the run.
+pub(super) fn command(report: &TraceReport<'_>) -> &'static str {
+    if report.stage2.is_some() { "stage2" } else { "analyze" }
+}
+
+/// The files, or what was profiled, in a few words.
 pub(super) fn title(report: &TraceReport<'_>) -> String {
+    if let Some(stage2) = report.stage2 {
+        return crate::report::stage2::title(stage2);
+    }
     let name = |at: usize| report.files.get(at).map(|file| escape::cut(&escape::one_line(&file.name), 100));
     match (name(0), report.files.len()) {
         (None, _) => "a trace".to_owned(),

@@ -54,7 +54,7 @@ impl Text {
 /// `report.md`.
 pub fn analyze_md(report: &TraceReport<'_>) -> String {
     let mut text = Text(String::new());
-    text.heading(1, &format!("perfprof analyze: {}", html::title(report)));
+    text.heading(1, &format!("perfprof {}: {}", html::command(report), html::title(report)));
     let verdict = verdict(report);
     text.paragraph(&format!("**{}**", markdown(&verdict.sentence)));
     text.list(&verdict.more);
@@ -94,7 +94,7 @@ pub fn analyze_md(report: &TraceReport<'_>) -> String {
         self::section(&mut text, &section);
     }
     text.heading(2, "Files");
-    let files: Vec<String> = page::FILES.iter().map(|(name, what)| format!("{name}: {what}")).collect();
+    let files: Vec<String> = page::files(report).iter().map(|(name, what)| format!("{name}: {what}")).collect();
     text.list(&files);
     text.paragraph(&format!("Run {}, made {}.", markdown(report.run_id), markdown(report.generated_at)));
     text.finish()

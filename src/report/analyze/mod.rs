@@ -3,20 +3,20 @@
 //! `verdict` says what limits the work, `page` decides which sections there are and what is in them, `tables`, `waits` and `charts` write
 //! the results of the analyses; the formats only lay out.
 
-mod cells;
+pub(in crate::report) mod cells;
 mod charts;
 mod console;
-mod counters;
+pub(in crate::report) mod counters;
 mod excerpt;
 mod findings;
 pub(in crate::report) mod format;
 mod html;
 mod markdown;
 pub mod model;
-mod page;
+pub(in crate::report) mod page;
 mod spreadsheets;
 mod tables;
-mod verdict;
+pub(in crate::report) mod verdict;
 mod waits;
 mod words;
 
@@ -31,16 +31,20 @@ use super::model::ReportError;
 /// Every file of the report with its name.
 pub fn files(report: &AnalyzeReport<'_>) -> Result<Vec<(&'static str, String)>, ReportError> {
     let devices = report.device_labels();
-    let parts = report.parts(&devices);
+    files_of(&report.parts(&devices))
+}
+
+/// [`files`] of parts.
+pub(in crate::report) fn files_of(parts: &TraceReport<'_>) -> Result<Vec<(&'static str, String)>, ReportError> {
     Ok(vec![
-        ("report.html", analyze_html(&parts)?),
-        ("report.md", analyze_md(&parts)),
-        ("operators.md", analyze_operators_md(&parts)),
-        ("operators.csv", analyze_operators_csv(&parts)?),
-        ("kernels.csv", kernels_csv(&parts)?),
-        ("gaps.csv", gaps_csv(&parts)?),
-        ("steps.csv", steps_csv(&parts)?),
-        ("assumptions.md", super::markdown::assumptions("analyze", parts.run_id, report.assumptions)?),
+        ("report.html", analyze_html(parts)?),
+        ("report.md", analyze_md(parts)),
+        ("operators.md", analyze_operators_md(parts)),
+        ("operators.csv", analyze_operators_csv(parts)?),
+        ("kernels.csv", kernels_csv(parts)?),
+        ("gaps.csv", gaps_csv(parts)?),
+        ("steps.csv", steps_csv(parts)?),
+        ("assumptions.md", super::markdown::assumptions(html::command(parts), parts.run_id, parts.assumptions)?),
     ])
 }
 

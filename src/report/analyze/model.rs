@@ -17,6 +17,7 @@ use crate::analysis::steps::Steps;
 use crate::analysis::transfers::TransferAnalysis;
 use crate::diagnostics::Diagnostic;
 use crate::report::model::AssumptionSection;
+use crate::report::stage2::Stage2Report;
 use crate::runner::analyze::{Analysis, AnalyzeMetrics, Ceiling, InputFile, NcuBlock};
 
 /// A device as reports call it.
@@ -83,6 +84,8 @@ pub struct TraceReport<'a> {
     pub assumptions: &'a [AssumptionSection],
     /// The stretch that the zoomable timeline shows.
     pub view: Option<&'a TimelineView>,
+    /// What `stage2` ran to get the trace; null for a trace of somebody else.
+    pub stage2: Option<&'a Stage2Report<'a>>,
 }
 
 /// Everything the report of an analyzed trace is made from.
@@ -100,7 +103,7 @@ pub struct AnalyzeReport<'a> {
 
 impl<'a> AnalyzeReport<'a> {
     /// What its devices are called.
-    pub(super) fn device_labels(&self) -> Vec<DeviceLabel> {
+    pub(in crate::report) fn device_labels(&self) -> Vec<DeviceLabel> {
         let devices = &self.metrics.devices;
         let ranked = devices.len() > 1 && devices.iter().all(|device| device.rank.is_some());
         devices
@@ -116,7 +119,7 @@ impl<'a> AnalyzeReport<'a> {
             .collect()
     }
     /// The parts; `devices` from [`Self::device_labels`].
-    pub(super) fn parts(&self, devices: &'a [DeviceLabel]) -> TraceReport<'a> {
+    pub(in crate::report) fn parts(&self, devices: &'a [DeviceLabel]) -> TraceReport<'a> {
         let (metrics, analysis) = (self.metrics, self.analysis);
         TraceReport {
             run_id: &metrics.run_id,
@@ -144,6 +147,7 @@ impl<'a> AnalyzeReport<'a> {
             diagnostics: &metrics.diagnostics,
             assumptions: self.assumptions,
             view: analysis.view.as_ref(),
+            stage2: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::model::TraceReport;
 use super::{counters, tables, waits};
 use crate::report::chart::{self, Chart};
 use crate::report::number::{count, percent};
+use crate::report::stage2;
 use crate::report::table::Table;
 use crate::units::{Bandwidth, FlopsPerSecond};
 
@@ -20,7 +21,7 @@ const GAPS: usize = 20;
 /// One piece of a section.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Block {
+pub(in crate::report) enum Block {
     /// How to read what follows.
     Reading { text: String },
     /// Sentences.
@@ -39,7 +40,7 @@ pub(super) enum Block {
 
 /// One section.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Section {
+pub(in crate::report) struct Section {
     /// Anchor.
     pub id: String,
     /// Heading.
@@ -50,44 +51,47 @@ pub(super) struct Section {
     pub blocks: Vec<Block>,
 }
 
-fn section(id: &str, title: &str, short: &str) -> Section {
+pub(in crate::report) fn section(id: &str, title: &str, short: &str) -> Section {
     Section { id: id.to_owned(), title: title.to_owned(), short: short.to_owned(), blocks: Vec::new() }
 }
 
 impl Section {
-    fn reading(&mut self, text: &str) {
+    pub(in crate::report) fn reading(&mut self, text: &str) {
         self.blocks.push(Block::Reading { text: text.to_owned() });
     }
-    fn lines(&mut self, lines: Vec<String>) {
+    pub(in crate::report) fn lines(&mut self, lines: Vec<String>) {
         if !lines.is_empty() {
             self.blocks.push(Block::Lines { lines });
         }
     }
-    fn chart(&mut self, chart: Chart) {
+    pub(in crate::report) fn chart(&mut self, chart: Chart) {
         self.blocks.push(Block::Chart { chart });
     }
-    fn push(&mut self, heading: &str, table: Table, sortable: bool, folded: bool) {
+    pub(in crate::report) fn push(&mut self, heading: &str, table: Table, sortable: bool, folded: bool) {
         if !table.rows.is_empty() {
             self.blocks.push(Block::Table { heading: heading.to_owned(), table, sortable, folded });
         }
     }
-    fn table(&mut self, heading: &str, table: Table) {
+    pub(in crate::report) fn table(&mut self, heading: &str, table: Table) {
         self.push(heading, table, false, false);
     }
-    fn folded(&mut self, heading: &str, table: Table) {
+    pub(in crate::report) fn folded(&mut self, heading: &str, table: Table) {
         self.push(heading, table, false, true);
     }
-    fn missing(&mut self, text: &str) {
+    pub(in crate::report) fn missing(&mut self, text: &str) {
         self.lines(vec![text.to_owned()]);
     }
 }
 
 /// All sections in order.
 pub(super) fn sections(report: &TraceReport<'_>) -> Vec<Section> {
-    if super::verdict::counters_only(report) {
-        return ncu(report).into_iter().chain([data(report), method(report)]).collect();
+    // Of a run of stage2 the profiled kernels come first, and what was run last.
+    let (first, last) = report.stage2.map_or_else(Default::default, stage2::sections);
+    if super::verdict::counters_only(report) || (report.stage2.is_some() && report.coverage.is_none()) {
+        return first.into_iter().chain(ncu(report)).chain(last).chain([data(report), method(report)]).collect();
     }
-    let mut all = vec![time(report), idle(report)];
+    let mut all = first;
+    all.extend([time(report), idle(report)]);
     all.extend(timeline(report));
     all.extend([
         flame(report),
@@ -100,6 +104,7 @@ pub(super) fn sections(report: &TraceReport<'_>) -> Vec<Section> {
     all.extend(roofline(report));
     all.push(operators(report));
     all.extend(ncu(report));
+    all.extend(last);
     all.extend([data(report), method(report)]);
     all
 }
@@ -414,8 +419,21 @@ fn method(report: &TraceReport<'_>) -> Section {
     part
 }
 
-/// The files of an analyze run and what each is for.
-pub(super) const FILES: [(&str, &str); 13] = [
+/// The files of the run and what each is for.
+pub(super) fn files(report: &TraceReport<'_>) -> Vec<(&'static str, &'static str)> {
+    let of_stage2 = report.stage2.map_or(&[][..], stage2::files_of);
+    let whole = report.stage2.is_none() || report.coverage.is_some();
+    let mut files: Vec<(&str, &str)> =
+        FILES.iter().filter(|(name, _)| whole || !TRACE_FILES.contains(name)).copied().collect();
+    files.splice(2..2, of_stage2.iter().copied());
+    files
+}
+
+/// Of them those that only one timeline has.
+const TRACE_FILES: [&str; 5] = ["operators.md", "operators.csv", "kernels.csv", "gaps.csv", "steps.csv"];
+
+/// The files of an analysis and what each is for.
+const FILES: [(&str, &str); 13] = [
     ("report.html", "everything here with charts, in one file that can be passed on"),
     ("report.md", "this report without charts"),
     ("operators.md", "every operator class and kernel"),

@@ -13,6 +13,7 @@ use crate::analysis::idle::IdleCause;
 use crate::analysis::launch::LaunchVerdict;
 use crate::analysis::steps::Phase;
 use crate::report::number::{self, UNKNOWN, percent};
+use crate::report::stage2;
 
 /// From this share of the window on a device counts as busy: its own work limits it.
 const BUSY: f64 = 0.8;
@@ -21,7 +22,7 @@ const REFUSED: &str = " are refused: ";
 
 /// What limits the work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Verdict {
+pub(in crate::report) struct Verdict {
     /// One sentence.
     pub sentence: String,
     /// What belongs to it, one sentence each.
@@ -32,7 +33,7 @@ pub(super) struct Verdict {
 
 /// One number on top of the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Card {
+pub(in crate::report) struct Card {
     /// What it is.
     pub label: &'static str,
     /// The value.
@@ -120,7 +121,17 @@ fn bare(text: &str) -> &str {
 }
 
 /// What limits the traced work.
-pub(super) fn verdict(report: &TraceReport<'_>) -> Verdict {
+pub(in crate::report) fn verdict(report: &TraceReport<'_>) -> Verdict {
+    let Some(run) = report.stage2 else { return of_trace(report) };
+    if report.coverage.is_none() && !counters_only(report) {
+        return stage2::verdict(run);
+    }
+    let mut verdict = of_trace(report);
+    verdict.more.extend(stage2::sentences(run));
+    verdict
+}
+
+fn of_trace(report: &TraceReport<'_>) -> Verdict {
     if counters_only(report)
         && let Some(sentence) = counters::sentence(report.ncu)
     {
@@ -248,6 +259,9 @@ fn bound(speedup: Option<f64>, lead: &str) -> String {
 /// What a reader must know before any share: why the run is INVALID, what is refused and why, and why the trace is not whole.
 pub(super) fn warnings(report: &TraceReport<'_>) -> Vec<String> {
     let Some(coverage) = report.coverage else {
+        if report.stage2.is_some() {
+            return report.invalid.iter().map(|reason| format!("INVALID: {}.", bare(reason))).collect();
+        }
         return vec!["How complete the trace is was not checked.".to_owned()];
     };
     // The same reason may refuse several figures: it is said once.
@@ -290,12 +304,16 @@ pub(super) fn warnings(report: &TraceReport<'_>) -> Vec<String> {
 
 /// The cards.
 pub(super) fn cards(report: &TraceReport<'_>) -> Vec<Card> {
+    let own = report.stage2.map_or_else(Vec::new, stage2::cards);
     if counters_only(report) {
-        return counters::cards(report.ncu);
+        return counters::cards(report.ncu).into_iter().chain(own).collect();
+    }
+    if report.stage2.is_some() && report.coverage.is_none() {
+        return own;
     }
     let whole = Whole::of(report);
     let refused = idle_refused(report);
-    vec![
+    let mut cards = vec![
         busy_card(whole.as_ref(), refused.as_deref()),
         cause_card(whole.as_ref(), refused.as_deref()),
         launch_card(report),
@@ -304,7 +322,9 @@ pub(super) fn cards(report: &TraceReport<'_>) -> Vec<Card> {
         kernels_card(report),
         window_card(report, whole.as_ref()),
         trace_card(report),
-    ]
+    ];
+    cards.extend(own);
+    cards
 }
 
 /// A card whose value is not known, and why.

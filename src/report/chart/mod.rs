@@ -36,7 +36,7 @@ pub(super) use histogram::{Bin, histogram};
 pub(super) use itl::itl;
 pub(super) use memory::memory;
 pub(super) use repeats::repeats;
-pub(super) use roofline::roofline;
+pub(super) use roofline::{Point as RooflinePoint, roofline, under as under_roofline};
 pub(super) use scatter::{ScatterAxis, ScatterPoint, scatter};
 pub(super) use spread::{Series, boxes, ecdf, in_order};
 pub(super) use step_times::{Point as StepPoint, step_times};

@@ -14,27 +14,49 @@ const RIGHT: f64 = 930.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 388.0;
 
-struct Point {
-    label: String,
-    title: String,
-    color: &'static str,
-    decode: bool,
-    whole: bool,
-    intensity: f64,
-    rate: f64,
+/// One mark.
+#[derive(Debug, Clone)]
+pub(in crate::report) struct Point {
+    /// Name beside the mark; its first word is the key of the legend.
+    pub label: String,
+    /// Everything, as tooltip.
+    pub title: String,
+    /// Class of its colour.
+    pub color: &'static str,
+    /// A diamond in place of a circle.
+    pub decode: bool,
+    /// Ringed: the whole of a phase.
+    pub whole: bool,
+    /// FLOP per byte.
+    pub intensity: f64,
+    /// FLOP/s.
+    pub rate: f64,
 }
 
 /// The chart of all operator classes and phases.
 pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
-    let mut chart = Chart::new(
+    let chart = Chart::new(
         "roofline",
         "Roofline",
         "Each mark is an operator class in one phase (circle: prefill, diamond: decode; ringed: the whole phase of a case); the \
          further below the line, the more time is lost; under the slope memory is the limit, under the flat part arithmetic.",
     );
-    let points = points(metrics);
-    let peak = metrics.hardware.peak_flops_per_s.value.filter(|value| *value > 0.0 && value.is_finite());
-    let bandwidth = metrics.hardware.peak_bytes_per_s.value.filter(|value| *value > 0.0 && value.is_finite());
+    let hardware = &metrics.hardware;
+    let unknown = [&hardware.peak_flops_per_s.source, &hardware.peak_bytes_per_s.source].map(String::as_str);
+    under(chart, points(metrics), [hardware.peak_flops_per_s.value, hardware.peak_bytes_per_s.value], unknown)
+}
+
+/// Draws `points` under the ceilings (FLOP/s, bytes per second); `unknown` says of each why it is not known, where it is not.
+pub(in crate::report) fn under(
+    mut chart: Chart,
+    mut points: Vec<Point>,
+    ceilings: [Option<f64>; 2],
+    unknown: [&str; 2],
+) -> Chart {
+    points.retain(|point| {
+        point.intensity.is_finite() && point.rate.is_finite() && point.intensity > 0.0 && point.rate > 0.0
+    });
+    let [peak, bandwidth] = ceilings.map(|ceiling| ceiling.filter(|value| *value > 0.0 && value.is_finite()));
     let ridge = peak.zip(bandwidth).map(|(peak, bandwidth)| peak / bandwidth);
     let (Some(intensities), Some(rates)) = (
         extent(points.iter().map(|point| point.intensity).chain(ridge)),
@@ -62,7 +84,7 @@ pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
     svg.text([LEFT - 70.0, TOP - 8.0], Anchor::Start, "axis", "GFLOP/s");
     svg.line([LEFT, BOTTOM, RIGHT, BOTTOM], "axis-line", None);
 
-    ceilings(&mut svg, &x, &y, [intensities[0] / 2.0, intensities[1] * 3.0], rates[0] / 2.0, peak, bandwidth);
+    draw_ceilings(&mut svg, &x, &y, [intensities[0] / 2.0, intensities[1] * 3.0], rates[0] / 2.0, peak, bandwidth);
     let missing: Vec<&str> = [(peak.is_none(), "arithmetic"), (bandwidth.is_none(), "memory")]
         .into_iter()
         .filter_map(|(missing, name)| missing.then_some(name))
@@ -71,14 +93,7 @@ pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
         chart.note = Some(format!(
             "The {} ceiling is unknown, so it is not drawn: {}",
             missing.join(" and "),
-            escape::cut(
-                &escape::one_line(if peak.is_none() {
-                    &metrics.hardware.peak_flops_per_s.source
-                } else {
-                    &metrics.hardware.peak_bytes_per_s.source
-                }),
-                200
-            )
+            escape::cut(&escape::one_line(if peak.is_none() { unknown[0] } else { unknown[1] }), 200)
         ));
     }
 
@@ -134,7 +149,7 @@ pub(in crate::report) fn roofline(metrics: &Stage1Metrics) -> Chart {
     chart
 }
 
-fn ceilings(
+fn draw_ceilings(
     svg: &mut Svg,
     x: &Scale,
     y: &Scale,
@@ -203,9 +218,6 @@ fn points(metrics: &Stage1Metrics) -> Vec<Point> {
             rate,
         });
     }
-    points.retain(|point| {
-        point.intensity.is_finite() && point.rate.is_finite() && point.intensity > 0.0 && point.rate > 0.0
-    });
     points
 }
 
