@@ -498,7 +498,7 @@ fn a_tool_that_hangs_meets_its_limit_with_all_it_started() {
     finish(tools.stage2(&sandbox, &["stage2.nsys.timeout_s=2", "stage2.plain=false"]))
         .exits(2)
         .says(&["`nsys profile` did not end within 2 s"]);
-    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_mins(1));
     let pid = std::fs::read_to_string(tools.folder().join("far")).unwrap();
     until("the far child to end", || is_gone(&pid));
     let commands = json_of(&the_run(&sandbox), "commands.json");
