@@ -287,8 +287,11 @@ mod tests {
             "cpu_utilisation": 0.5, "energy_j": null, "energy_source": null, "tokens": [1, 2, 3, 4], "text": "é\n",
             "finish_reason": "length", "diagnostics": []
         });
-        // One field more is past what the macro can expand.
+        // Fields past what the macro can expand.
         row["traced"] = Value::Bool(false);
+        row["cpu_energy_j"] = Value::Null;
+        row["gpu"] = Value::Null;
+        row["memory"]["peak_vram_source"] = Value::Null;
         row
     }
 

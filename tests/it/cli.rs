@@ -143,7 +143,7 @@ fn wrong_settings_name_the_key_the_place_and_the_way_out() {
     refused(&["batch=1", "repeats=many"]).says(&["`repeats` is `many`", "a whole number", "override 2"]);
     refused(&["engine.ops=quick"]).says(&["engine.ops", "`quick`", "reference"]);
     refused(&["engine.cuda_graph=on", "device=cpu"]).says(&["engine.cuda_graph=on", "CPU"]);
-    refused(&["trace=cupti"]).says(&["trace=cupti", "trace=spans"]);
+    refused(&["trace=cupti"]).says(&["trace=cupti", "scripts/build-cuda.sh"]);
     refused(&["~nothing"]).says(&["nothing"]);
     refused(&["--multirun", "repeats=1,x"]).says(&["repeats"]);
     refused(&["-c", "absent.yaml"]).says(&["absent.yaml"]);
