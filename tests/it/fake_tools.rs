@@ -138,15 +138,16 @@ for section in $sections; do
 done
 "$@" > /dev/null || exit $?
 tab=$(printf '\t')
-rows=
+rows=; id=0
 while IFS="$tab" read -r name mangled launches ns sm mem read write fma tensor; do
     by=$name; [ "$base" = mangled ] && by=$mangled
     if [ -z "$filter" ] || printf '%s\n' "$by" | grep -Eq -- "$filter"; then
-        left=$((launches - skip)); [ $left -gt $count ] && left=$count
-        while [ $left -gt 0 ]; do
+        # Skipped and counted are matching launches, whatever their kernel.
+        left=$((launches - skip)); skip=$((skip - launches)); [ $skip -lt 0 ] && skip=0
+        while [ $left -gt 0 ] && [ $id -lt $count ]; do
             rows="$rows
-\"0\",\"77\",\"engine\",\"127.0.0.1\",\"$name\",\"1\",\"7\",\"(128, 1, 1)\",\"(64, 1, 1)\",\"0\",\"9.0\",\"$read\",\"$write\",\"$ns\",\"$mem\",\"$sm\",\"0\",\"$fma\",\"0\",\"$tensor\""
-            last=$name; left=$((left - 1))
+\"$id\",\"77\",\"engine\",\"127.0.0.1\",\"$name\",\"1\",\"7\",\"(128, 1, 1)\",\"(64, 1, 1)\",\"0\",\"9.0\",\"$read\",\"$write\",\"$ns\",\"$mem\",\"$sm\",\"0\",\"$fma\",\"0\",\"$tensor\""
+            last=$name; left=$((left - 1)); id=$((id + 1))
         done
     fi
 done < "$here/kernels"

@@ -95,7 +95,10 @@ fn a_workload_is_traced_its_costliest_kernels_profiled_and_both_joined() {
     let kernels = metrics["kernels"].as_array().unwrap();
     let mmq = &kernels[0];
     assert_eq!(mmq["matched_by"], "normalised", "ncu prints no casts");
-    assert_eq!((&mmq["calls"], &mmq["total_ns"], &mmq["counters"]["bound"]), (&json!(2), &json!(180_000), &json!("compute")));
+    assert_eq!(
+        (&mmq["calls"], &mmq["total_ns"], &mmq["counters"]["bound"]),
+        (&json!(2), &json!(180_000), &json!("compute"))
+    );
     near(&mmq["ncu_to_timeline"], 80_000.0 / 90_000.0);
     near(&mmq["share"], 180_000.0 / 284_000.0);
     // 9.6e9 operations of tensor cores and 24 MB: 400 FLOP per byte; an H100 SXM has 989.4 TFLOP/s and 3.35 TB/s.
@@ -124,13 +127,28 @@ fn a_workload_is_traced_its_costliest_kernels_profiled_and_both_joined() {
     assert!(codes(&metrics).contains(&"ncu_sections_left_out".to_owned()));
     assert!(!tools.calls().iter().any(|call| call.contains("SchedulerStats") || call.contains("dram__sectors")));
 
-    let files = ["report.html", "report.md", "operators.md", "kernels.md", "commands.md", "assumptions.md", "config.yaml",
-        "inputs.yaml", "env.json", "run.json", "trace.sqlite", "MANIFEST.json", "nsys/all.nsys-rep", "ncu/01.ncu-rep"];
+    let files = [
+        "report.html",
+        "report.md",
+        "operators.md",
+        "kernels.md",
+        "commands.md",
+        "assumptions.md",
+        "config.yaml",
+        "inputs.yaml",
+        "env.json",
+        "run.json",
+        "trace.sqlite",
+        "MANIFEST.json",
+        "nsys/all.nsys-rep",
+        "ncu/01.ncu-rep",
+    ];
     for name in files {
         assert!(run.join(name).metadata().is_ok_and(|data| data.len() > 0), "{name}");
     }
     assert!(!run.join("logs").read_dir().unwrap().any(|entry| entry.unwrap().file_name() == "ncu-01-raw.out"));
-    let leftover = run.read_dir().unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".scratch"));
+    let leftover =
+        run.read_dir().unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".scratch"));
     assert!(!leftover, "what nobody keeps is gone");
 }
 
@@ -145,7 +163,15 @@ fn every_command_is_recorded_and_can_be_read() {
     let purposes: Vec<&str> = commands.iter().map(|command| command["purpose"].as_str().unwrap()).collect();
     assert_eq!(
         purposes,
-        ["the workload alone", "nsys profile all", "nsys export all", "ncu sections", "ncu metrics", "ncu kernel 1", "ncu details page of ncu/01"]
+        [
+            "the workload alone",
+            "nsys profile all",
+            "nsys export all",
+            "ncu sections",
+            "ncu metrics",
+            "ncu kernel 1",
+            "ncu details page of ncu/01"
+        ]
     );
     for command in commands {
         assert_eq!((&command["state"], &command["exit_code"]), (&json!("ended"), &json!(0)), "{command}");
@@ -153,13 +179,25 @@ fn every_command_is_recorded_and_can_be_read() {
     }
     assert_eq!(commands[1]["version"], "2025.5.2.266-255236693005v0");
     assert_eq!(commands[5]["version"], "2025.3.1.0");
-    let words = |at: usize| -> Vec<&str> { commands[at]["argv"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect() };
+    let words = |at: usize| -> Vec<&str> {
+        commands[at]["argv"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect()
+    };
     let nsys = words(1);
-    assert_eq!(&nsys[1..6], ["profile", "--trace=cuda,nvtx,osrt", "--cuda-graph-trace=node", "--sample=none", "--cpuctxsw=none"]);
+    assert_eq!(
+        &nsys[1..6],
+        ["profile", "--trace=cuda,nvtx,osrt", "--cuda-graph-trace=node", "--sample=none", "--cpuctxsw=none"]
+    );
     assert!(nsys.contains(&"stage1") && nsys.contains(&"run.id=traced-all"), "{nsys:?}");
     let ncu = words(5).join(" ");
-    for part in ["--target-processes all", "--replay-mode kernel", "--kernel-name regex:^gemv_f16$", "--launch-skip 1 --launch-count 1",
-        "--section SpeedOfLight ", "--csv --page raw", "--metrics gpu__time_duration.sum,"] {
+    for part in [
+        "--target-processes all",
+        "--replay-mode kernel",
+        "--kernel-name regex:^gemv_f16$",
+        "--launch-skip 1 --launch-count 1",
+        "--section SpeedOfLight ",
+        "--csv --page raw",
+        "--metrics gpu__time_duration.sum,",
+    ] {
         assert!(ncu.contains(part), "`{part}` is not in `{ncu}`");
     }
     // What the tools were given is what is recorded.
@@ -185,7 +223,10 @@ fn reports_are_made_again_from_what_the_tools_left() {
     assert!(text_of(&run, "kernels.md").contains("## What bounds them"));
     sandbox.run(&["runs", "verify", "here"]).exits(0);
     let listed = sandbox.run(&["runs", "list", "--command", "stage2", "--json"]).exits(0).json();
-    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["run_id"], &listed[0]["status"]), (1, &json!("mine"), &json!("complete")));
+    assert_eq!(
+        (listed.as_array().unwrap().len(), &listed[0]["run_id"], &listed[0]["status"]),
+        (1, &json!("mine"), &json!("complete"))
+    );
     // The timeline is an ordinary one.
     let analyzed = sandbox.run(&["analyze", &run.join("trace.sqlite").display().to_string(), "--json"]).exits(0).json();
     assert_eq!(analyzed["coverage"]["kernels"], before["captures"][0]["analysis"]["coverage"]["kernels"]);
@@ -203,7 +244,13 @@ fn the_console_says_what_bounds_the_kernels_and_hostile_names_stay_text() {
     for id in 1..=4 {
         let begin = 1_000_000 + i64::from(id) * 20_000;
         b.call(thread, "cuLaunchKernel", begin, begin + 1_000, id);
-        b.kernel(stream, "evil</script><img src=x onerror=alert(1)>|`\u{1b}]0;x\u{7}", begin + 2_000, begin + 9_000, id);
+        b.kernel(
+            stream,
+            "evil</script><img src=x onerror=alert(1)>|`\u{1b}]0;x\u{7}",
+            begin + 2_000,
+            begin + 9_000,
+            id,
+        );
     }
     tools.trace(&b.finish());
     let answer = finish(tools.stage2(&sandbox, &["--color", "never"])).exits(0);
@@ -213,7 +260,9 @@ fn the_console_says_what_bounds_the_kernels_and_hostile_names_stay_text() {
     assert_eq!(metrics["kernels"][0]["outcome"], "no_kernels");
     for name in ["report.html", "kernels.md", "report.md", "commands.md"] {
         let text = text_of(&run, name);
-        assert!(!text.contains("<img") && !text.contains('\u{1b}'), "{name}");
+        // Commands stand in a fenced block, where markup is text.
+        assert!(name == "commands.md" || !text.contains("<img"), "{name}");
+        assert!(!text.contains('\u{1b}'), "{name}");
     }
     let page = text_of(&run, "report.html");
     assert!(page.contains("perfprof <span>stage2</span>") && page.contains("id=\"profiled\""));
@@ -233,7 +282,18 @@ fn any_program_can_be_profiled() {
     let mark = sandbox.path().join("ran");
     let script = format!("echo \"$0 $1\" >> {}", mark.display());
     let mut command = tools.perfprof(&sandbox, &["stage2", "stage2.ncu.top_n=1", "stage2.ncu.gate=nvtx", "--json"]);
-    command.args(["model=synthetic-llama-2-7b", "model.dtype=f16", "batch=1", "prompt_tokens=512", "--", "sh", "-c", &script, "a b", "$(x)"]);
+    command.args([
+        "model=synthetic-llama-2-7b",
+        "model.dtype=f16",
+        "batch=1",
+        "prompt_tokens=512",
+        "--",
+        "sh",
+        "-c",
+        &script,
+        "a b",
+        "$(x)",
+    ]);
     let metrics = finish(command).exits(0).json();
     fits_the_schemas(&json_of(&the_run(&sandbox), "metrics.json"));
     // Alone, under nsys, and once for each of two kernels; arguments stay whole.
@@ -264,7 +324,9 @@ fn each_range_can_have_a_capture_of_its_own() {
     assert_eq!(names, [&json!("prefill"), &json!("decode")]);
     let calls = tools.calls();
     for range in ["prefill@perfprof", "decode@perfprof"] {
-        let gate = format!("--capture-range=nvtx --nvtx-capture={range} --capture-range-end=stop --env-var=NSYS_NVTX_PROFILER_REGISTER_ONLY=0");
+        let gate = format!(
+            "--capture-range=nvtx --nvtx-capture={range} --capture-range-end=stop --env-var=NSYS_NVTX_PROFILER_REGISTER_ONLY=0"
+        );
         assert!(calls.iter().any(|call| call.contains(&gate)), "{calls:?}");
     }
     assert!(calls.iter().any(|call| call.contains("--nvtx-include perfprof@decode/")), "{calls:?}");
@@ -277,7 +339,9 @@ fn each_range_can_have_a_capture_of_its_own() {
     let sandbox = Sandbox::new();
     let tools = FakeTools::new(&sandbox, tricks);
     let ranges = "stage2.nsys.ranges=[decode@perfprof,never@perfprof]";
-    let metrics = finish(tools.stage2(&sandbox, &["stage2=per_phase", ranges, "stage2.ncu.enabled=false", "--json"])).exits(3).json();
+    let metrics = finish(tools.stage2(&sandbox, &["stage2=per_phase", ranges, "stage2.ncu.enabled=false", "--json"]))
+        .exits(3)
+        .json();
     assert!(metrics["captures"][0]["error"].is_null());
     let error = metrics["captures"][1]["error"].as_str().unwrap();
     assert!(error.contains("`never@perfprof` never began"), "{error}");
@@ -290,7 +354,10 @@ fn each_range_can_have_a_capture_of_its_own() {
 fn without_nsys_the_run_fails_with_advice_and_keeps_what_there_is() {
     let sandbox = Sandbox::new();
     let tools = FakeTools::new(&sandbox, Tricks::default()).without("nsys");
-    finish(tools.stage2(&sandbox, &[])).exits(2).says(&["no timeline", "`nsys` is not on PATH"]).hints("install Nsight Systems");
+    finish(tools.stage2(&sandbox, &[]))
+        .exits(2)
+        .says(&["no timeline", "`nsys` is not on PATH"])
+        .hints("install Nsight Systems");
     let run = the_run(&sandbox);
     let record = json_of(&run, "run.json");
     assert_eq!(record["status"], "failed");
@@ -346,7 +413,8 @@ fn a_kernel_that_is_not_met_is_tried_once_more_and_does_not_stop_the_others() {
     let hide = "if [ \"$base\" = demangled ]; then case \"$filter\" in *mul_mat_q*) filter='^nothing$' ;; esac; fi; \
                 case \"$filter\" in *gemv*) echo '==ERROR== Profiling failed because a driver resource was unavailable.' >&3; exit 1 ;; esac";
     let tools = FakeTools::new(&sandbox, Tricks { ncu_before: hide, ..Tricks::default() });
-    let metrics = finish(tools.stage2(&sandbox, &["stage2.ncu.top_n=3", "stage2.ncu.phases=[decode]", "--json"])).exits(0).json();
+    let metrics =
+        finish(tools.stage2(&sandbox, &["stage2.ncu.top_n=3", "stage2.ncu.phases=[decode]", "--json"])).exits(0).json();
     let kernels: Vec<(String, String)> = profiled(&metrics).into_iter().map(|kernel| (kernel.1, kernel.2)).collect();
     let row = |name: &str, outcome: &str| (name.to_owned(), outcome.to_owned());
     assert_eq!(kernels, [row("gemv_f16", "failed"), row(MMQ, "ok"), row("rms_norm_f32", "ok")]);
@@ -354,7 +422,10 @@ fn a_kernel_that_is_not_met_is_tried_once_more_and_does_not_stop_the_others() {
     assert!(gemv["error"].as_str().unwrap().contains("driver resource was unavailable"), "{gemv}");
     assert_eq!((&mmq["retried"], &norm["retried"]), (&json!(true), &json!(false)));
     let again = tools.calls().into_iter().find(|call| call.contains("--kernel-name-base mangled")).unwrap();
-    assert!(again.contains("regex:^_Z9mul_mat_qIL9ggml_type8ELi128ELb0EEvPKcPf$") && again.contains("--launch-skip 0"), "{again}");
+    assert!(
+        again.contains("regex:^_Z9mul_mat_qIL9ggml_type8ELi128ELb0EEvPKcPf$") && again.contains("--launch-skip 0"),
+        "{again}"
+    );
     assert!(!again.contains("--section") && !again.contains("--metrics"), "{again}");
     assert!(mmq["counters"]["duration"]["mean_ns"].as_f64().is_some());
 }
@@ -362,9 +433,15 @@ fn a_kernel_that_is_not_met_is_tried_once_more_and_does_not_stop_the_others() {
 #[test]
 fn a_capture_that_fails_leaves_its_words_and_a_failed_run() {
     for (tricks, said) in [
-        (Tricks { nsys_before: "echo 'Agent launcher failed.' >&2; exit 1", ..Tricks::default() }, "Agent launcher failed."),
+        (
+            Tricks { nsys_before: "echo 'Agent launcher failed.' >&2; exit 1", ..Tricks::default() },
+            "Agent launcher failed.",
+        ),
         (Tricks { nsys_export: "echo 'Failed to export: bad report' >&2; exit 2", ..Tricks::default() }, "bad report"),
-        (Tricks { nsys_export: "head -c 9000 \"$here/trace.sqlite\" > \"$out\"; exit 0", ..Tricks::default() }, "the exported timeline cannot be"),
+        (
+            Tricks { nsys_export: "head -c 9000 \"$here/trace.sqlite\" > \"$out\"; exit 0", ..Tricks::default() },
+            "the exported timeline cannot be",
+        ),
         (Tricks { nsys_export: "exit 0", ..Tricks::default() }, "wrote no file"),
     ] {
         let sandbox = Sandbox::new();
@@ -384,12 +461,10 @@ fn a_capture_that_fails_leaves_its_words_and_a_failed_run() {
 fn a_workload_that_does_not_run_alone_is_not_profiled() {
     let sandbox = Sandbox::new();
     let tools = FakeTools::new(&sandbox, Tricks::default());
-    let command = tools.perfprof(&sandbox, &["stage2", "--", "sh", "-c", "echo broken >&2; exit 9"]);
-    let hint = "by itself first";
-    { let mut command = command; command.current_dir(sandbox.path()); finish(command) }
+    finish(tools.perfprof(&sandbox, &["stage2", "--", "sh", "-c", "echo broken >&2; exit 9"]))
         .exits(2)
         .says(&["exit code 9", "broken"])
-        .hints(hint);
+        .hints("by itself first");
     assert!(!tools.calls().iter().any(|call| call.starts_with("nsys profile")), "{:?}", tools.calls());
     assert_eq!(json_of(&the_run(&sandbox), "run.json")["status"], "failed");
 }
@@ -423,7 +498,7 @@ fn a_tool_that_hangs_meets_its_limit_with_all_it_started() {
     finish(tools.stage2(&sandbox, &["stage2.nsys.timeout_s=2", "stage2.plain=false"]))
         .exits(2)
         .says(&["`nsys profile` did not end within 2 s"]);
-    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_mins(1));
     let pid = std::fs::read_to_string(tools.folder().join("far")).unwrap();
     until("the far child to end", || is_gone(&pid));
     let commands = json_of(&the_run(&sandbox), "commands.json");
@@ -451,7 +526,11 @@ fn an_interrupt_ends_the_tools_and_keeps_what_was_finished() {
     assert_eq!(json_of(&run, "run.json")["status"], "interrupted");
     let metrics = json_of(&run, "metrics.json");
     fits_the_schemas(&metrics);
-    assert_eq!((&metrics["status"], profiled(&metrics).len()), (&json!("interrupted"), 1), "the finished profile is there");
+    assert_eq!(
+        (&metrics["status"], profiled(&metrics).len()),
+        (&json!("interrupted"), 1),
+        "the finished profile is there"
+    );
     assert!(metrics["captures"][0]["analysis"].is_object());
     let commands = json_of(&run, "commands.json");
     assert_eq!(commands["commands"].as_array().unwrap().last().unwrap()["state"], "interrupted");
@@ -460,7 +539,7 @@ fn an_interrupt_ends_the_tools_and_keeps_what_was_finished() {
 #[test]
 fn a_killed_run_is_rebuilt_from_what_it_had() {
     let sandbox = Sandbox::new();
-    let wait = "echo $$ > \"$here/waits\"; sleep 600";
+    let wait = "echo $$ > \"$here/waits\"; exec sleep 600";
     let tools = FakeTools::new(&sandbox, Tricks { ncu_before: wait, ..Tricks::default() });
     let mut child = start(tools.stage2(&sandbox, &["run.id=killed"]));
     let waits = tools.folder().join("waits");
@@ -492,7 +571,9 @@ fn secrets_of_the_environment_reach_neither_the_tools_nor_the_run() {
     let sandbox = Sandbox::new();
     let tools = FakeTools::new(&sandbox, Tricks { nsys_before: leak, ..Tricks::default() });
     let mut command = tools.perfprof(&sandbox, &["stage2", "stage2.ncu.enabled=false"]);
-    command.args(["--", "sh", "-c", "test -n \"$SERVICE_API_KEY\" && echo $SERVICE_API_KEY", "--token", SECRET]).env("SERVICE_API_KEY", SECRET);
+    command
+        .args(["--", "sh", "-c", "test -n \"$SERVICE_API_KEY\" && echo $SERVICE_API_KEY", "--token", SECRET])
+        .env("SERVICE_API_KEY", SECRET);
     finish(command).exits(0);
     nothing_holds(&the_run(&sandbox), SECRET);
 }
@@ -529,21 +610,27 @@ fn wrong_settings_are_refused_before_anything_runs() {
     assert!(!sandbox.path().join("tmp").exists());
     assert!(!tools.calls().iter().any(|call| call.contains("profile")));
     let shown = finish(tools.stage2(&sandbox, &["stage2.ncu.top_n=7", "--print-config"])).exits(0).stdout;
-    assert!(shown.contains("top_n: 7  # override") && shown.contains("configs/stage2/default.yaml"), "{shown}");
+    let line = shown.lines().find(|line| line.contains("top_n: 7")).unwrap();
+    assert!(line.contains("override") && shown.contains("configs/stage2/default.yaml"), "{shown}");
     assert!(!sandbox.path().join("tmp").exists());
-    sandbox.run(&["validate", "-s", "stage2.ncu.top_n=7"]).exits(0);
-    sandbox.run(&["validate", "-s", "stage2.ncu.top_n=x"]).exits(1);
+    let sandbox = Sandbox::new();
+    sandbox.run(&["validate", "--set", "stage2.ncu.top_n=7"]).exits(0);
+    sandbox.run(&["validate", "--set", "stage2.ncu.top_n=x"]).exits(1);
 }
 
 #[test]
 fn without_a_timeline_ncu_profiles_what_comes() {
     let sandbox = Sandbox::new();
     let tools = FakeTools::new(&sandbox, Tricks::default());
-    let settings = ["stage2.nsys.enabled=false", "stage2.ncu.top_n=2", "stage2.ncu.launch_skip=0", "--json"];
+    let settings = ["stage2.nsys.enabled=false", "stage2.ncu.top_n=16", "stage2.ncu.launch_skip=0", "--json"];
     let metrics = finish(tools.stage2(&sandbox, &settings)).exits(0).json();
     fits_the_schemas(&json_of(&the_run(&sandbox), "metrics.json"));
     assert!(metrics["captures"].as_array().unwrap().is_empty());
+    // Of the launches of all kernels the first 16.
     let kernels = metrics["kernels"].as_array().unwrap();
-    assert_eq!(kernels.len(), 4, "{kernels:?}");
-    assert!(kernels.iter().all(|kernel| kernel["phase"].is_null() && kernel["counters"]["launches"] == 2));
+    let found: Vec<(&str, &Value)> =
+        kernels.iter().map(|kernel| (kernel["full_name"].as_str().unwrap(), &kernel["counters"]["launches"])).collect();
+    let mmq = "void mul_mat_q<8, 128, 0>(const char *, float *)";
+    assert_eq!(found, [(mmq, &json!(14)), ("void flash_fwd<128>(Params)", &json!(2))]);
+    assert!(kernels.iter().all(|kernel| kernel["phase"].is_null() && kernel["calls"].is_null()));
 }

@@ -159,6 +159,15 @@ fn load_run(directory: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loade
     match run.command.as_str() {
         "stage1" => load_stage1(directory, options),
         "analyze" => load_analyzed(directory, options),
+        "stage2" => Err(Failure::new(
+            ExitStatus::Usage,
+            format!(
+                "`{}` is a run of `stage2`, of which the timeline can be a side of a comparison",
+                directory.display()
+            ),
+        )
+        .hint(format!("give `{}`", directory.join(crate::record::stage2::TRACE_FILE).display()))
+        .into()),
         other => Err(Failure::new(
             ExitStatus::Usage,
             format!("`{}` is a run of `{other}`, which cannot be a side of a comparison", directory.display()),

@@ -24,9 +24,9 @@ fn profiled(report: &Stage2Report<'_>) -> Section {
         let why = report.metrics.diagnostics.iter().filter(|one| one.code.starts_with("ncu_"));
         let lines: Vec<String> = why.map(|one| one.first.clone()).collect();
         if lines.is_empty() {
-            part.missing("No kernel was profiled.")
+            part.missing("No kernel was profiled.");
         } else {
-            part.lines(lines)
+            part.lines(lines);
         }
         return part;
     }

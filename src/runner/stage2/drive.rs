@@ -178,6 +178,7 @@ pub fn run<H: Stage2Host>(
         Err(Stop::End(end)) => end,
         Err(Stop::Host(error)) => return Err(error),
     };
+    drive.host.keep(drive.state)?;
     Ok((end, drive.examined))
 }
 

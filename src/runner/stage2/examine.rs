@@ -116,7 +116,7 @@ pub fn profiles(directory: &Path, state: &Stage2State) -> (Vec<ExaminedProfile>,
                 if let Some(details) = &record.details
                     && let Ok(details) = ncu::read(&directory.join(details), &ReadOptions::default())
                 {
-                    advise(&mut import, details);
+                    advise(&mut import, &details);
                 }
                 // Where the file stands below the run, not its bare name: there are many of them.
                 import.report.file.clone_from(raw);
@@ -129,7 +129,7 @@ pub fn profiles(directory: &Path, state: &Stage2State) -> (Vec<ExaminedProfile>,
 }
 
 /// Takes the tool's advice on each launch over from another page of the same profile.
-fn advise(import: &mut NcuImport, details: NcuImport) {
+fn advise(import: &mut NcuImport, details: &NcuImport) {
     for kernel in &mut import.report.kernels {
         let same = details.report.kernels.iter().find(|other| {
             other.launch_id == kernel.launch_id && other.name == kernel.name && other.process == kernel.process
