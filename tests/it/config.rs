@@ -7,6 +7,7 @@ use perfprof::config::compose::{ComposeRequest, Composed, compose};
 use perfprof::config::schema::choice::{DeviceChoice, InferMode, ModelSource, OpsChoice, Switch};
 use perfprof::config::schema::keys::{self, Kind};
 use perfprof::config::schema::stage1::Stage1Config;
+use perfprof::config::schema::stage2::STAGE2_BLOCK;
 use perfprof::config::schema::study::STUDY;
 use perfprof::config::study::StudyRequest;
 use perfprof::config::{self, ConfigError};
@@ -586,11 +587,27 @@ fn study_table() -> String {
     table
 }
 
+/// The keys of the block `stage2` with their defaults, as `docs/CONFIG.md` shows them.
+fn stage2_table() -> String {
+    let request = ComposeRequest { command: "stage2".to_owned(), ..request(&[]) };
+    let defaults = compose(&request).expect("the embedded settings are sound").value;
+    let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in STAGE2_BLOCK.iter().filter(|key| key.kind != Kind::Section) {
+        let value = defaults.pointer(&format!("/{}", key.path.replace('.', "/"))).expect("every key has a default");
+        let default = perfprof::config::yaml::scalar_text(value);
+        let null = if key.nullable { ", or `null`" } else { "" };
+        table.push_str(&format!("| `{}` | {}{null} | `{default}` | {} |\n", key.path, key.kind.words(), key.meaning));
+    }
+    table
+}
+
 #[test]
 fn the_manual_has_every_key_and_every_group() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
     let mut text = std::fs::read_to_string(&path).unwrap();
-    for (name, table) in [("keys", key_table()), ("groups", group_table()), ("study", study_table())] {
+    for (name, table) in
+        [("keys", key_table()), ("groups", group_table()), ("stage2", stage2_table()), ("study", study_table())]
+    {
         let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
         let from = text.find(&begin).unwrap_or_else(|| panic!("no `{begin}`")) + begin.len();
         let to = text.find(&end).unwrap_or_else(|| panic!("no `{end}`"));

@@ -217,12 +217,13 @@ impl Stage2Host for Host<'_> {
             last.took_s = end.as_ref().ok().map(|_| ended.took_s);
             last.exit_code = ended.code;
             last.signal = end.as_ref().ok().and_then(|end| end.signal);
-            last.state = String::from(match (&end, ended.cut) {
+            let state = match (&end, ended.cut) {
                 (Err(_), _) => "not_started",
                 (_, Some(Cut::Interrupted)) => "interrupted",
                 (_, Some(Cut::Limit)) => "over_limit",
                 (_, None) => "ended",
-            });
+            };
+            state.clone_into(&mut last.state);
         }
         self.keep_commands()?;
         Ok(ended)

@@ -102,7 +102,7 @@ fn target(settings: &Stage2Settings, origin: Origin<'_>, phase: Option<&str>, nu
     let whole_run = settings.nsys.capture == CaptureChoice::None;
     let from_start = settings.nsys.capture != CaptureChoice::CudaProfilerApi;
     let nvtx = match (ncu.gate, origin.range, phase) {
-        (GateChoice::None, _, _) | (GateChoice::Launches, None, _) | (GateChoice::Nvtx, None, None) => None,
+        (GateChoice::None, _, _) | (GateChoice::Nvtx, None, None) | (GateChoice::Launches, None, _) => None,
         // Where the capture began in mid-run, nobody knows how many launches came before.
         (_, Some(range), _) => Some(include(range)),
         (GateChoice::Nvtx, None, Some(phase)) if origin.own => Some(include(&format!("{phase}@{DOMAIN}"))),

@@ -208,10 +208,11 @@ mod tests {
         let script =
             format!("trap 'echo told >> {path}/marks; exit 130' INT; touch {path}/ready; while :; do sleep 0.01; done");
         // As a profiler that waits for the program it started.
-        let script = format!("sh -c \"{script}\" & trap 'wait; exit 130' INT; wait");
+        let script = format!("trap true INT; sh -c \"{script}\"; exit $?");
         let ready = folder.path().join("ready");
         let end = run(&shell(folder.path(), &script, LONG), &|| ready.exists()).unwrap();
         assert_eq!((end.code, end.cut), (Some(130), Some(Cut::Interrupted)));
+        assert_eq!(text(folder.path(), "marks"), "told\n");
         assert!(end.took < GRACE + Duration::from_secs(20));
     }
 }

@@ -374,13 +374,14 @@ impl Reader {
         let mut value = NcuValue { value: None, unit: Arc::clone(&unit.base), text: None };
         let mut deferred = None;
         match number::read(text) {
-            Reading::Plain(number) => value.value = Some(number * unit.factor),
+            // What overflows in base units is no measurement.
+            Reading::Plain(number) => value.value = Some(number * unit.factor).filter(|value| value.is_finite()),
             Reading::Certain(number, style) => {
                 match style {
                     Style::English => self.english += 1,
                     Style::Continental => self.continental += 1,
                 }
-                value.value = Some(number * unit.factor);
+                value.value = Some(number * unit.factor).filter(|value| value.is_finite());
             }
             Reading::Ambiguous { english, continental } => {
                 deferred = Some((english * unit.factor, continental * unit.factor));
