@@ -225,11 +225,11 @@ fn a_recording_with_our_ranges_is_split_into_phases_steps_layers_and_modules() {
         steps.phases.iter().map(|phase| (phase.name.as_str(), phase.steps, phase.kernels)).collect();
     let pass = u64::from(LAYERS) * kernels_of_layer() + 1;
     let steps_n = u64::from(STEPS);
-    assert_eq!(phases, [("prefill", 1, pass), ("decode", steps_n, steps_n * pass)]);
+    assert_eq!(phases, [("prefill", 1, pass), ("decode", steps_n, steps_n * pass), ("outside", 0, 0)]);
     let gpu_ns: Vec<i64> = steps.phases.iter().map(|phase| phase.gpu_sum_ns).collect();
     assert_eq!(
         gpu_ns,
-        [(pass * PREFILL_KERNEL_NS) as i64, (steps_n * pass * DECODE_KERNEL_NS) as i64],
+        [(pass * PREFILL_KERNEL_NS) as i64, (steps_n * pass * DECODE_KERNEL_NS) as i64, 0],
         "every kernel belongs to the phase that launched it"
     );
 
@@ -241,7 +241,8 @@ fn a_recording_with_our_ranges_is_split_into_phases_steps_layers_and_modules() {
     }
     let mut expected: BTreeMap<String, u64> =
         (0..LAYERS).map(|layer| (layer.to_string(), passes * kernels_of_layer())).collect();
-    expected.insert(String::new(), passes);
+    // The head, and the copies of the tokens.
+    expected.insert(String::new(), 2 * passes);
     assert_eq!(by_layer, expected);
 
     // Modules, under their paths in the layer and without a domain.
@@ -258,6 +259,8 @@ fn a_recording_with_our_ranges_is_split_into_phases_steps_layers_and_modules() {
             ("mlp.down_proj", 2 * in_layers),
             ("residual", in_layers),
             ("lm_head", passes),
+            // Copies are not asked for their module.
+            ("", passes),
         ]
         .map(|(name, calls)| (name.to_owned(), calls)),
     );
