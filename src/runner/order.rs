@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_alternate_and_blocks_are_mirrored() {
+    fn repeats_alternate_and_blocks_are_mirrored() {
         assert_eq!(interleave(2, 2, 0), [Plain, Spans, Spans, Plain]);
         assert_eq!(interleave(2, 0, 2), [Plain, Traced, Traced, Plain]);
         assert_eq!(interleave(3, 1, 0), [Plain, Spans, Plain, Plain]);

@@ -143,7 +143,10 @@ fn wrong_settings_name_the_key_the_place_and_the_way_out() {
     refused(&["batch=1", "repeats=many"]).says(&["`repeats` is `many`", "a whole number", "override 2"]);
     refused(&["engine.ops=quick"]).says(&["engine.ops", "`quick`", "reference"]);
     refused(&["engine.cuda_graph=on", "device=cpu"]).says(&["engine.cuda_graph=on", "CPU"]);
-    refused(&["trace=cupti"]).says(&["trace=cupti", "scripts/build-cuda.sh"]);
+    if !cfg!(feature = "cuda") {
+        refused(&["trace=cupti"]).says(&["trace=cupti", "no CUPTI tracer", "scripts/build-cuda.sh", "nsys profile"]);
+    }
+    refused(&["trace=cupti", "device=cpu"]).says(&["trace=cupti"]);
     refused(&["~nothing"]).says(&["nothing"]);
     refused(&["--multirun", "repeats=1,x"]).says(&["repeats"]);
     refused(&["-c", "absent.yaml"]).says(&["absent.yaml"]);

@@ -241,7 +241,8 @@ fn a_recording_with_our_ranges_is_split_into_phases_steps_layers_and_modules() {
     }
     let mut expected: BTreeMap<String, u64> =
         (0..LAYERS).map(|layer| (layer.to_string(), passes * kernels_of_layer())).collect();
-    expected.insert(String::new(), passes);
+    // The head, and the copies of the tokens.
+    expected.insert(String::new(), 2 * passes);
     assert_eq!(by_layer, expected);
 
     // Modules, under their paths in the layer and without a domain.
@@ -258,6 +259,8 @@ fn a_recording_with_our_ranges_is_split_into_phases_steps_layers_and_modules() {
             ("mlp.down_proj", 2 * in_layers),
             ("residual", in_layers),
             ("lm_head", passes),
+            // Copies are not asked for their module.
+            ("", passes),
         ]
         .map(|(name, calls)| (name.to_owned(), calls)),
     );
