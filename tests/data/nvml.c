@@ -4,7 +4,7 @@
 //   NVML_INIT=9           nvmlInit fails with this error (9: driver not loaded)
 //   NVML_WITHOUT=a,b      not supported: util memory power energy sm memclock temp reasons procs pcie ecc persistence
 //   NVML_BROKEN=a,b       fails with NVML_ERROR_UNKNOWN, same names
-//   NVML_LOST_AFTER_MS    every call on the device fails with NVML_ERROR_GPU_IS_LOST so long after the library was loaded
+//   NVML_LOST_IF=file     every call on the device fails with NVML_ERROR_GPU_IS_LOST as soon as there is such a file
 //   NVML_STALL=n:ms       the n-th reading of the memory takes so long
 //   NVML_UTIL NVML_POWER_MW NVML_SM_MHZ NVML_TEMP NVML_MEM_MIB NVML_REASONS NVML_PERSISTENCE   constant readings
 //   NVML_POWER_MW_PER_S NVML_SM_MHZ_PER_S     added to them for each second since the library was loaded
@@ -49,8 +49,8 @@ static int listed(const char *variable, const char *name) {
 
 // What a call for the metric `name` returns.
 static int state(const char *name) {
-    double lost = number("NVML_LOST_AFTER_MS", -1);
-    if (lost >= 0 && now() - began > lost * 1e-3) return LOST;
+    const char *lost = getenv("NVML_LOST_IF");
+    if (lost && !access(lost, F_OK)) return LOST;
     if (listed("NVML_WITHOUT", name)) return NOT_SUPPORTED;
     return listed("NVML_BROKEN", name) ? UNKNOWN : OK;
 }

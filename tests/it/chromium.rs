@@ -405,6 +405,14 @@ pub(crate) fn poisoned() -> Sample {
     metrics.model.weights_bytes_by_format = [(bad("bf16"), 1)].into();
     metrics.validity = Validity::from_reasons(vec![bad("reason")]);
     metrics.reconciliation.unattributed_by_phase = [(bad("decode"), 0.5)].into();
+    let mut gpu = crate::metrics_schema::gpu();
+    for text in [&mut gpu.name, &mut gpu.uuid, &mut gpu.driver_version, &mut gpu.energy_source] {
+        *text = text.as_deref().map(bad);
+    }
+    gpu.throttle[0].reason = bad("sw_power_cap");
+    gpu.unsupported = vec![bad("processes")];
+    gpu.failure_messages = [(bad("timeout"), 2)].into();
+    metrics.gpu = Some(gpu);
     metrics.diagnostics = vec![Diagnostic::new(&bad("code"), Severity::Error, bad("first"))];
     for summary in
         metrics.measures.values_mut().chain(metrics.cases.iter_mut().flat_map(|case| case.measures.values_mut()))

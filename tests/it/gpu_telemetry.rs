@@ -137,10 +137,8 @@ fn a_steady_device_is_told_as_it_is_in_rows_summary_and_reports() {
         assert_eq!(gpu["energy_source"], "nvml:counter");
         close(&gpu["energy_j"], 250.0 * window_s, 0.1);
         close(&gpu["power_w"], 250.0, 0.1);
-        assert_eq!(
-            (&gpu["sm_mhz"], &gpu["sm_mhz_min"], &gpu["temperature_c"]),
-            (&json!(1700.0), &json!(1700.0), &json!(61.0))
-        );
+        close(&gpu["sm_mhz"], 1700.0, 1e-9);
+        assert_eq!((&gpu["sm_mhz_min"], &gpu["temperature_c"]), (&json!(1700.0), &json!(61.0)));
         assert_eq!((&gpu["memory_used_bytes"], &gpu["throttled_share"]), (&json!(512u64 << 20), &json!(0.0)));
         // Energy and memory of the run are those of the CPU, which ran it.
         assert!(row["energy_source"] == Value::Null || row["energy_source"] == "rapl");
@@ -168,10 +166,8 @@ fn a_steady_device_is_told_as_it_is_in_rows_summary_and_reports() {
     }
     close(&gpu["energy_j"], 250.0 * (number(&gpu["to_s"]) - number(&gpu["from_s"])), 0.1);
     assert_eq!(gpu["throttle"], json!([{"reason": "gpu_idle", "share": 1.0, "effect": "harmless"}]));
-    assert_eq!(
-        (&gpu["slowdown_share"], &gpu["ecc_uncorrected"], &gpu["sm_clock_spread"]),
-        (&json!(0.0), &json!(0), &json!(0.0))
-    );
+    assert_eq!((&gpu["slowdown_share"], &gpu["ecc_uncorrected"]), (&json!(0.0), &json!(0)));
+    assert!(number(&gpu["sm_clock_spread"]) < 1e-9, "{}", gpu["sm_clock_spread"]);
     assert_eq!((&gpu["before"]["utilisation"], &gpu["before"]["persistence_mode"]), (&json!(0.7), &json!(true)));
     assert_eq!((&gpu["failures"], &gpu["unsupported"], &gpu["power_limit_w"]), (&json!(0), &json!([]), &json!(700.0)));
 
@@ -191,7 +187,8 @@ fn a_steady_device_is_told_as_it_is_in_rows_summary_and_reports() {
     assert!(outcome.stdout.contains("GPU Scripted GPU, 300.0 W (max 300.0), SM 1700 MHz"), "{}", outcome.stdout);
     let report = text_of(&run, "report.md");
     assert!(report.contains("## GPU") && report.contains("watched only, the model ran on the CPU"), "{report}");
-    assert!(report.contains("| SM clock (MHz) | 1700 | 1700 | 1700 |"), "{report}");
+    let words: Vec<&str> = report.split_whitespace().collect();
+    assert!(words.join(" ").contains("| SM clock (MHz) | 1700 | 1700 | 1700 |"), "{report}");
     let page = text_of(&run, "report.html");
     assert!(
         page.contains("data-chart=\"gpu-series\"") && page.contains("<title>row 0: "),
@@ -246,7 +243,7 @@ fn a_repeat_too_short_for_the_counter_has_no_energy_and_the_run_still_has() {
     let run = sandbox.the_run();
     for row in rows_of(&run) {
         assert_eq!((&row["gpu"]["energy_j"], &row["gpu"]["power_w"]), (&Value::Null, &Value::Null), "{row}");
-        assert_eq!(row["gpu"]["sm_mhz"], 1500.0);
+        close(&row["gpu"]["sm_mhz"], 1500.0, 1e-9);
     }
     let metrics = json_of(&run, "metrics.json");
     close(
@@ -294,13 +291,15 @@ fn a_device_lost_in_the_run_ends_no_run_on_the_cpu_and_spoils_one_on_it() {
     let sandbox = Sandbox::new();
     let Some(library) = library(&sandbox) else { return };
     let settings = ["repeats=1000000", "infer.max_new_tokens=50", "profiling.cooldown_ms=20"];
-    let child = start(watched(&sandbox, &library, &[("NVML_LOST_AFTER_MS", "2500")], &settings));
+    let child = start(watched(&sandbox, &library, &[("NVML_LOST_IF", "lost")], &settings));
     let lost = || {
         sandbox
             .runs()
             .first()
             .is_some_and(|run| run.join("per_run.jsonl").exists() && rows_of_live(run).contains("\"gpu\":null"))
     };
+    until("two rows", || sandbox.runs().first().is_some_and(|run| rows_so_far(run) >= 2));
+    sandbox.write("lost", "");
     until("a repeat without a device", lost);
     // SAFETY: the process is ours and has not been waited for.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
@@ -310,7 +309,7 @@ fn a_device_lost_in_the_run_ends_no_run_on_the_cpu_and_spoils_one_on_it() {
     assert_eq!(schema_errors(&metrics), [""; 0]);
     let gpu = &metrics["gpu"];
     let (lost_at, last_good) = (number(&gpu["lost_at_s"]), number(&gpu["last_good_s"]));
-    assert!(lost_at > last_good && lost_at < 3.0, "{lost_at} {last_good}");
+    assert!(lost_at > last_good && last_good > 0.0, "{lost_at} {last_good}");
     assert_eq!(finding(&metrics, "gpu_lost")["severity"], "info");
     assert!(!reasons(&metrics).contains("lost"), "{}", reasons(&metrics));
     let rows = rows_of(&run);

@@ -173,7 +173,7 @@ pub(crate) fn example() -> Stage1Metrics {
     }
 }
 
-fn gpu() -> GpuBlock {
+pub(crate) fn gpu() -> GpuBlock {
     GpuBlock {
         name: Some("Test GPU".to_owned()),
         uuid: Some("GPU-1".to_owned()),

@@ -21,13 +21,14 @@ const MARKS: usize = 400;
 /// Failed looks marked.
 const GAPS: usize = 200;
 
-/// One strip: name, unit, values, whether the axis begins at zero, and a line across.
+/// One strip: name, unit, values, where its axis begins and ends if not with them, and a line across.
 struct Strip<'a> {
     name: &'static str,
     unit: &'static str,
     factor: f64,
     values: Option<&'a Vec<Option<f64>>>,
-    from_zero: bool,
+    low: Option<f64>,
+    high: Option<f64>,
     across: Option<(f64, String)>,
 }
 
@@ -45,13 +46,13 @@ pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> Ch
         return chart.nothing("No look at the device succeeded.");
     };
     let limit = telemetry.device.power_limit_w.map(|watts| (watts, format!("limit {}", digits(watts))));
-    let strip = |name, unit, factor, values, from_zero| Strip { name, unit, factor, values, from_zero, across: None };
+    let strip = |name, unit, factor, values, low| Strip { name, unit, factor, values, low, high: None, across: None };
     let strips: Vec<Strip<'_>> = [
-        strip("utilisation", "%", 100.0, samples.utilisation.as_ref(), true),
-        Strip { across: limit, ..strip("power", "W", 1.0, samples.power_w.as_ref(), true) },
-        strip("SM clock", "MHz", 1.0, samples.sm_mhz.as_ref(), false),
-        strip("temperature", "°C", 1.0, samples.temperature_c.as_ref(), false),
-        strip("memory in use", "GiB", 1.0 / f64::from(1 << 30), samples.memory_used_bytes.as_ref(), true),
+        Strip { high: Some(100.0), ..strip("utilisation", "%", 100.0, samples.utilisation.as_ref(), Some(0.0)) },
+        Strip { across: limit, ..strip("power", "W", 1.0, samples.power_w.as_ref(), Some(0.0)) },
+        strip("SM clock", "MHz", 1.0, samples.sm_mhz.as_ref(), None),
+        strip("temperature", "°C", 1.0, samples.temperature_c.as_ref(), None),
+        strip("memory in use", "GiB", 1.0 / f64::from(1 << 30), samples.memory_used_bytes.as_ref(), Some(0.0)),
     ]
     .into_iter()
     .filter(|strip| strip.values.is_some())
@@ -59,7 +60,7 @@ pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> Ch
     if strips.is_empty() {
         return chart.nothing("The device tells none of utilisation, power, clock, temperature and memory.");
     }
-    let height = 10.0 + (STRIP + ROOM) * strips.len() as f64 + 22.0;
+    let height = 10.0 + (STRIP + ROOM) * strips.len() as f64 + 26.0;
     let mut svg = Svg::new(WIDTH, height);
     let x = Scale::linear([begin, end.max(begin + 1e-3)], [LEFT, RIGHT]);
     let mut thinned = 0;
@@ -69,9 +70,9 @@ pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> Ch
     }
     let bottom = 10.0 + (STRIP + ROOM) * strips.len() as f64 - ROOM;
     for tick in x.ticks(10) {
-        svg.text([x.at(tick), bottom + 18.0], Anchor::Middle, "tick", &tick_label(tick));
+        svg.text([x.at(tick), bottom + 34.0], Anchor::Middle, "tick", &tick_label(tick));
     }
-    svg.text([RIGHT, bottom + 36.0], Anchor::End, "axis", "s since the first look");
+    svg.text([RIGHT, bottom + 50.0], Anchor::End, "axis", "s since the first look");
     let mut notes = Vec::new();
     if thinned > 0 {
         notes.push(format!(
@@ -101,7 +102,7 @@ fn draw(svg: &mut Svg, x: &Scale, top: f64, strip: &Strip<'_>, telemetry: &GpuTe
     let across = strip.across.iter().map(|(value, _)| *value);
     let Some([low, high]) = extent(values.iter().copied().chain(across)) else { return 0 };
     let margin = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-9);
-    let y = Scale::linear([if strip.from_zero { 0.0 } else { low - margin }, high + margin], [bottom, top]);
+    let y = Scale::linear([strip.low.unwrap_or(low - margin), strip.high.unwrap_or(high + margin)], [bottom, top]);
     for repeat in telemetry.repeats.iter().take(MARKS) {
         let name = rows.iter().find(|row| row.index == repeat.row).map_or_else(
             || format!("row {}", repeat.row),
