@@ -267,6 +267,14 @@ mod tests {
     use super::*;
     use crate::record::rows::RowStatus;
 
+    fn gpu() -> Value {
+        serde_json::json!({
+            "window_ms": 200.0, "looks": 5, "energy_j": 40.0, "energy_source": "nvml:counter", "power_w": 200.0, "sm_mhz": 1500.0,
+            "sm_mhz_min": 1400.0, "memory_mhz": 2619.0, "temperature_c": 61.0, "memory_used_bytes": 7, "process_memory_bytes": null,
+            "throttled_share": 0.5, "throttle_reasons": ["sw_power_cap"]
+        })
+    }
+
     /// A row as version 1 writes it, with every optional value set.
     fn row(index: u32) -> Value {
         let mut row = serde_json::json!({
@@ -277,21 +285,22 @@ mod tests {
             "itl_ms": [1.0, 1.0, 1.0], "prefill_tok_per_s": 6400.0, "decode_tok_per_s": 1000.0, "total_tok_per_s": 888.5,
             "ttft_s": 0.0015, "tpot_s": 0.001, "dt_full_s": 0.0045, "tok_s": 888.5, "peak_memory_allocated_gb": 0.5,
             "memory": {
-                "peak_rss_bytes": 1, "peak_vram_bytes": null, "weights_bytes": 2, "kv_cache_bytes": 3, "kv_used_bytes": 4,
-                "activations_bytes": null
+                "peak_rss_bytes": 1, "peak_vram_bytes": 5, "peak_vram_source": "process", "weights_bytes": 2, "kv_cache_bytes": 3,
+                "kv_used_bytes": 4, "activations_bytes": null
             },
             "contention": {
                 "cpu_wall_ratio": 1.0, "involuntary_switches": 1, "voluntary_switches": 2, "pressure_cpu_some": 0.5,
                 "other_cpu_share": 0.25, "disturbed": false
             },
-            "cpu_utilisation": 0.5, "energy_j": null, "energy_source": null, "tokens": [1, 2, 3, 4], "text": "é\n",
-            "finish_reason": "length", "diagnostics": []
+            "cpu_utilisation": 0.5, "energy_j": null, "energy_source": null,
+            "tokens": [1, 2, 3, 4], "text": "é\n", "finish_reason": "length", "diagnostics": []
         });
         // Fields past what the macro can expand.
         row["traced"] = Value::Bool(false);
-        row["cpu_energy_j"] = Value::Null;
-        row["gpu"] = Value::Null;
-        row["memory"]["peak_vram_source"] = Value::Null;
+        row["host"] =
+            serde_json::json!({ "prefill_ms": 1.5, "decode_ms": 3.25, "total_ms": 5.0, "remainder_ms": 0.25 });
+        row["cpu_energy_j"] = 2.5.into();
+        row["gpu"] = gpu();
         row
     }
 
