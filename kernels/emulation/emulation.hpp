@@ -4,8 +4,9 @@
 // is poisoned before each block, copies by cp.async arrive at the wait and not before, a barrier that some threads do not reach ends the launch
 // with a message, and so do accesses outside of what is mapped, and misaligned ones where the compiler was given -fsanitize=alignment,bounds.
 //
-// What it cannot show: the memory order between blocks (they run one after another, so a missing __threadfence goes unnoticed), reads
-// outside of an allocation that stay within the process, and the last bits of the approximate functions of a device.
+// What it cannot show: the order of memory (blocks run one after another and all threads see one memory, so a missing __threadfence goes
+// unnoticed, and a missing __syncwarp next to an operation that all lanes wait for anyway), and the last bits of what a device approximates. GCC
+// puts the shared arrays of function templates in no section, so those are not poisoned: give templates their scratch as an argument.
 #ifndef PP_EMULATION_HPP
 #define PP_EMULATION_HPP
 

@@ -130,8 +130,6 @@ static void run_grid() {
     }
 }
 
-static const int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGFPE};
-
 static int launch(const Entry& entry, const unsigned grid[3], const unsigned block[3], unsigned shared_bytes, void** arguments) {
     state->failed = false;
     gridDim = dim3{grid[0], grid[1], grid[2]};

@@ -16,7 +16,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#if !defined(__x86_64__)
+// Fibers change stacks by a few instructions where we know them, else by the C library (also on demand: PP_EMU_UCONTEXT).
+#if defined(__x86_64__) && !defined(PP_EMU_UCONTEXT)
+#define PP_EMU_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
@@ -48,7 +51,7 @@ struct Copy {
 };
 
 struct Fiber {
-#if defined(__x86_64__)
+#ifdef PP_EMU_SWITCH
     void* stack_pointer;
 #else
     ucontext_t context;
@@ -74,7 +77,7 @@ struct Warp {
 struct State {
     Fiber fibers[MAX_THREADS];
     Warp warps[MAX_THREADS / WARP];
-#if defined(__x86_64__)
+#ifdef PP_EMU_SWITCH
     void* scheduler;
 #else
     ucontext_t scheduler;
@@ -96,6 +99,7 @@ struct State {
 };
 
 static State* state = nullptr;
+static const int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGFPE};
 
 // xorshift64*; not a good generator, but any two orders differ.
 static uint64_t random_bits() {
@@ -107,7 +111,7 @@ static uint64_t random_bits() {
     return (x * 0x2545f4914f6cdd1dULL) >> 32;
 }
 
-#if defined(__x86_64__)
+#ifdef PP_EMU_SWITCH
 extern "C" void pp_emu_switch(void** from, void* to) __attribute__((visibility("hidden")));
 // Saves what the callee must save, changes stacks, restores.
 asm(R"(
@@ -136,7 +140,7 @@ pp_emu_switch:
 #endif
 
 static void to_scheduler() {
-#if defined(__x86_64__)
+#ifdef PP_EMU_SWITCH
     pp_emu_switch(&state->fibers[state->current].stack_pointer, state->scheduler);
 #else
     swapcontext(&state->fibers[state->current].context, &state->scheduler);
@@ -152,7 +156,7 @@ static void set_thread(unsigned index) {
 
 static void to_fiber(unsigned index) {
     set_thread(index);
-#if defined(__x86_64__)
+#ifdef PP_EMU_SWITCH
     pp_emu_switch(&state->scheduler, state->fibers[index].stack_pointer);
 #else
     swapcontext(&state->scheduler, &state->fibers[index].context);
@@ -231,7 +235,7 @@ static void prepare_fiber(unsigned index) {
         fiber.stack = (unsigned char*)room + page;
     }
     fiber.copy_count = fiber.groups = 0;
-#if defined(__x86_64__)
+#ifdef PP_EMU_SWITCH
     // As if `entry` had been called: what is saved, its address, and a return address that is never used.
     void** top = (void**)(fiber.stack + STACK_BYTES) - 8;
     memset(top, 0, 8 * sizeof(void*));
@@ -401,7 +405,11 @@ static void on_signal(int number, siginfo_t* info, void*) {
         siglongjmp(state->escape, 1);
     }
     // Not ours: the fault comes again and goes to whoever had the signal before.
-    signal(number, SIG_DFL);
+    for (int i = 0; i < 3; i++) {
+        if (SIGNALS[i] == number) {
+            sigaction(number, &state->before[i], nullptr);
+        }
+    }
 }
 
 }  // namespace pp_emu
