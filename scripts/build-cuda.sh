@@ -92,7 +92,7 @@ chmod +x "$shadow/rustc-wrapper"
 if [[ -z ${LIBCLANG_PATH:-} ]]; then
     if [[ -e $root/.cuda/clang ]]; then
         export LIBCLANG_PATH=$root/.cuda/clang
-    elif ! command -v llvm-config >/dev/null && ! compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; then
+    elif ! command -v llvm-config >/dev/null && ! compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null; then
         scripts/cuda-toolkit.sh >/dev/null
         export LIBCLANG_PATH=$root/.cuda/clang
     fi

@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: scripts/cuda-toolkit.sh [--dest DIR] [--runtime] [--flash-attn] [--print-env]
+Usage: scripts/cuda-toolkit.sh [--dest DIR] [--runtime] [--flash-attn] [--libclang] [--print-env]
 
 Downloads nvcc 13.0, its headers and libclang (for the NVTX bindings) from PyPI with `pip download`, about 130 MB, and unpacks them into
 DIR (default: .cuda/ beside scripts/). Libraries that exist only with a driver are stood in for by empty archives: perfprof loads the real
@@ -15,6 +15,7 @@ Options:
   --dest DIR     where the toolkit goes
   --runtime      fetch NVRTC and CUPTI too (100 MB): `nvrtc` compiles the kernels as a GPU machine would, without a GPU
   --flash-attn   fetch the CUTLASS headers that `--features flash-attn` compiles
+  --libclang     fetch libclang alone (25 MB): all that scripts/check-cuda.sh needs
   --print-env    print the variables a build needs, as `export` lines, and do nothing else
   -h, --help     this text
 
@@ -31,7 +32,7 @@ die() { say "error: $1"; shift; for hint in "$@"; do say "hint: $hint"; done; ex
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dest=$root/.cuda
-runtime=0 flash=0 print=0
+runtime=0 flash=0 print=0 clang_only=0
 while (($#)); do
     case $1 in
         -h | --help) usage; exit 0 ;;
@@ -39,6 +40,7 @@ while (($#)); do
         --dest=*) dest=${1#--dest=}; shift ;;
         --runtime) runtime=1; shift ;;
         --flash-attn) flash=1; shift ;;
+        --libclang) clang_only=1; shift ;;
         --print-env) print=1; shift ;;
         *) usage >&2; say "error: unknown argument \`$1\`"; exit 1 ;;
     esac
@@ -104,8 +106,10 @@ packages=("${compiler[@]}")
 if ((!runtime)) && [[ -f $dest/wheels/.complete && $(<"$dest/wheels/.complete") == "${compiler[*]} ${libraries[*]}" ]]; then
     packages+=("${libraries[@]}")
 fi
-fetch 'the CUDA 13.0 compiler' "$dest/wheels" "${packages[@]}"
 fetch libclang "$dest/clang-wheel" "$clang"
+ln -sfn "$(dirname "$(find "$dest/clang-wheel" -name 'libclang*.so*' | head -n 1)")" "$dest/clang"
+if ((clang_only)); then printf '%s\n' "$dest/clang"; exit 0; fi
+fetch 'the CUDA 13.0 compiler' "$dest/wheels" "${packages[@]}"
 
 # All wheels unpack into one tree that is laid out as a toolkit.
 tree=$dest/wheels/nvidia/cu13
@@ -117,7 +121,6 @@ for library in cuda cublas cublasLt curand nvrtc cupti; do
     if [[ ! -f $tree/lib/lib$library.a ]]; then ar rcs "$tree/lib/lib$library.a"; fi
 done
 [[ -e $tree/lib/libcudart.a ]] || ln -s libcudart_static.a "$tree/lib/libcudart.a"
-ln -sfn "$(dirname "$(find "$dest/clang-wheel" -name 'libclang*.so*' | head -n 1)")" "$dest/clang"
 
 if ((flash)); then
     # candle-flash-attn clones CUTLASS 3.5.0 from GitHub unless cudaforge finds it, with this very commit, in its cache.

@@ -87,9 +87,7 @@ impl CudaBackend {
         let device = context.cu_device();
         let attribute = |attribute| {
             // SAFETY: the device is that of a live context.
-            unsafe { result::device::get_attribute(device, attribute) }
-                .map(|value| value.unsigned_abs())
-                .map_err(failed)
+            unsafe { result::device::get_attribute(device, attribute) }.map(i32::unsigned_abs).map_err(failed)
         };
         use sys::CUdevice_attribute as A;
         let facts = DeviceFacts {
