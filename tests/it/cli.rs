@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, TINY, finish, json_of, rows_of, start, text_of};
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 15] = [
     &["--help"],
     &["--version"],
     &["stage1", "--help"],
     &["stage1", "--print-config"],
+    &["stage2", "--help"],
+    &["stage2", "--print-config"],
     &["validate"],
     &["validate", "--json"],
     &["estimate"],
@@ -38,7 +40,7 @@ fn every_command_answers_on_stdout_and_talks_on_stderr() {
         }
     }
     let help = sandbox.run(&["--help"]).stdout;
-    for command in ["stage1", "analyze", "estimate", "doctor", "runs", "validate", "report", "completions", "man"] {
+    for command in ["stage1", "stage2", "analyze", "estimate", "doctor", "runs", "validate", "report", "completions", "man"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(sandbox.run(&["completions", "bash"]).stdout.contains("complete -F _perfprof"));
