@@ -40,7 +40,9 @@ fn every_command_answers_on_stdout_and_talks_on_stderr() {
         }
     }
     let help = sandbox.run(&["--help"]).stdout;
-    for command in ["stage1", "stage2", "analyze", "estimate", "doctor", "runs", "validate", "report", "completions", "man"] {
+    for command in
+        ["stage1", "stage2", "analyze", "estimate", "doctor", "runs", "validate", "report", "completions", "man"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(sandbox.run(&["completions", "bash"]).stdout.contains("complete -F _perfprof"));
