@@ -122,6 +122,17 @@ def judge_torch(step, answer):
     return lines
 
 
+def judge_ncu(step, metrics):
+    """Kernels under ncu through stage2: without nsys, as where this runs there is none that works."""
+    kernels = metrics.get("kernels") or []
+    outcomes = sorted({str(kernel.get("outcome")) for kernel in kernels})
+    if outcomes == ["no_permission"]:
+        return [missing(step, "stage2 profiles kernels under ncu", "the driver keeps the counters for root")]
+    good = [kernel for kernel in kernels if kernel.get("outcome") == "ok" and kernel.get("counters")]
+    detail = f"{len(good)} of {len(kernels)} kernels have counters ({', '.join(outcomes) or 'none was tried'})"
+    return [check(step, "stage2 profiles kernels under ncu", bool(kernels) and len(good) == len(kernels), detail)]
+
+
 def judge_study(step, runs, peers):
     """The goals of the study: bandwidth of decode, arithmetic of prefill, distance to transformers."""
     lines = []
@@ -298,6 +309,16 @@ class Acceptance:
         if answer:
             self.lines += judge_torch("torch", answer)
 
+    def step_ncu(self):
+        if not shutil.which("ncu"):
+            self.lines.append(missing("ncu", "stage2 profiles kernels under ncu", "ncu is not there"))
+            return
+        argv = [self.perfprof, "--json", "--quiet", "--output-root", str(self.out / "runs"), "stage2", f"model={SMALL}", "model.dtype=bf16", "device=cuda:0",
+                "engine.ops=fused", "prompt_tokens=64", "infer.max_new_tokens=4", "repeats=1", "warmup=1", "stage2.nsys.enabled=false", "stage2.ncu.top_n=2"]
+        metrics = self.json_of("stage2-ncu", argv, 70, "ncu", "stage2 profiles kernels under ncu", codes=(0, 3))
+        if metrics:
+            self.lines += judge_ncu("ncu", metrics)
+
     def step_bench(self):
         answer = self.json_of("bench", [self.perfprof, "--json", "kernels", "bench"], 60, "bench", "kernels bench")
         if answer:
@@ -333,7 +354,7 @@ class Acceptance:
         return counts
 
 
-STEPS = ["device", "kernels", "logits", "study", "trace", "torch", "bench", "sanitizer", "ab"]
+STEPS = ["device", "kernels", "logits", "study", "trace", "torch", "ncu", "bench", "sanitizer", "ab"]
 
 
 def main():

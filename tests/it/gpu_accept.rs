@@ -16,6 +16,7 @@ case "$*" in
     *doctor*) name=doctor ;;
     *"kernels check"*) name=kernels ;;
     *"kernels bench"*) name=bench ;;
+    *stage2*) name=stage2 ;;
     *trace=cupti*) name=trace ;;
     *analyze*) name=analyze ;;
     *engine.cuda_graph=on*) name=graph ;;
@@ -58,7 +59,7 @@ impl Fake {
             .arg("--out")
             .arg(self.path("out"))
             // No nvidia-smi and no sanitizer of the machine that runs the tests.
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", format!("{}:/usr/bin:/bin", self.folder.path().display()))
             .output()
             .expect("python3 was there a moment ago");
         let text =
@@ -210,6 +211,28 @@ fn a_trace_must_link_every_kernel_and_drop_nothing() {
     fake.answer("trace", &lossy);
     let (_, lines) = fake.run("trace");
     assert_eq!((verdict(&lines, "linked to its launch"), verdict(&lines, "dropped nothing")), ("FAIL", "FAIL"));
+}
+
+#[test]
+fn kernels_under_ncu_need_counters_and_a_missing_permission_is_no_failure_of_ours() {
+    if !python() {
+        return;
+    }
+    let fake = Fake::new();
+    let ncu = fake.path("ncu");
+    fs::write(&ncu, "#!/bin/sh\n").expect("the folder is writable");
+    fs::set_permissions(&ncu, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+    let kernel = |outcome: &str, counters: Value| json!({ "outcome": outcome, "counters": counters });
+    let judged = |kernels: Value| {
+        fake.answer("stage2", &json!({ "kernels": kernels }));
+        let (_, lines) = fake.run("ncu");
+        verdict(&lines, "under ncu").to_owned()
+    };
+    assert_eq!(judged(json!([kernel("ok", json!({ "duration_ns": 5 })), kernel("ok", json!({}))])), "FAIL");
+    assert_eq!(judged(json!([kernel("ok", json!({ "duration_ns": 5 }))])), "PASS");
+    assert_eq!(judged(json!([kernel("failed", Value::Null)])), "FAIL");
+    assert_eq!(judged(json!([kernel("no_permission", Value::Null)])), "NOT RUN");
+    assert_eq!(judged(json!([])), "FAIL");
 }
 
 #[test]
