@@ -58,7 +58,7 @@ fi
 [[ -x $toolkit/bin/nvcc ]] || die "\`$toolkit\` holds no bin/nvcc"
 release=$("$toolkit/bin/nvcc" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
 read -r major minor <<<"$release"
-# CUPTI's records are read as their CUDA 13.0 layout; the bindings of another version may not even have them.
+# Of CUDA 13 any minor version will do: libraries stay compatible within one, and the bindings used are those of 13.0, whose CUPTI records are read.
 ((major == 13)) || die "\`$toolkit\` is CUDA $major.$minor; perfprof's CUDA code is written for 13" \
     'scripts/cuda-toolkit.sh fetches 13.0; then `scripts/build-cuda.sh --toolkit .cuda/toolkit`'
 
@@ -92,8 +92,8 @@ chmod +x "$shadow/rustc-wrapper"
 if [[ -z ${LIBCLANG_PATH:-} ]]; then
     if [[ -e $root/.cuda/clang ]]; then
         export LIBCLANG_PATH=$root/.cuda/clang
-    elif ! command -v llvm-config >/dev/null && ! compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null; then
-        scripts/cuda-toolkit.sh >/dev/null
+    elif ! compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null; then
+        scripts/cuda-toolkit.sh --libclang >/dev/null
         export LIBCLANG_PATH=$root/.cuda/clang
     fi
 fi
@@ -103,7 +103,7 @@ export BINDGEN_EXTRA_CLANG_ARGS="${BINDGEN_EXTRA_CLANG_ARGS:-} -I$include"
 
 if [[ -d $root/.cuda/cudaforge ]]; then export CUDAFORGE_HOME=${CUDAFORGE_HOME:-$root/.cuda/cudaforge}; fi
 export CUDA_HOME=$shadow CUDA_PATH=$shadow CUDA_ROOT=$shadow PATH=$toolkit/bin:$PATH
-export CUDA_COMPUTE_CAP=$arch CUDARC_CUDA_VERSION=${major}0${minor}0 CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
+export CUDA_COMPUTE_CAP=$arch CUDARC_CUDA_VERSION=13000 CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
 export RUSTC_WRAPPER=$shadow/rustc-wrapper CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/cuda}
 say "CUDA $major.$minor, compute capability $arch, building in $CARGO_TARGET_DIR"
 

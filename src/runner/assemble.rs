@@ -70,7 +70,7 @@ pub enum AssembleError {
         weights: Bytes,
         /// KV cache for the batch and the longest case.
         cache: Bytes,
-        /// Memory of the machine, or the limit of the control group.
+        /// Memory of the machine, or the limit of the control group; free memory of a GPU.
         usable: Bytes,
     },
     /// The weights cannot be used.
@@ -389,20 +389,32 @@ pub fn tokenizer(chosen: &Chosen) -> Result<Tokenizer, AssembleError> {
         .map_err(|source| AssembleError::Tokenizer { name: chosen.name.clone(), source })
 }
 
-/// Refuses what cannot fit before the kernel ends the process for it. Counts the least there must be, on the CPU only.
+/// Refuses what cannot fit into the memory of the host before the kernel ends the process for it. Counts the least there must be: weights and cache on
+/// the CPU, the weights alone where the fused operators of a GPU place them from there.
 pub fn check_memory(config: &Stage1Config, chosen: &Chosen, room: Room, device_id: &str) -> Result<(), AssembleError> {
-    let Some(usable) = memory::system().map(|memory| memory.usable_bytes()).filter(|_| device_id == "cpu") else {
-        return Ok(());
-    };
+    let Some(usable) = memory::system().map(|memory| memory.usable_bytes()) else { return Ok(()) };
+    let (weights, cache) = least_bytes(config, chosen, room, Format::F32);
+    match (device_id, config.engine.ops) {
+        ("cpu", _) => fits(chosen, weights, cache, usable),
+        (_, OpsChoice::Fused) => fits(chosen, weights, 0, usable),
+        _ => Ok(()),
+    }
+}
+
+/// The least bytes of weights and of the KV cache; `default` is the format of what no setting names.
+fn least_bytes(config: &Stage1Config, chosen: &Chosen, room: Room, default: Format) -> (u64, u64) {
     let weights = match &chosen.source {
         Source::Synthetic { .. } => {
-            let format = config.model.dtype.or(config.model.dtype_default).unwrap_or(Format::F32);
+            let format = config.model.dtype.or(config.model.dtype_default).unwrap_or(default);
             weights_bytes(&chosen.architecture, &WeightFormats::from_names(format, BTreeMap::new()))
         }
         source @ Source::Path(_) => file_bytes(source),
     };
-    let token = kv_cache::bytes_per_token(&chosen.architecture, config.engine.kv_dtype.unwrap_or(Format::F32));
-    let cache = (room.batch as u64).saturating_mul(room.context as u64).saturating_mul(token);
+    let token = kv_cache::bytes_per_token(&chosen.architecture, config.engine.kv_dtype.unwrap_or(default));
+    (weights, (room.batch as u64).saturating_mul(room.context as u64).saturating_mul(token))
+}
+
+fn fits(chosen: &Chosen, weights: u64, cache: u64, usable: u64) -> Result<(), AssembleError> {
     let needed = weights.saturating_add(cache);
     if needed <= usable {
         return Ok(());
@@ -483,37 +495,6 @@ fn half_type(config: &Stage1Config, dtype: Option<Format>) -> Result<Format, Ass
     }
 }
 
-/// Refuses what the device has no room for, before anything is read.
-fn check_device_memory(
-    config: &Stage1Config,
-    chosen: &Chosen,
-    room: Room,
-    backend: &SharedBackend,
-) -> Result<(), AssembleError> {
-    let Ok(usable) = backend.free_bytes() else { return Ok(()) };
-    let weights = match &chosen.source {
-        Source::Synthetic { .. } => {
-            let format = config.model.dtype.or(config.model.dtype_default).unwrap_or(Format::BF16);
-            weights_bytes(&chosen.architecture, &WeightFormats::from_names(format, BTreeMap::new()))
-        }
-        source @ Source::Path(_) => file_bytes(source),
-    };
-    let token = kv_cache::bytes_per_token(&chosen.architecture, config.engine.kv_dtype.unwrap_or(Format::BF16));
-    let cache = (room.batch as u64).saturating_mul(room.context as u64).saturating_mul(token);
-    let needed = weights.saturating_add(cache);
-    if needed <= usable {
-        return Ok(());
-    }
-    let bytes = |count: u64| Bytes(count as f64);
-    Err(AssembleError::DoesNotFit {
-        name: chosen.name.clone(),
-        needed: bytes(needed),
-        weights: bytes(weights),
-        cache: bytes(cache),
-        usable: bytes(usable),
-    })
-}
-
 /// Reads the weights and builds the engine. `progress` gets bytes done and in all.
 pub fn build(
     config: &Stage1Config,
@@ -523,8 +504,9 @@ pub fn build(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Engine, AssembleError> {
     let Opened { device, device_id, backend } = open_device(config)?;
-    if let Some(backend) = &backend {
-        check_device_memory(config, &chosen, room, backend)?;
+    if let Some(usable) = backend.as_ref().and_then(|backend| backend.free_bytes().ok()) {
+        let (weights, cache) = least_bytes(config, &chosen, room, Format::BF16);
+        fits(&chosen, weights, cache, usable)?;
     }
     let name = chosen.name.clone();
     let engine_error = |source| AssembleError::Engine { name: name.clone(), source };

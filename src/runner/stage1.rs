@@ -63,12 +63,13 @@ pub enum RunEnd {
     Failed,
 }
 
-/// How many repeats of each case record operator spans.
+/// How many repeats of each case record operator spans: none only where `torch_profiler.activities` leaves the side of the device out and
+/// `trace=spans` does not ask for them all the same.
 ///
 /// On a GPU they are timed by events on its stream: the host's clock sees launches, not the work.
 pub fn span_repeats(config: &Stage1Config, on_cpu: bool) -> u32 {
     let side = if on_cpu { Activity::Cpu } else { Activity::Cuda };
-    let wanted = config.torch_profiler.activities.contains(&side);
+    let wanted = config.trace == TraceMode::Spans || config.torch_profiler.activities.contains(&side);
     if wanted { config.profiling.span_repeats.unwrap_or(config.repeats) } else { 0 }
 }
 

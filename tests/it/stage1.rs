@@ -346,6 +346,12 @@ fn activities_decide_whether_there_are_spans() {
     assert_eq!(metrics["operators"], json!([]));
     assert!(!run.join("spans.jsonl").exists());
     assert_eq!(schema_errors(&metrics), [""; 0]);
+
+    let sandbox = Sandbox::new();
+    finish(sandbox.stage1(&["torch_profiler.activities=[]", "trace=spans", "repeats=2"])).exits(0);
+    let run = sandbox.the_run();
+    assert_eq!(rows_of(&run).len(), 4);
+    assert_ne!(json_of(&run, "metrics.json")["operators"], json!([]));
 }
 
 #[test]

@@ -136,11 +136,11 @@ pub enum InferMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceMode {
-    /// No trace file.
+    /// Nothing but what `torch_profiler.activities` asks for, which is operator spans unless it was changed.
     None,
-    /// The operator spans of the run as a trace file.
+    /// Operator spans, whatever `torch_profiler.activities` says.
     Spans,
-    /// CUDA activity records beside the spans.
+    /// CUDA activity too, in repeats of its own, as a trace file.
     Cupti,
 }
 

@@ -310,7 +310,7 @@ pub const STAGE1: &[Key] = &[
     key(
         "trace",
         Kind::Word(&["none", "spans", "cupti"]),
-        "What is traced beside the measures: nothing, the operator spans, or CUDA activity too.",
+        "What is traced beside the measures: what `torch_profiler.activities` asks for, operator spans in any case, or CUDA activity too.",
     ),
     key(
         "profiling",

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::kernel::{Kernel, Module};
+use super::kernel::Kernel;
 
 /// An error of the device, of the compiler of its kernels, or of a library.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -218,8 +218,6 @@ pub trait GpuBackend: Send + Sync {
     fn download(&self, from: Address, to: &mut [u8]) -> GpuResult<()>;
     /// Copies within the device.
     fn copy(&self, to: Address, from: Address, bytes: u64) -> GpuResult<()>;
-    /// Compiles a module now, so that its first launch does not; returns the time spent, in ms, 0 where it was ready.
-    fn prepare(&self, module: &Module) -> GpuResult<f64>;
     /// Launches a kernel.
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> GpuResult<()>;
     /// Multiplies matrices.

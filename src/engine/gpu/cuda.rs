@@ -26,7 +26,6 @@ struct Loaded {
     functions: HashMap<&'static str, Function>,
 }
 
-#[derive(Clone, Copy)]
 struct Function {
     handle: sys::CUfunction,
     /// Dynamic shared memory it was allowed so far.
@@ -115,24 +114,16 @@ impl CudaBackend {
         self.stream.context().bind_to_thread().map_err(|error| GpuError::new(what, error))
     }
 
-    /// The function with room for `shared_bytes`, and the time compiling took.
-    fn function(
-        &self,
-        module: &Module,
-        function: Option<&'static str>,
-        shared_bytes: u32,
-    ) -> GpuResult<(Option<Function>, f64)> {
+    /// The function `name` of `module`, compiled and loaded if it is the first of it, with room for `shared_bytes`.
+    fn function(&self, module: &Module, name: &'static str, shared_bytes: u32) -> GpuResult<sys::CUfunction> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut compile_ms = 0.0;
         if !modules.contains_key(module) {
             let image = self.compiler.image(module)?;
-            compile_ms = image.compile_ms;
             // SAFETY: the image is a cubin or PTX text that ends in zero, and the driver copies it.
-            let handle = unsafe { result::module::load_data(image.bytes.as_ptr().cast()) }
+            let handle = unsafe { result::module::load_data(image.as_ptr().cast()) }
                 .map_err(|error| GpuError::new(format!("loading {}", module.name()), error))?;
             modules.insert(module.clone(), Loaded { module: handle, functions: HashMap::new() });
         }
-        let Some(name) = function else { return Ok((None, compile_ms)) };
         let loaded = modules.get_mut(module).expect("the module was just put there");
         let failed = |error| GpuError::new(format!("finding {name} in {}", module.name()), error);
         if !loaded.functions.contains_key(name) {
@@ -150,7 +141,7 @@ impl CudaBackend {
             )?;
             found.shared_bytes = shared_bytes;
         }
-        Ok((Some(*found), compile_ms))
+        Ok(found.handle)
     }
 }
 
@@ -236,15 +227,9 @@ impl GpuBackend for CudaBackend {
             .map_err(|error| GpuError::new(what, error))
     }
 
-    fn prepare(&self, module: &Module) -> GpuResult<f64> {
-        self.bind("compiling kernels")?;
-        self.function(module, None, 0).map(|(_, compile_ms)| compile_ms)
-    }
-
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> GpuResult<()> {
         self.bind("launching")?;
-        let (function, _) = self.function(&kernel.module, Some(kernel.function), launch.shared_bytes)?;
-        let function = function.expect("a function was asked for");
+        let function = self.function(&kernel.module, kernel.function, launch.shared_bytes)?;
         let mut values: Vec<u64> = args.iter().map(|arg| argument_bytes(*arg)).collect();
         // The driver reads as many bytes of each as the kernel declares: on a little-endian host the low ones come first.
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
@@ -252,7 +237,7 @@ impl GpuBackend for CudaBackend {
         // SAFETY: number, order and types of the arguments are the contract of the kernel, which `check` verifies on every device.
         unsafe {
             result::launch_kernel(
-                function.handle,
+                function,
                 dims(launch.grid),
                 dims(launch.block),
                 launch.shared_bytes,

@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use cudarc::nvrtc::sys;
 
@@ -12,14 +11,6 @@ use crate::engine::device::has_library;
 
 /// What the sources include; its text is put in place of this line.
 const INCLUDE: &str = "#include \"common.cuh\"\n";
-
-/// A compiled module.
-pub(super) struct Image {
-    /// A cubin, or PTX text with its final zero.
-    pub(super) bytes: Vec<u8>,
-    /// Time the compiler took, ms; 0 where the image came out of the cache.
-    pub(super) compile_ms: f64,
-}
 
 /// Compiles modules for one architecture.
 pub(super) struct Compiler {
@@ -66,22 +57,20 @@ impl Compiler {
         Self { target: format!("{version} {architecture}"), architecture, cache, missing: None }
     }
 
-    /// The image of `module`, from the cache or from the compiler.
-    pub(super) fn image(&self, module: &Module) -> GpuResult<Image> {
+    /// The image of `module`, a cubin or PTX text with its final zero, from the cache or from the compiler.
+    pub(super) fn image(&self, module: &Module) -> GpuResult<Vec<u8>> {
         let file = self.cache.as_ref().map(|cache| cache.join(format!("{}.cubin", module.hash(&self.target))));
         if let Some(bytes) = file.as_ref().and_then(|file| read_image(file)) {
-            return Ok(Image { bytes, compile_ms: 0.0 });
+            return Ok(bytes);
         }
         if let Some(missing) = &self.missing {
             return Err(GpuError::new(format!("compiling {}", module.name()), missing));
         }
-        let started = Instant::now();
         let bytes = compile(module, &self.architecture)?;
-        let compile_ms = started.elapsed().as_secs_f64() * 1e3;
         if let Some(file) = &file {
             store(file, &bytes);
         }
-        Ok(Image { bytes, compile_ms })
+        Ok(bytes)
     }
 }
 

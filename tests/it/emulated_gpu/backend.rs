@@ -7,7 +7,7 @@ use std::time::Instant;
 use perfprof::engine::gpu::backend::{
     Address, Arg, Buffer, DeviceFacts, Event, Gemm, GpuBackend, GpuError, GpuResult, Graph, Launch,
 };
-use perfprof::engine::gpu::kernel::{Kernel, Module};
+use perfprof::engine::gpu::kernel::Kernel;
 
 use super::compile::{self, Order};
 use super::gemm;
@@ -140,7 +140,7 @@ impl Inner {
 
     fn check_launch(&self, kernel: &Kernel, launch: &Launch, args: &[Arg]) -> GpuResult<()> {
         let what = || format!("launching {} of {}", kernel.function, kernel.module.name());
-        let (module, _) = compile::load(&kernel.module)?;
+        let module = compile::load(&kernel.module)?;
         let Some(letters) = module.parameters(kernel.function) else {
             return Err(GpuError::new(what(), "there is no such kernel"));
         };
@@ -175,7 +175,7 @@ impl Inner {
         match work {
             Work::Launch(kernel, launch, args) => {
                 let what = || format!("running {} of {}", kernel.function, kernel.module.name());
-                let (module, _) = compile::load(&kernel.module)?;
+                let module = compile::load(&kernel.module)?;
                 let mut values: Vec<u64> = args
                     .iter()
                     .map(|arg| match *arg {
@@ -333,9 +333,6 @@ impl GpuBackend for EmulatedBackend {
     }
     fn copy(&self, to: Address, from: Address, bytes: u64) -> GpuResult<()> {
         self.inner.submit(Work::Copy(to, from, bytes))
-    }
-    fn prepare(&self, module: &Module) -> GpuResult<f64> {
-        compile::load(module).map(|(_, ms)| ms)
     }
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> GpuResult<()> {
         self.inner.submit(Work::Launch(kernel.clone(), launch, args.to_vec()))

@@ -47,9 +47,6 @@ impl GpuBackend for Mutant {
     fn copy(&self, to: Address, from: Address, bytes: u64) -> GpuResult<()> {
         self.device.copy(to, from, bytes)
     }
-    fn prepare(&self, module: &Module) -> GpuResult<f64> {
-        self.device.prepare(module)
-    }
     fn gemm(&self, gemm: &Gemm) -> GpuResult<()> {
         self.device.gemm(gemm)
     }
