@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 
 pub mod diagnostics;
+pub mod net;
 pub mod stats;
 pub mod units;
 
@@ -20,5 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod hardware;
 pub mod instrument;
+pub mod load;
 pub mod report;
 pub mod runner;
+pub mod server;

@@ -13,6 +13,7 @@ use super::provenance::{Origin, join};
 use super::render::value_text;
 use super::schema::choice::ModelSource;
 use super::schema::keys::{self, Key, Kind};
+use super::schema::load::{ArrivalKind, FindChoice, LOAD, LoadConfig};
 use super::schema::stage1::Stage1Config;
 use super::schema::stage2::{CaptureChoice, STAGE2_BLOCK, Stage2Config, Stage2Settings};
 use super::tree;
@@ -115,6 +116,8 @@ fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str, found
             expected: key.kind.words(),
             origin: composed.origin(path),
         }),
+        // What a map of the user's holds is the user's business.
+        Some(key) if key.kind == Kind::Map => return,
         // A map where something else is expected is a wrong type, which the reader of types tells better.
         Some(key) if node.is_object() && key.kind != Kind::Section => return,
         Some(_) => {}
@@ -176,6 +179,67 @@ impl Composed {
             return Err(self.conflict("stage2.nsys.ranges", format!("`{range}` names no range")));
         }
         Ok(Stage2Config { stage1, stage2 })
+    }
+
+    /// The typed settings of `load`.
+    pub fn load(&self) -> Result<LoadConfig, ConfigError> {
+        let config: LoadConfig = self.typed(LOAD)?;
+        self.check_load(&config)?;
+        Ok(config)
+    }
+
+    /// Settings of `load` that contradict each other.
+    fn check_load(&self, config: &LoadConfig) -> Result<(), ConfigError> {
+        let closed = config.arrival == ArrivalKind::Closed;
+        if config.requests_per_stage.is_none() && config.duration_s.is_none() && config.arrival != ArrivalKind::Trace {
+            return Err(
+                self.conflict("duration_s", "neither `requests_per_stage` nor `duration_s` says when a stage ends")
+            );
+        }
+        let rates = matches!(
+            config.arrival,
+            ArrivalKind::Constant | ArrivalKind::Poisson | ArrivalKind::Gamma | ArrivalKind::Ramp
+        );
+        if rates && config.rate.is_empty() {
+            let message = format!("`arrival={}` needs `rate`, in requests per second", config.arrival.name());
+            return Err(self.conflict("arrival", message));
+        }
+        if closed && !config.rate.is_empty() {
+            let message =
+                "a closed loop has no `rate`: give `arrival=poisson` or `arrival=constant`, or leave `rate` out";
+            return Err(self.conflict("rate", message));
+        }
+        if config.arrival == ArrivalKind::Ramp && (config.rate_end.is_none() || config.duration_s.is_none()) {
+            return Err(self.conflict("arrival", "`arrival=ramp` needs `rate_end` and `duration_s`"));
+        }
+        if config.arrival == ArrivalKind::Series && config.rate_series.is_none() {
+            return Err(self.conflict("arrival", "`arrival=series` needs `rate_series`"));
+        }
+        let overlong = config.min_tokens.zip(config.max_tokens).filter(|(min, max)| min > max);
+        if let Some((min, max)) = overlong {
+            return Err(
+                self.conflict("min_tokens", format!("`min_tokens` is {min}, more than `max_tokens`, which is {max}"))
+            );
+        }
+        let sought = match config.find {
+            FindChoice::None | FindChoice::Knee => None,
+            FindChoice::MaxRate => Some("max_rate"),
+            FindChoice::MaxConcurrency => Some("max_concurrency"),
+        };
+        if let Some(sought) = sought {
+            if !config.slo.is_set() {
+                return Err(self.conflict("find", format!("`find={sought}` needs a limit such as `slo.ttft_ms`")));
+            }
+            if (sought == "max_concurrency") != closed {
+                let arrival = config.arrival.name();
+                return Err(self.conflict("find", format!("`find={sought}` does not go with `arrival={arrival}`")));
+            }
+        }
+        if let Some(bad) = config.headers.iter().find(|header| !header.contains(':')) {
+            let name: String = bad.chars().take(20).collect();
+            return Err(self.conflict("headers", format!("a header is written `Name: value`, and `{name}` has no `:`")));
+        }
+        Ok(())
     }
 
     /// Reads the tree as a `T` whose keys are `keys`.

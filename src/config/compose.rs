@@ -63,7 +63,11 @@ pub fn findings(request: &ComposeRequest, placed: &[(String, PathBuf)]) -> Vec<C
     if !found.is_empty() || keys.is_none() {
         return found;
     }
-    let wrong = if request.command == "stage2" { composed.stage2().err() } else { composed.stage1().err() };
+    let wrong = match request.command.as_str() {
+        "stage2" => composed.stage2().err(),
+        "load" => composed.load().err(),
+        _ => composed.stage1().err(),
+    };
     wrong.into_iter().collect()
 }
 
@@ -79,7 +83,8 @@ fn assemble(
         sources.place(path, file);
     }
     // A command with its own settings has its own root beside `config.yaml`.
-    let root = if keys.is_some() { "config.yaml".to_owned() } else { format!("{}.yaml", request.command) };
+    let shared = keys.is_some() && request.command != "load";
+    let root = if shared { "config.yaml".to_owned() } else { format!("{}.yaml", request.command) };
     let root = if root == REGISTRY || root.contains('/') { None } else { sources.load(&root)? };
     let root = root.ok_or_else(unknown)?;
     let mut composer = Composer {
@@ -133,7 +138,8 @@ impl Composer {
         for (index, argument) in request.overrides.iter().enumerate() {
             let parsed = overrides::parse(argument)?;
             let origin = Origin::Override { index: index + 1, text: masked_override(argument).into() };
-            if parsed.values.len() > 1 {
+            let list = keys::find(self.keys, &parsed.key).is_some_and(|key| key.kind.takes_list());
+            if parsed.values.len() > 1 && !list {
                 return Err(ConfigError::SeveralValues {
                     argument: masked_override(argument),
                     count: parsed.values.len(),
@@ -494,7 +500,10 @@ impl Composer {
             _ => {}
         }
         let element = parsed.values.first().expect("only a deletion has no value");
-        let value = check::typed_value(element, key, self.keys);
+        let value = match parsed.values.as_slice() {
+            [element] => check::typed_value(element, key, self.keys),
+            several => Value::Array(several.iter().map(overrides::Element::to_value).collect()),
+        };
         if let Some(parent) = tree::blocking_parent(&self.value, key) {
             let found = tree::get(&self.value, &parent).map_or("nothing", kind_of);
             return Err(ConfigError::Conflict {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod find;
 pub mod gpu;
 pub mod inputs;
+pub mod load;
 pub mod manifest;
 pub mod metrics;
 pub mod quality;

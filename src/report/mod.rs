@@ -11,6 +11,7 @@ mod console;
 mod escape;
 mod gpu;
 mod html;
+pub mod load;
 mod markdown;
 pub mod model;
 mod number;

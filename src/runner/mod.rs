@@ -8,6 +8,7 @@ pub mod assemble;
 pub mod assumptions;
 pub mod cases;
 pub mod gpu;
+pub mod load;
 pub mod order;
 pub mod process;
 pub mod quality;

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The top modules; each may import only those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 19] = [
     "units",
     "diagnostics",
+    "net",
     "stats",
     "estimate",
     "trace",
@@ -19,6 +20,8 @@ const ORDER: [&str; 16] = [
     "record",
     "instrument",
     "engine",
+    "load",
+    "server",
     "analysis",
     "compare",
     "runner",

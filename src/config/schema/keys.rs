@@ -27,6 +27,14 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// A list of texts.
     Texts,
+    /// A text, or a list of them.
+    OneOrTexts,
+    /// A number above 0, or a list of them.
+    Numbers,
+    /// Levels of concurrency: numbers and ranges.
+    Concurrency,
+    /// A map with keys of the user's.
+    Map,
     /// A storage format such as `bf16` or `q4_k`.
     Format,
     /// `cpu`, `cuda`, `cuda:N` or `auto`.
@@ -82,6 +90,10 @@ impl Kind {
             Self::Word(words) => format!("one of {}", list(words)),
             Self::Words(words) => format!("a list of {}", list(words)),
             Self::Texts => "a list of texts".to_owned(),
+            Self::OneOrTexts => "a text, or a list of texts".to_owned(),
+            Self::Numbers => "a number above 0, or a list of them".to_owned(),
+            Self::Concurrency => "numbers and ranges such as `1,2,4-16`".to_owned(),
+            Self::Map => "a map".to_owned(),
             Self::Format => "a storage format such as `f32`, `bf16`, `q8_0`, `q4_1`, `q4_k`".to_owned(),
             Self::Device => "`cpu`, `cuda`, `cuda:N` or `auto`".to_owned(),
         }
@@ -89,6 +101,10 @@ impl Kind {
     /// True if an unquoted word is taken as it was typed, even where it looks like a number.
     pub fn takes_text(self) -> bool {
         matches!(self, Self::Text | Self::Path | Self::Word(_) | Self::Format | Self::Device)
+    }
+    /// True if `key=1,2` gives the key a list, and is no sweep over values.
+    pub fn takes_list(self) -> bool {
+        matches!(self, Self::OneOrTexts | Self::Numbers | Self::Concurrency)
     }
     /// Whether `value`, if it has the right type, lies in the range; values of a wrong type are left to the reader of the type.
     pub fn admits(self, value: &Value) -> bool {
@@ -400,6 +416,7 @@ pub fn of_command(command: &str) -> Option<&'static [Key]> {
     match command {
         "stage1" | "ab" | "sweep" | "estimate" => Some(STAGE1),
         "stage2" => Some(&super::stage2::STAGE2),
+        "load" => Some(super::load::LOAD),
         _ => None,
     }
 }
@@ -415,7 +432,10 @@ pub fn pattern(path: &str) -> String {
 /// The key at `path`.
 pub fn find<'a>(keys: &'a [Key], path: &str) -> Option<&'a Key> {
     let pattern = pattern(path);
-    keys.iter().find(|key| key.path == pattern)
+    // Below a map of the user's every key is known.
+    let within =
+        |key: &Key| key.kind == Kind::Map && pattern.strip_prefix(key.path).is_some_and(|rest| rest.starts_with('.'));
+    keys.iter().find(|key| key.path == pattern).or_else(|| keys.iter().find(|key| within(key)))
 }
 
 /// The names allowed right below `path` (the root for an empty path).

@@ -5,6 +5,8 @@
 
 pub mod choice;
 pub mod keys;
+pub mod load;
+pub mod load_text;
 pub mod model;
 pub mod stage1;
 pub mod stage2;

@@ -1,0 +1,1 @@
+//! A load test: its stages driven, its rows summed up.
