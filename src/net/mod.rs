@@ -7,3 +7,4 @@ pub mod clock;
 pub mod limits;
 pub mod poller;
 pub mod socket;
+pub mod tls;

@@ -1,1 +1,3 @@
 //! A load test: its stages driven, its rows summed up.
+
+pub mod drive;

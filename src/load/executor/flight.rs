@@ -1,0 +1,139 @@
+//! A request on its way: from being due to its row.
+
+use super::job::{Ended, StageJob};
+use crate::load::client::delta::Usage;
+use crate::load::client::reception::{Answer, Reception};
+use crate::load::workload::item::{Item, Message};
+use crate::record::load::outcome::Outcome;
+use crate::record::load::row::{Chunks, Failed, RequestRow, TokenSource};
+
+/// A conversation under way.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    /// Number of the conversation in the dataset, counted on over its end.
+    pub item: u64,
+    /// The next turn.
+    pub turn: usize,
+    /// What was said.
+    pub history: Vec<Message>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub id: u64,
+    pub conversation: Conversation,
+    pub target: u32,
+    /// Everything that is written: head and body.
+    pub bytes: Vec<u8>,
+    pub written: usize,
+    /// When it was due, on the monotonic clock.
+    pub due_ns: u64,
+    /// When it was issued: due, and allowed to be sent.
+    pub issued_ns: u64,
+    pub sent_ns: Option<u64>,
+    pub first_sent_ns: Option<u64>,
+    pub attempts: u32,
+    pub connect_ms: Option<f64>,
+    pub reception: Reception,
+    pub lag_ns: Option<u64>,
+    pub max_tokens: Option<u32>,
+    /// Tokens of the prompt as the dataset knows them.
+    pub input_tokens: Option<u32>,
+    /// It holds one of the places of `max_in_flight`.
+    pub entered: bool,
+}
+
+impl Flight {
+    /// Microseconds from sending to `at_ns`.
+    pub(super) fn offset_us(&self, at_ns: u64) -> u64 {
+        at_ns.saturating_sub(self.sent_ns.unwrap_or(at_ns)) / 1000
+    }
+}
+
+/// What the rows of a flight need beside it.
+pub(super) struct RowContext<'a> {
+    pub job: &'a StageJob,
+    pub origin_ns: u64,
+    pub prompts: u64,
+    pub item: &'a Item,
+    pub keep_text: bool,
+}
+
+/// The row of a flight that has an answer, such as it is.
+pub(super) fn ended(flight: &Flight, answer: Answer, context: &RowContext<'_>) -> Ended {
+    let relative = |ns: u64| ns.saturating_sub(context.origin_ns);
+    let mut notes = answer.notes;
+    // Counts the server gives win; what was said before makes the dataset's count of the turn too small.
+    let counted = flight.input_tokens.filter(|_| flight.conversation.history.is_empty()).map(u64::from);
+    let Usage { input, output, reasoning, cached } = answer.usage;
+    if answer.outcome == Outcome::Ok
+        && let (Some(asked), Some(got)) = (flight.max_tokens, output)
+        && got > u64::from(asked)
+    {
+        notes.push("more_than_max_tokens".to_owned());
+    }
+    let row = RequestRow {
+        stage: context.job.stage,
+        phase: context.job.phase,
+        id: flight.id,
+        session: (context.item.turns.len() > 1).then_some(flight.conversation.item),
+        turn: flight.conversation.turn as u32,
+        prompt: flight.conversation.item % context.prompts,
+        target: flight.target,
+        due_ns: relative(flight.due_ns),
+        sent_ns: flight.sent_ns.map(relative),
+        outcome: answer.outcome,
+        failed: answer.failed,
+        status: answer.status,
+        attempts: flight.attempts.max(1),
+        first_sent_ns: flight.first_sent_ns.map(relative).filter(|_| flight.attempts > 1),
+        connect_ms: flight.connect_ms,
+        first_byte_us: answer.first_byte_us,
+        first_event_us: answer.first_event_us,
+        chunks: answer.chunks,
+        end_us: answer.end_us,
+        events: answer.events,
+        input_tokens: input.or(counted),
+        output_tokens: output,
+        token_source: output.map(|_| TokenSource::Usage),
+        reasoning_tokens: reasoning,
+        cached_tokens: cached,
+        max_tokens: flight.max_tokens,
+        finish_reason: answer.finish_reason,
+        notes,
+        lag_us: flight.lag_ns.map(|ns| ns / 1000),
+        text: context.keep_text.then(|| answer.text.clone()),
+        server_timings: answer.timings,
+    };
+    Ended { row, text: answer.text, reasoning: answer.reasoning }
+}
+
+/// The row of a flight that never got as far as an answer.
+pub(super) fn unsent(
+    flight: &Flight,
+    outcome: Outcome,
+    kind: &str,
+    message: String,
+    context: &RowContext<'_>,
+) -> Ended {
+    let answer = Answer {
+        outcome,
+        failed: Some(Failed { message, kind: kind.to_owned() }),
+        status: None,
+        retry_after_s: None,
+        first_byte_us: None,
+        first_event_us: None,
+        chunks: Chunks::default(),
+        end_us: None,
+        events: 0,
+        usage: Usage::default(),
+        finish_reason: None,
+        notes: Vec::new(),
+        text: String::new(),
+        reasoning: String::new(),
+        timings: None,
+        reusable: false,
+    };
+    ended(flight, answer, context)
+}

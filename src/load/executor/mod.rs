@@ -1,0 +1,10 @@
+//! Sends requests when they are due and keeps the streams: threads of their own, each with its connections and one event loop.
+//!
+//! A [`worker::Worker`] drives its share of a [`job::StageJob`]; what ended comes out as messages, in whatever order it ended.
+
+mod connection;
+mod flight;
+mod io;
+pub mod job;
+pub mod lag;
+pub mod worker;
