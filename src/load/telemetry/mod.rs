@@ -1,0 +1,4 @@
+//! What the server says of itself while it is tested.
+
+pub mod prometheus;
+pub mod scrape;

@@ -1,0 +1,105 @@
+//! Stages beyond those that were given: on to the knee, or to the greatest load that keeps a service level.
+
+use crate::config::schema::load::{FindChoice, LoadConfig, Slo};
+use crate::record::load::context::{StagePlan, StageRecord};
+use crate::record::load::outcome::Outcome;
+use crate::record::load::row::{Phase, RequestRow};
+use crate::runner::load::prepare::{at_concurrency, at_rate};
+use crate::runner::load::search::Search;
+
+/// Doubling the load must raise throughput by this much for the knee to lie further on.
+const STILL_GROWING: f64 = 1.05;
+/// Stages in a row that do not grow, until the knee is taken as passed.
+const FLAT: u32 = 2;
+
+/// Chooses further stages by how those before went.
+#[derive(Debug)]
+pub struct Finder {
+    choice: FindChoice,
+    model: Option<StagePlan>,
+    slo: Slo,
+    search: Search,
+    limit: f64,
+    /// Load and throughput of the stages so far.
+    seen: Vec<(f64, f64)>,
+    flat: u32,
+    asked: Vec<f64>,
+}
+
+impl Finder {
+    /// A finder for the settings and the stages they name.
+    pub fn new(config: &LoadConfig, stages: &[StagePlan]) -> Self {
+        let first = stages.last();
+        let start = first.and_then(value).unwrap_or(1.0);
+        let limit = f64::from(config.find_limit);
+        let search = if config.find == FindChoice::MaxRate {
+            Search::rate(start, limit)
+        } else {
+            Search::concurrency(start as u32, config.find_limit)
+        };
+        Self {
+            choice: config.find,
+            model: first.cloned(),
+            slo: config.slo.clone(),
+            search,
+            limit,
+            seen: Vec::new(),
+            flat: 0,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Takes in how a stage went.
+    pub fn saw(&mut self, stage: &StageRecord, rows: &[RequestRow]) {
+        let Some(load) = value(&stage.plan) else { return };
+        let measured: Vec<&RequestRow> = rows.iter().filter(|row| row.phase == Phase::Measured).collect();
+        let kept = stage.stopped.is_none() && share_kept(&self.slo, &measured).is_some_and(|share| share >= self.slo.quantile);
+        self.search.feed(load, kept);
+        let seconds = stage.end_ns.saturating_sub(stage.begin_ns) as f64 / 1e9;
+        let done = measured.iter().filter(|row| row.outcome == Outcome::Ok);
+        let tokens: u64 = done.map(|row| row.output_tokens.unwrap_or(1)).sum();
+        let throughput = if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+        let best = self.seen.iter().map(|(_, throughput)| *throughput).fold(0.0, f64::max);
+        self.flat = if throughput > best * STILL_GROWING { 0 } else { self.flat + 1 };
+        self.seen.push((load, throughput));
+    }
+
+    /// The next stage; `None` when there is nothing more to find.
+    pub fn next(&mut self) -> Option<StagePlan> {
+        let model = self.model.clone()?;
+        let load = match self.choice {
+            FindChoice::None => return None,
+            FindChoice::Knee => {
+                let last = self.seen.iter().map(|(load, _)| *load).fold(0.0, f64::max);
+                let next = (last * 2.0).min(self.limit);
+                (self.flat < FLAT && next > last).then_some(next)?
+            }
+            FindChoice::MaxRate | FindChoice::MaxConcurrency => self.search.next()?,
+        };
+        // A stage that is asked for twice would be asked for for ever.
+        if self.asked.iter().any(|asked| (asked - load).abs() <= 1e-3 * load) {
+            return None;
+        }
+        self.asked.push(load);
+        Some(if model.concurrency.is_some() { at_concurrency(&model, load as u32) } else { at_rate(&model, load) })
+    }
+}
+
+/// What stages differ in.
+fn value(plan: &StagePlan) -> Option<f64> {
+    plan.concurrency.map(f64::from).or(plan.rate)
+}
+
+/// The share of requests that kept `slo`; failed ones did not, cancelled ones are left out.
+fn share_kept(slo: &Slo, rows: &[&RequestRow]) -> Option<f64> {
+    let counted: Vec<_> = rows.iter().filter(|row| !row.outcome.is_cancelled()).collect();
+    let good = counted.iter().filter(|row| row.outcome == Outcome::Ok && keeps(slo, row)).count();
+    (!counted.is_empty()).then(|| good as f64 / counted.len() as f64)
+}
+
+fn keeps(slo: &Slo, row: &RequestRow) -> bool {
+    let within = |value: Option<f64>, limit: Option<f64>| limit.is_none_or(|limit| value.is_some_and(|value| value <= limit));
+    let gap = row.gaps_ms().fold(0.0, f64::max);
+    let tpot = slo.tpot_ms.is_none_or(|limit| row.tpot_ms().is_none_or(|tpot| tpot <= limit));
+    within(row.ttft_ms(), slo.ttft_ms) && tpot && slo.itl_ms.is_none_or(|limit| gap <= limit) && within(row.e2e_ms(), slo.e2e_ms)
+}

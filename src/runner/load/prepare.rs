@@ -1,0 +1,127 @@
+//! From settings to what the workers need: options, header lines, stages and their arrivals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::schema::load::{ArrivalKind, ConnectionChoice, HttpChoice, LoadConfig, StampChoice, WhenFull};
+use crate::load::client::body::BodyTemplate;
+use crate::load::client::target::Target;
+use crate::load::executor::job::ClientOptions;
+use crate::record::load::context::StagePlan;
+use crate::runner::load::drive::StageSettings;
+
+/// A limit of seconds, where 0 is none.
+fn limit(seconds: f64) -> Option<Duration> {
+    if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok() } else { None }
+}
+
+/// How the client behaves.
+pub fn client_options(config: &LoadConfig) -> ClientOptions {
+    ClientOptions {
+        threads: config.client.threads,
+        kernel_stamps: config.client.stamps != StampChoice::User,
+        connection_per_request: config.connections == ConnectionChoice::PerRequest,
+        http2_prior_knowledge: config.http == HttpChoice::Http2,
+        connect_rate: config.client.connect_rate,
+        max_bytes: usize::try_from(config.client.max_event_bytes).unwrap_or(usize::MAX),
+        connect_timeout: limit(config.timeout.connect_s),
+        first_token_timeout: limit(config.timeout.first_token_s),
+        stall_timeout: limit(config.timeout.stall_s),
+        total_timeout: limit(config.timeout.total_s),
+        retries: config.retry.attempts,
+        max_retry_wait: Duration::try_from_secs_f64(config.retry.max_wait_s).unwrap_or(Duration::MAX),
+        keep_text: config.client.keep_text,
+    }
+}
+
+/// What the bodies of all requests have in common.
+pub fn body_template(config: &LoadConfig, model: &str) -> BodyTemplate {
+    BodyTemplate {
+        endpoint: config.endpoint,
+        model: model.to_owned(),
+        stream: config.stream,
+        include_usage: config.include_usage,
+        continuous_usage: config.continuous_usage,
+        max_tokens: config.max_tokens,
+        min_tokens: config.min_tokens,
+        ignore_eos: config.ignore_eos,
+        temperature: config.temperature,
+        top_p: config.top_p,
+        extra: config.extra_body.clone(),
+    }
+}
+
+/// The request line and the header of requests to `target`, up to the length of the body. `lines` are further header lines, each ended by CR LF.
+pub fn request_head(config: &LoadConfig, target: &Target, lines: &str) -> String {
+    let accept = if config.stream { "text/event-stream" } else { "application/json" };
+    let close = if config.connections == ConnectionChoice::PerRequest { "Connection: close\r\n" } else { "" };
+    format!(
+        "POST {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: perfprof/{}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\n{close}{lines}Content-Length: ",
+        target.base_path,
+        config.endpoint.path(),
+        target.host_header(),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// The stages, in order.
+pub fn stages(config: &LoadConfig) -> Vec<StagePlan> {
+    let plan = |label: String, concurrency: Option<u32>, rate: Option<f64>| StagePlan {
+        label,
+        arrival: config.arrival,
+        concurrency,
+        rate,
+        requests: config.requests_per_stage,
+        duration_s: config.duration_s,
+        warmup: config.warmup,
+    };
+    match config.arrival {
+        ArrivalKind::Closed => config.concurrency.0.iter().map(|level| closed(&plan, *level)).collect(),
+        ArrivalKind::Series => vec![plan("series".to_owned(), None, None)],
+        ArrivalKind::Trace => vec![plan("trace".to_owned(), None, None)],
+        _ => config.rate.iter().map(|rate| open(&plan, *rate)).collect(),
+    }
+}
+
+fn closed(plan: &dyn Fn(String, Option<u32>, Option<f64>) -> StagePlan, level: u32) -> StagePlan {
+    plan(format!("c={level}"), Some(level), None)
+}
+
+fn open(plan: &dyn Fn(String, Option<u32>, Option<f64>) -> StagePlan, rate: f64) -> StagePlan {
+    plan(format!("{rate}/s"), None, Some(rate))
+}
+
+/// A stage like `model` at another concurrency.
+pub fn at_concurrency(model: &StagePlan, level: u32) -> StagePlan {
+    StagePlan { label: format!("c={level}"), concurrency: Some(level), ..model.clone() }
+}
+
+/// A stage like `model` at another rate.
+pub fn at_rate(model: &StagePlan, rate: f64) -> StagePlan {
+    let rate = (rate * 1000.0).round() / 1000.0;
+    StagePlan { label: format!("{rate}/s"), rate: Some(rate), ..model.clone() }
+}
+
+/// What a stage needs beside its plan; `due_ns` are the arrivals of an open loop.
+pub fn stage_settings(config: &LoadConfig, due_ns: Vec<u64>) -> StageSettings {
+    StageSettings {
+        grace: Duration::try_from_secs_f64(config.grace_s).unwrap_or(Duration::MAX),
+        due_ns: Arc::from(due_ns),
+        max_in_flight: config.max_in_flight,
+        drop_when_full: config.when_full == WhenFull::Drop,
+    }
+}
+
+/// The most requests in flight the settings can lead to, where that is known.
+pub fn most_in_flight(config: &LoadConfig) -> Option<u32> {
+    match config.arrival {
+        ArrivalKind::Closed => config.concurrency.0.iter().copied().max(),
+        _ => config.max_in_flight,
+    }
+}
+
+/// How many conversations the settings ask for at most, so that as many prompts can be made: warm-up and all stages.
+pub fn requests_needed(config: &LoadConfig, stages: &[StagePlan]) -> u64 {
+    let each = config.requests_per_stage.map_or(1024, u64::from) + u64::from(config.warmup);
+    each * stages.len().max(1) as u64
+}
