@@ -1,1 +1,8 @@
 //! A load test: its stages driven, its rows summed up.
+
+pub mod over_saturation;
+pub mod saturation;
+pub mod search;
+pub mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
