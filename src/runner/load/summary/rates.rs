@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(rates.prefill_tok_per_s, Some(60.0), "the median of 80 and 40");
         assert_eq!(rates.per_user_tok_per_s, Some(15.0), "the median of 1/50 ms and 1/100 ms");
         // 5 / 0.3 s = 16.67 and 6 / 0.7 s = 8.57: (25.238)² / (2 · 351.25).
-        assert!((rates.fairness.unwrap() - 0.906_653).abs() < 1e-6, "{:?}", rates.fairness);
+        assert!((rates.fairness.unwrap() - 0.906_714).abs() < 1e-6, "{:?}", rates.fairness);
     }
 
     #[test]
