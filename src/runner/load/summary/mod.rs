@@ -68,8 +68,11 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>)
         .map(|(index, record)| {
             let begin = ordered.partition_point(|row| (row.stage as usize) < index);
             let end = ordered.partition_point(|row| row.stage as usize <= index);
-            let cut_off = !context.complete && index == last;
-            stage_block(context, record, &ordered[begin..end], cut_off, &extras, &mut diagnostics)
+            let measured = &ordered[begin..end];
+            // The record of a stage is whole when it has ended; of one that was cut off only its begin is sure.
+            let whole = record.end_ns > record.begin_ns && record.issued == measured.len() as u64;
+            let cut_off = !context.complete && index == last && !whole;
+            stage_block(context, record, measured, cut_off, &extras, &mut diagnostics)
         })
         .collect();
     if context.workload.distinct == 1 && ordered.len() > 1 {
@@ -132,8 +135,9 @@ fn run_reasons(stages: &[StageBlock], interrupted: bool, failed: bool) -> Vec<St
         .iter()
         .flat_map(|stage| stage.validity.reasons.iter().map(move |reason| format!("stage `{}`: {reason}", stage.plan.label)))
         .collect();
-    if interrupted && !of_stages.iter().any(|reason| reason.contains(": interrupted: ")) {
-        reasons.push("interrupted between two stages".to_owned());
+    let told = stages.iter().flat_map(|stage| &stage.validity.reasons).any(|reason| reason.starts_with("interrupted: "));
+    if interrupted && !told {
+        reasons.push("interrupted before all stages had run".to_owned());
     }
     reasons.extend(of_stages);
     reasons
