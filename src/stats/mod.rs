@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod changepoint;
 pub mod equivalence;
 pub mod hodges_lehmann;
+pub mod knee;
 pub mod multiplicity;
 pub mod outliers;
 pub mod permutation;
@@ -15,6 +16,7 @@ pub mod ratio;
 pub mod slow_first;
 pub mod steady_state;
 pub mod summary;
+pub mod weighted;
 
 #[cfg(test)]
 mod simulation_tests;

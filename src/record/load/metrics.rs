@@ -170,7 +170,9 @@ pub struct StageBlock {
 /// This client in a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientBlock {
-    /// p99 of the lag in ms: from data at the socket to the stamp of this program.
+    /// p99 of the lag in ms: from data at the socket to the stamp of this program. Its key differs from that of the quantiles of
+    /// [`ClientStage`], which stand in the same object.
+    #[serde(rename = "lag_p99_ms")]
     pub lag_ms: Option<f64>,
     /// CPU time of the process per chunk in µs.
     pub cpu_us_per_chunk: Option<f64>,

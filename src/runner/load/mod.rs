@@ -4,3 +4,9 @@ pub mod drive;
 pub mod find;
 pub mod gpu;
 pub mod prepare;
+pub mod over_saturation;
+pub mod saturation;
+pub mod search;
+pub mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
