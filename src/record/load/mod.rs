@@ -4,6 +4,7 @@ pub mod context;
 pub mod metrics;
 pub mod outcome;
 pub mod row;
+pub mod server;
 
 /// One row for each request, warm-up included.
 pub const REQUESTS_FILE: &str = "requests.jsonl";
