@@ -92,7 +92,7 @@ pub(super) fn over_load(report: &LoadReport<'_>) -> Vec<Chart> {
         let wanted: Vec<Wanted<'_>> = which
             .iter()
             .zip(gets.iter().zip(&weak))
-            .map(|(label, (get, weak))| Wanted { label, get, weak })
+            .map(|(&label, (get, weak))| Wanted { label, get, weak })
             .collect();
         let drawn = lines(&runs, axis, &wanted, "ms");
         curves(Chart::new(id, heading, reading), &drawn, title, "ms", knee)

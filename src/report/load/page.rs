@@ -6,7 +6,6 @@ use super::{assumptions, charts, facts, tables, verdict, words};
 use crate::record::load::metrics::LoadMetrics;
 use crate::report::compare::page::{Block, Choice, Section, section};
 use crate::report::gpu;
-use crate::report::number::count;
 
 /// All sections in order.
 pub(super) fn sections(report: &LoadReport<'_>) -> Vec<Section> {
@@ -270,8 +269,3 @@ pub(super) const FILES: [(&str, &str); 13] = [
     ("run.json", "status, times, command line"),
     ("MANIFEST.json", "sha256 of every file"),
 ];
-
-/// How many warnings are not shown on top.
-pub(super) fn left_out(hidden: usize) -> String {
-    format!("{} more stand in the section on trust.", count(hidden as u64))
-}
