@@ -91,7 +91,9 @@ pub(in crate::report) fn curves(
     svg.text([LEFT, 14.0], Anchor::Start, "axis", &cut(&one_line(unit), 40));
     if let Some(knee) = knee.filter(|knee| knee.at.is_finite() && knee.at > 0.0) {
         draw_knee(&mut svg, &x, [left, right], knee);
-        chart.legend.push(("margin-band".to_owned(), "knee: where the load stops to pay, with its 95 % interval".to_owned()));
+        chart
+            .legend
+            .push(("margin-band".to_owned(), "knee: where the load stops to pay, with its 95 % interval".to_owned()));
     }
     for (at, (curve, points)) in shown.iter().enumerate() {
         let mut line = String::new();

@@ -42,8 +42,7 @@ impl GapMap {
         let (first, last) = ((low.log10() * PER_DECADE).floor(), (high.log10() * PER_DECADE).floor() + 1.0);
         let step = ((last - first) / ROWS as f64).ceil().max(1.0);
         let rows = (((last - first) / step).ceil() as usize).max(1);
-        let edges_ms: Vec<f64> =
-            (0..=rows).map(|row| 10f64.powf((first + row as f64 * step) / PER_DECADE)).collect();
+        let edges_ms: Vec<f64> = (0..=rows).map(|row| 10f64.powf((first + row as f64 * step) / PER_DECADE)).collect();
         let mut counts = vec![vec![0u64; COLUMNS]; rows];
         let length = (span[1] - span[0]).max(1e-9);
         let mut total = 0;

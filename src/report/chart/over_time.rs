@@ -43,8 +43,10 @@ pub(in crate::report) struct Span {
 
 /// Draws the strips one below the other; all begin at 0.
 pub(in crate::report) fn over_time(mut chart: Chart, strips: &[Strip], spans: &[Span], nothing: &str) -> Chart {
-    let drawable: Vec<&Strip> =
-        strips.iter().filter(|strip| strip.points.iter().any(|(at, value)| at.is_finite() && value.is_finite())).collect();
+    let drawable: Vec<&Strip> = strips
+        .iter()
+        .filter(|strip| strip.points.iter().any(|(at, value)| at.is_finite() && value.is_finite()))
+        .collect();
     let left_out = drawable.len().saturating_sub(STRIPS);
     let drawn = &drawable[..drawable.len().min(STRIPS)];
     let times = drawn.iter().flat_map(|strip| strip.points.iter().map(|point| point.0));

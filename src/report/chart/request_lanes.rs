@@ -102,8 +102,11 @@ pub(in crate::report) fn request_lanes(mut chart: Chart, lanes: &[Lane], total: 
         ("k9", "cancelled by the test", Some(LaneTone::Cancelled)),
     ];
     let shown = |tone: Option<LaneTone>| tone.is_none_or(|tone| lanes.iter().any(|lane| lane.tone == tone));
-    chart.legend =
-        keys.iter().filter(|key| shown(key.2)).map(|(class, words, _)| ((*class).to_owned(), (*words).to_owned())).collect();
+    chart.legend = keys
+        .iter()
+        .filter(|key| shown(key.2))
+        .map(|(class, words, _)| ((*class).to_owned(), (*words).to_owned()))
+        .collect();
     if total > lanes.len() {
         chart.note = Some(format!(
             "{} of {} requests are drawn, evenly picked in the order in which they were issued; requests.jsonl has all.",

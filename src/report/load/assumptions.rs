@@ -15,9 +15,8 @@ fn section(title: &str, lines: Vec<(&str, String)>) -> AssumptionSection {
 fn measures(report: &LoadReport<'_>) -> AssumptionSection {
     let has = |name: &str| report.metrics.stages.iter().any(|stage: &StageBlock| stage.measures.contains_key(name));
     let lines = words::MEASURES.iter().filter(|measure| has(measure.name));
-    let mut all: Vec<(String, String)> = lines
-        .map(|measure| (format!("{} ({})", measure.label, measure.name), measure.definition.to_owned()))
-        .collect();
+    let mut all: Vec<(String, String)> =
+        lines.map(|measure| (format!("{} ({})", measure.label, measure.name), measure.definition.to_owned())).collect();
     let rates = [
         ("req/s", "successful requests that ended in the window, over its length"),
         ("output tok/s", "output tokens of successful requests in the window, over its length: all users together"),

@@ -6,8 +6,8 @@ use crate::record::load::metrics::{LoadMetrics, StageBlock};
 use crate::record::load::outcome::Outcome;
 use crate::record::load::row::{Phase, RequestRow};
 use crate::report::chart::{
-    Chart, Curve, CurvePoint, GapMap, KneeMark, Lane, LaneTone, Series, Span, Strip, curves, ecdf, gap_map, gpu, over_time,
-    request_lanes,
+    Chart, Curve, CurvePoint, GapMap, KneeMark, Lane, LaneTone, Series, Span, Strip, curves, ecdf, gap_map, gpu,
+    over_time, request_lanes,
 };
 use crate::report::compare::page::Choice;
 use crate::report::escape::{cut, one_line};
@@ -61,8 +61,12 @@ fn lines(runs: &[(String, &LoadMetrics)], axis: &str, wanted: &[Wanted<'_>], uni
                 let at = [words::load(stage, axis)?, (one.get)(stage)?];
                 let why = (one.weak)(stage);
                 let mark = why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-                let title =
-                    format!("{label} at {}: {} {unit}{mark}; {}", stage.plan.label, digits(at[1]), words::errors(stage));
+                let title = format!(
+                    "{label} at {}: {} {unit}{mark}; {}",
+                    stage.plan.label,
+                    digits(at[1]),
+                    words::errors(stage)
+                );
                 Some(CurvePoint { at, title, weak: why.is_some() })
             });
             all.push(Curve { points: points.collect(), label, run });
@@ -84,16 +88,14 @@ pub(super) fn over_load(report: &LoadReport<'_>) -> Vec<Chart> {
     let title = words::axis_title(axis);
     let never = |_: &StageBlock| None;
     let latency = |id: &str, heading: &str, reading: &str, name: &str, which: &[&str]| {
-        let gets: Vec<_> = which.iter().map(|which| move |stage: &StageBlock| words::value(stage, name, which)).collect();
+        let gets: Vec<_> =
+            which.iter().map(|which| move |stage: &StageBlock| words::value(stage, name, which)).collect();
         let weak: Vec<_> = which
             .iter()
             .map(|which| move |stage: &StageBlock| words::weak(which, words::of(stage, name)?.summary.n))
             .collect();
-        let wanted: Vec<Wanted<'_>> = which
-            .iter()
-            .zip(gets.iter().zip(&weak))
-            .map(|(&label, (get, weak))| Wanted { label, get, weak })
-            .collect();
+        let wanted: Vec<Wanted<'_>> =
+            which.iter().zip(gets.iter().zip(&weak)).map(|(&label, (get, weak))| Wanted { label, get, weak }).collect();
         let drawn = lines(&runs, axis, &wanted, "ms");
         curves(Chart::new(id, heading, reading), &drawn, title, "ms", knee)
     };

@@ -98,11 +98,16 @@ impl CompatTable {
         let mut table = Table::new(&["Label of the tool", "#Value"]);
         for line in &self.lines {
             let value = line.value.filter(|value| value.is_finite());
-            let text = value.map_or_else(|| UNKNOWN.to_owned(), |value| if value.fract() == 0.0 && value.abs() < 1e15 {
-                number::count(value as u64)
-            } else {
-                number::digits(value)
-            });
+            let text = value.map_or_else(
+                || UNKNOWN.to_owned(),
+                |value| {
+                    if value.fract() == 0.0 && value.abs() < 1e15 {
+                        number::count(value as u64)
+                    } else {
+                        number::digits(value)
+                    }
+                },
+            );
             table.push(vec![Cell::text(&line.label), Cell { text, sort: value, ..Cell::default() }]);
         }
         table
@@ -192,8 +197,7 @@ pub fn compat(tool: Tool, rows: &[RequestRow], context: &LoadContext, stage: u32
 
 fn vllm(stage: &Stage<'_>) -> CompatTable {
     let mut table = CompatTable::new(Tool::Vllm);
-    let (wall, input, output) =
-        (stage.wall_s(), stage.sum(|row| row.input_tokens), stage.sum(|row| row.output_tokens));
+    let (wall, input, output) = (stage.wall_s(), stage.sum(|row| row.input_tokens), stage.sum(|row| row.output_tokens));
     table.push("Successful requests", Some(stage.ok.len() as f64));
     table.push("Failed requests", Some(stage.failed as f64));
     if let Some(concurrency) = stage.record.and_then(|record| record.plan.concurrency) {

@@ -114,7 +114,11 @@ fn results(report: &LoadReport<'_>, stage: &StageBlock, place: usize, page: &mut
     }
     let lag = stage.client.lag_ms.map_or_else(|| UNKNOWN.to_owned(), |lag| format!("p99 {} ms", digits(lag)));
     let limited = if stage.client.limited { "; CLIENT-LIMITED" } else { "" };
-    figure(page, "Client Lag", &format!("{lag}, stamps by {}{limited}", cut(&one_line(&stage.client.stage.stamps), 20)));
+    figure(
+        page,
+        "Client Lag",
+        &format!("{lag}, stamps by {}{limited}", cut(&one_line(&stage.client.stage.stamps), 20)),
+    );
 }
 
 /// The device as a block.

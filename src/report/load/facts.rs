@@ -22,7 +22,12 @@ pub(super) fn saturation(metrics: &LoadMetrics) -> Table {
     let mut push = |what: &str, peak: &Option<Peak>, unit: &str| {
         let Some(peak) = peak else { return };
         let value = Cell::number(number::in_unit(peak.value, unit), peak.value);
-        table.push(vec![Cell::text(what), Cell::text_up_to(&peak.stage, 40), value, Cell::text(number::unit_label(unit))]);
+        table.push(vec![
+            Cell::text(what),
+            Cell::text_up_to(&peak.stage, 40),
+            value,
+            Cell::text(number::unit_label(unit)),
+        ]);
     };
     let objective = if metrics.stages.iter().any(|stage| stage.goodput_per_s.is_some()) { "" } else { "tok/s" };
     push("best stage", &saturation.best, objective);
@@ -63,7 +68,8 @@ pub(super) fn saturation(metrics: &LoadMetrics) -> Table {
 
 /// Each server apart, over the measured requests of all stages; empty where there is one.
 pub(super) fn by_target(report: &LoadReport<'_>) -> Table {
-    let mut table = Table::new(&["Server", "#ok / measured", "#Errors", "#TTFT p50 ms", "#TTFT p99", "#E2E p50 ms", "#E2E p99"]);
+    let mut table =
+        Table::new(&["Server", "#ok / measured", "#Errors", "#TTFT p50 ms", "#TTFT p99", "#E2E p50 ms", "#E2E p99"]);
     if report.metrics.targets.len() < 2 {
         return table;
     }
@@ -108,7 +114,10 @@ pub(super) fn workload(report: &LoadReport<'_>) -> Vec<(String, String)> {
             "Tokenizer".to_owned(),
             workload.tokenizer.clone().unwrap_or_else(|| "none: tokens as the server counts them".to_owned()),
         ),
-        ("API".to_owned(), format!("{}, {}", metrics.endpoint, if metrics.stream { "streamed" } else { "not streamed" })),
+        (
+            "API".to_owned(),
+            format!("{}, {}", metrics.endpoint, if metrics.stream { "streamed" } else { "not streamed" }),
+        ),
     ];
     let levels: Vec<String> = report.context.levels.iter().map(level).collect();
     if !levels.is_empty() {
@@ -209,11 +218,21 @@ pub(super) fn invalid(metrics: &LoadMetrics) -> Vec<String> {
 
 /// How one run stands beside another: the stage that stands for each.
 pub(super) fn runs(report: &LoadReport<'_>, label: &str) -> Table {
-    let mut table = Table::new(&["Run", "Status", "Best stage", "#Output tok/s", "#req/s", "#TTFT p50 ms", "#TPOT p50 ms", "#Errors"]);
+    let mut table = Table::new(&[
+        "Run",
+        "Status",
+        "Best stage",
+        "#Output tok/s",
+        "#req/s",
+        "#TTFT p50 ms",
+        "#TPOT p50 ms",
+        "#Errors",
+    ]);
     let all = std::iter::once((label, report.metrics)).chain(report.others.iter().map(|run| (run.label, run.metrics)));
     for (label, metrics) in all {
         let best = words::best(metrics);
-        let of = |get: &dyn Fn(&crate::record::load::metrics::StageBlock) -> Option<f64>| Cell::maybe(best.and_then(get));
+        let of =
+            |get: &dyn Fn(&crate::record::load::metrics::StageBlock) -> Option<f64>| Cell::maybe(best.and_then(get));
         table.push(vec![
             Cell::text_up_to(label, 60),
             Cell::text(if metrics.validity.is_valid() { metrics.status.as_str() } else { "INVALID" }),

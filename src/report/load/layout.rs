@@ -216,7 +216,8 @@ fn summary(stage: &StageBlock, rows: &[&RequestRow]) -> Vec<(&'static str, Value
         ok.iter().filter_map(|row| latency_s(row).map(|latency| latency - ttft_s(row).unwrap_or(0.0))).collect();
     let tokens: Option<u64> = ok.iter().filter_map(|row| row.output_tokens).reduce(u64::saturating_add);
     let generated_s = (!generating.is_empty()).then(|| sum(&generating));
-    let speed = tokens.zip(generated_s.filter(|seconds| *seconds > 0.0)).map(|(tokens, seconds)| tokens as f64 / seconds);
+    let speed =
+        tokens.zip(generated_s.filter(|seconds| *seconds > 0.0)).map(|(tokens, seconds)| tokens as f64 / seconds);
     vec![
         ("concurrency", json!(stage.plan.concurrency)),
         ("requests", json!(stage.issued)),
@@ -249,7 +250,8 @@ fn bench_pack(report: &LoadReport<'_>) -> Result<Vec<(String, String)>, ReportEr
         files.push((format!("requests_{word}.csv"), write("requests_cN.csv", &REQUESTS, lines.iter().cloned())?));
         all.extend(lines);
         let fields = summary(stage, &rows);
-        let object: Map<String, Value> = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let object: Map<String, Value> =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         files.push((format!("summary_{word}.json"), pretty(&Value::Object(object))?));
         summaries.push(fields);
     }
@@ -269,9 +271,7 @@ fn bench_pack(report: &LoadReport<'_>) -> Result<Vec<(String, String)>, ReportEr
 
 fn overall(report: &LoadReport<'_>, summaries: &[Vec<(&'static str, Value)>]) -> Value {
     let stages = report.metrics.stages.iter().filter(|stage| words::ok(stage) > 0);
-    let best = stages
-        .filter_map(|stage| Some((stage, stage.rates.request_per_s?)))
-        .max_by(|a, b| a.1.total_cmp(&b.1));
+    let best = stages.filter_map(|stage| Some((stage, stage.rates.request_per_s?))).max_by(|a, b| a.1.total_cmp(&b.1));
     let p99 = |fields: &Vec<(&'static str, Value)>| {
         fields.iter().find(|(name, _)| *name == "latency_p99").and_then(|(_, value)| value.as_f64())
     };

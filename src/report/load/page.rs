@@ -127,7 +127,9 @@ fn outcomes(report: &LoadReport<'_>) -> Section {
         .stages
         .iter()
         .filter(|stage| stage.not_issued > 0)
-        .map(|stage| format!("{}: {} more were due and never issued", stage.plan.label, words::requests(stage.not_issued)))
+        .map(|stage| {
+            format!("{}: {} more were due and never issued", stage.plan.label, words::requests(stage.not_issued))
+        })
         .collect();
     part.lines(left);
     let errors = tables::errors(metrics);
@@ -158,7 +160,12 @@ fn client(report: &LoadReport<'_>) -> Section {
         .stages
         .iter()
         .filter(|stage| stage.client.limited)
-        .map(|stage| format!("{}: client-limited. The figures may be those of this client and not of the server.", stage.plan.label))
+        .map(|stage| {
+            format!(
+                "{}: client-limited. The figures may be those of this client and not of the server.",
+                stage.plan.label
+            )
+        })
         .collect();
     part.lines(limited);
     if metrics.stages.is_empty() {

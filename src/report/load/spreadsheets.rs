@@ -255,7 +255,8 @@ pub fn summary_csv_line(report: &LoadReport<'_>, stage: usize) -> Result<Option<
     let Some(block) = report.metrics.stages.get(stage) else { return Ok(None) };
     let figures = Figures::of(report, stage, block);
     let device = device(report, stage).unwrap_or_default();
-    let pair = |span: Option<super::device::Span>| [float(span.map(|span| span.mean)), float(span.map(|span| span.max))];
+    let pair =
+        |span: Option<super::device::Span>| [float(span.map(|span| span.mean)), float(span.map(|span| span.max))];
     let mut row = vec![
         figures.timestamp,
         spreadsheet(&block.backend),
@@ -336,5 +337,6 @@ fn successes<'a>(report: &LoadReport<'a>, stage: usize) -> impl Iterator<Item = 
 pub(super) fn timestamp(report: &LoadReport<'_>, stage: usize) -> String {
     let begin = report.context.stages.get(stage).map_or(0, |stage| stage.begin_ns);
     let wall = i128::from(report.context.started_wall_ns) + i128::from(begin);
-    jiff::Timestamp::from_nanosecond(wall).map_or_else(|_| String::new(), |time| time.strftime("%Y%m%d_%H%M%S").to_string())
+    jiff::Timestamp::from_nanosecond(wall)
+        .map_or_else(|_| String::new(), |time| time.strftime("%Y%m%d_%H%M%S").to_string())
 }

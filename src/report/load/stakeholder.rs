@@ -18,7 +18,9 @@ fn time(ms: f64) -> String {
 fn load(stage: &StageBlock) -> String {
     match (stage.plan.concurrency, stage.plan.rate) {
         (Some(1), _) => "one user at a time".to_owned(),
-        (Some(users), _) => format!("{} users at once, each asking again as soon as it was answered", count(users.into())),
+        (Some(users), _) => {
+            format!("{} users at once, each asking again as soon as it was answered", count(users.into()))
+        }
         (None, Some(rate)) => format!("{} requests arriving per second", digits(rate)),
         (None, None) => format!("the load {}", stage.plan.label),
     }
@@ -96,9 +98,13 @@ fn breaks(metrics: &LoadMetrics) -> Vec<String> {
                 digits(knee.ci95[1])
             ));
         }
-        let place = |peak: &crate::record::load::metrics::Peak| by_label(&peak.stage).unwrap_or_else(|| peak.stage.clone());
+        let place =
+            |peak: &crate::record::load::metrics::Peak| by_label(&peak.stage).unwrap_or_else(|| peak.stage.clone());
         if let Some(peak) = &saturation.p99_rises_at {
-            lines.push(format!("The slowest answers take at least twice as long as at the lightest load from {} on.", place(peak)));
+            lines.push(format!(
+                "The slowest answers take at least twice as long as at the lightest load from {} on.",
+                place(peak)
+            ));
         }
         if let Some(peak) = &saturation.errors_rise_at {
             lines.push(format!("Requests begin to fail at {}.", place(peak)));
@@ -133,7 +139,10 @@ fn proposals(metrics: &LoadMetrics) -> Vec<String> {
         );
     }
     if metrics.stages.iter().any(|stage| stage.error_rate.is_some_and(|rate| rate > 0.01)) {
-        lines.push("Look at the table of errors in report.html first: a server that fails is not compared by its speed.".to_owned());
+        lines.push(
+            "Look at the table of errors in report.html first: a server that fails is not compared by its speed."
+                .to_owned(),
+        );
     }
     if let Some(best) = words::best(metrics).filter(|_| metrics.stages.len() > 1) {
         lines.push(format!("Run the server at about {}: {}.", best.plan.label, verdict::figures(best)));
@@ -149,7 +158,9 @@ fn proposals(metrics: &LoadMetrics) -> Vec<String> {
         ));
     }
     if metrics.saturation.as_ref().is_some_and(|saturation| saturation.knee.is_none()) {
-        lines.push("Try higher loads: throughput still grew at the last one, or the loads are too few to say.".to_owned());
+        lines.push(
+            "Try higher loads: throughput still grew at the last one, or the loads are too few to say.".to_owned(),
+        );
     }
     let few = words::best(metrics).and_then(|stage| words::of(stage, "e2e_ms")).map(|one| one.summary.n);
     if let Some(n) = few.filter(|n| words::weak("p99", *n).is_some()) {

@@ -79,7 +79,10 @@ pub(super) fn stages(runs: &[(&str, &LoadMetrics)]) -> Table {
     for (label, metrics) in runs {
         for stage in &metrics.stages {
             let mut row = if several { vec![Cell::text_up_to(label, 40)] } else { Vec::new() };
-            row.push(Cell { sort: words::load(stage, words::axis(metrics)), ..Cell::text_up_to(&stage.plan.label, 40) });
+            row.push(Cell {
+                sort: words::load(stage, words::axis(metrics)),
+                ..Cell::text_up_to(&stage.plan.label, 40)
+            });
             let ok = words::ok(stage);
             row.push(Cell::number(format!("{} / {}", count(ok), count(stage.issued)), ok as f64));
             row.push(Cell { note: Some(words::outcomes(stage)), ..Cell::percent(stage.error_rate) });
@@ -134,9 +137,8 @@ pub(super) fn marks(runs: &[(&str, &LoadMetrics)]) -> Vec<String> {
 
 /// Every measure of a stage: the whole stage, and the steady window below it.
 pub(super) fn measures(stage: &StageBlock) -> Table {
-    let mut table = Table::new(&[
-        "Measure", "Window", "Unit", "#n", "#mean", "#p50", "#p90", "#p95", "#p99", "#p99.9", "#max",
-    ]);
+    let mut table =
+        Table::new(&["Measure", "Window", "Unit", "#n", "#mean", "#p50", "#p90", "#p95", "#p99", "#p99.9", "#max"]);
     let mut names: Vec<&String> = stage.measures.keys().collect();
     if let Some(steady) = &stage.steady {
         names.extend(steady.measures.keys().filter(|name| !stage.measures.contains_key(*name)));
@@ -255,8 +257,12 @@ pub(super) fn goodput(metrics: &LoadMetrics) -> Table {
     ]);
     for stage in &metrics.stages {
         for good in &stage.goodput {
-            let broken: Vec<String> =
-                good.broken.iter().filter(|(_, times)| **times > 0).map(|(name, times)| format!("{name} {}", count(*times))).collect();
+            let broken: Vec<String> = good
+                .broken
+                .iter()
+                .filter(|(_, times)| **times > 0)
+                .map(|(name, times)| format!("{name} {}", count(*times)))
+                .collect();
             table.push(vec![
                 Cell::text_up_to(&stage.plan.label, 40),
                 Cell::text(&good.slo),
@@ -275,7 +281,13 @@ pub(super) fn goodput(metrics: &LoadMetrics) -> Table {
 
 /// Tokens of each stage and who counted them.
 pub(super) fn tokens(metrics: &LoadMetrics) -> Table {
-    let mut table = Table::new(&["Stage", "#Input tokens", "#From the server's cache", "#Output tokens", "Output tokens counted by"]);
+    let mut table = Table::new(&[
+        "Stage",
+        "#Input tokens",
+        "#From the server's cache",
+        "#Output tokens",
+        "Output tokens counted by",
+    ]);
     for stage in &metrics.stages {
         let number = |value: Option<u64>| value.map_or_else(dash, Cell::count);
         let sources: Vec<String> = stage
@@ -339,7 +351,9 @@ pub(super) fn cost(metrics: &LoadMetrics) -> Table {
         let cost = &stage.cost;
         let values = [cost.energy_j, cost.j_per_output_token, cost.usd_per_million_output_tokens];
         if values.iter().any(Option::is_some) {
-            table.push(std::iter::once(Cell::text_up_to(&stage.plan.label, 40)).chain(values.map(Cell::maybe)).collect());
+            table.push(
+                std::iter::once(Cell::text_up_to(&stage.plan.label, 40)).chain(values.map(Cell::maybe)).collect(),
+            );
         }
     }
     table
@@ -349,11 +363,7 @@ pub(super) fn cost(metrics: &LoadMetrics) -> Table {
 pub(super) fn targets(metrics: &LoadMetrics) -> Table {
     let mut table = Table::new(&["Server", "What it calls itself", "HTTP"]);
     for target in &metrics.targets {
-        table.push(vec![
-            Cell::text(&target.url),
-            maybe_text(target.server.as_deref()),
-            Cell::text(&target.http),
-        ]);
+        table.push(vec![Cell::text(&target.url), maybe_text(target.server.as_deref()), Cell::text(&target.http)]);
     }
     table
 }

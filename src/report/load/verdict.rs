@@ -165,11 +165,7 @@ pub(super) fn cards(metrics: &LoadMetrics) -> Vec<Card> {
         cards.push(Card {
             label: at(label),
             value: ms(words::statistic(distribution, "p50")),
-            sub: beside(format!(
-                "median of {}; p99 {}",
-                count(distribution.summary.n),
-                percentile(stage, name, "p99")
-            )),
+            sub: beside(format!("median of {}; p99 {}", count(distribution.summary.n), percentile(stage, name, "p99"))),
         });
     }
     if let Some(goodput) = stage.goodput.first() {

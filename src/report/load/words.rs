@@ -73,7 +73,11 @@ pub(super) const MEASURES: [Measure; 16] = [
         "E2E from due",
         "E2E counted from the instant the request was due, as users wait who come when they come",
     ),
-    measure("connect_ms", "connect", "connecting, TLS included, of requests that had to wait for a connection of their own"),
+    measure(
+        "connect_ms",
+        "connect",
+        "connecting, TLS included, of requests that had to wait for a connection of their own",
+    ),
     measure("input_tokens", "input tokens", "tokens of the prompt, by the server's `usage`, else by the tokenizer"),
     measure("output_tokens", "output tokens", "output tokens of a request: reasoning, content and tool calls"),
 ];
@@ -166,7 +170,9 @@ pub(super) fn ms(value: Option<f64>) -> String {
 
 /// A rate with its unit.
 pub(super) fn per_s(value: Option<f64>, unit: &str) -> String {
-    value.filter(|value| value.is_finite()).map_or_else(|| UNKNOWN.to_owned(), |value| format!("{} {unit}", digits(value)))
+    value
+        .filter(|value| value.is_finite())
+        .map_or_else(|| UNKNOWN.to_owned(), |value| format!("{} {unit}", digits(value)))
 }
 
 /// The share of failed requests in words.
