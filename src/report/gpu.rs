@@ -34,8 +34,12 @@ fn bytes_per_s(value: f64) -> String {
 
 /// Mean and extremes of each metric over the measured stretch.
 pub(super) fn metrics(report: &Stage1Report<'_>) -> Table {
+    report.metrics.gpu.as_ref().map_or_else(Table::default, metrics_of)
+}
+
+/// [`metrics`] of a block of any command.
+pub(super) fn metrics_of(gpu: &GpuBlock) -> Table {
     let mut table = Table::new(&["metric", "#mean over time", "#min", "#max"]);
-    let Some(gpu) = &report.metrics.gpu else { return table };
     for (name, label, write) in METRICS {
         let Some(metric) = gpu.metrics.get(name) else { continue };
         let cell = |value: f64| Cell::number(write(value), value);

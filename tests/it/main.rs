@@ -34,6 +34,7 @@ mod record;
 mod report;
 mod report_analyze;
 mod report_compare;
+mod report_load;
 mod report_sample;
 mod report_sweep;
 mod sandbox;

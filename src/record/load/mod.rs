@@ -6,6 +6,7 @@ pub mod outcome;
 pub mod reader;
 pub mod row;
 pub mod server_metrics;
+pub mod server;
 
 /// One row for each request, warm-up included.
 pub const REQUESTS_FILE: &str = "requests.jsonl";

@@ -5,14 +5,18 @@
 
 mod breakdown;
 mod colors;
+mod curve;
 mod flame;
 mod forest;
+mod gap_map;
 mod gpu;
 mod heat_map;
 mod histogram;
 mod itl;
 mod memory;
+mod over_time;
 mod repeats;
+mod request_lanes;
 mod roofline;
 mod scatter;
 mod spread;
@@ -26,8 +30,10 @@ use serde::Serialize;
 
 pub(super) use breakdown::breakdown;
 pub(super) use colors::{bar_color, cause_color, kernel_color};
+pub(super) use curve::{Curve, CurvePoint, KneeMark, curves};
 pub(super) use flame::flame;
 pub(super) use forest::{ForestItem, ForestRow, Tone, forest};
+pub(super) use gap_map::{GapMap, gap_map};
 pub(super) use gpu::gpu;
 #[cfg(test)]
 pub(super) use heat_map::STEPS;
@@ -35,7 +41,9 @@ pub(super) use heat_map::{Grid, GridCell, heat_map};
 pub(super) use histogram::{Bin, histogram};
 pub(super) use itl::itl;
 pub(super) use memory::memory;
+pub(super) use over_time::{Span, Strip, over_time};
 pub(super) use repeats::repeats;
+pub(super) use request_lanes::{Lane, LaneTone, request_lanes};
 pub(super) use roofline::{Point as RooflinePoint, roofline, under as under_roofline};
 pub(super) use scatter::{ScatterAxis, ScatterPoint, scatter};
 pub(super) use spread::{Series, boxes, ecdf, in_order};

@@ -1,0 +1,808 @@
+//! The reports of a load test: what they say, that nothing from outside breaks them, and that odd runs stay readable.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::collections::BTreeMap;
+
+use perfprof::config::schema::load::{ArrivalKind, LayoutChoice, Slo};
+use perfprof::diagnostics::{Diagnostic, Severity, Validity};
+use perfprof::hardware::identify::GpuIdentity;
+use perfprof::record::gpu::{GPU_SCHEMA_VERSION, GpuColumns, GpuRepeat, GpuTelemetry, SlowColumns};
+use perfprof::record::load::LOAD_SCHEMA_VERSION;
+use perfprof::record::load::context::{ClientStage, LoadContext, StagePlan, StageRecord, TargetRecord, WorkloadRecord};
+use perfprof::record::load::metrics::{
+    ClientBlock, CostBlock, Distribution, ErrorBlock, Goodput, Knee, LoadMetrics, Measures, Peak, Rates, Saturation,
+    ServerBlock, StageBlock, SteadyBlock,
+};
+use perfprof::record::load::outcome::Outcome;
+use perfprof::record::load::row::{ChunkKind, Chunks, Failed, Phase, RequestRow, TokenSource};
+use perfprof::record::load::server::ServerSeries;
+use perfprof::report::load::{
+    LoadReport, OtherRun, files, layout_files, load_console, load_html, load_md, load_stakeholder_summary_md,
+    requests_csv, stages_csv, summary_csv_header, summary_csv_line,
+};
+use perfprof::stats::quantile::quantile;
+use perfprof::stats::summary::Summary;
+use serde_json::{Value, json};
+
+use crate::chromium::{Browser, HOSTILE, assert_quiet, chromium};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A run as it lies on the disk.
+struct Sample {
+    metrics: LoadMetrics,
+    context: LoadContext,
+    rows: Vec<RequestRow>,
+    gpu: Option<GpuTelemetry>,
+    server: Option<ServerSeries>,
+}
+
+impl Sample {
+    fn report(&self) -> LoadReport<'_> {
+        LoadReport {
+            metrics: &self.metrics,
+            context: &self.context,
+            rows: &self.rows,
+            gpu: self.gpu.as_ref(),
+            server: self.server.as_ref(),
+            command: "perfprof load base_url=http://127.0.0.1:8000 concurrency=1,4,16",
+            generated_at: "2026-01-01T00:01:00.000Z",
+            others: Vec::new(),
+        }
+    }
+}
+
+/// A request: due and sent, the first token after `ttft_ms`, then `later` chunks `gap_ms` apart.
+fn row(stage: u32, id: u64, due_ns: u64, ttft_ms: u64, later: u64, gap_ms: u64) -> RequestRow {
+    let mut chunks = Chunks::default();
+    for at in 0..=later {
+        chunks.push((ttft_ms + at * gap_ms) * 1000, ChunkKind::Content);
+    }
+    RequestRow {
+        stage,
+        phase: Phase::Measured,
+        id,
+        session: None,
+        turn: 0,
+        prompt: id,
+        target: 0,
+        due_ns,
+        sent_ns: Some(due_ns + 200_000),
+        outcome: Outcome::Ok,
+        failed: None,
+        status: Some(200),
+        attempts: 1,
+        first_sent_ns: None,
+        connect_ms: None,
+        first_byte_us: Some(1000),
+        first_event_us: Some(1000),
+        chunks,
+        end_us: Some((ttft_ms + later * gap_ms + 1) * 1000),
+        events: later as u32 + 3,
+        input_tokens: Some(32),
+        output_tokens: Some(later + 1),
+        token_source: Some(TokenSource::Usage),
+        reasoning_tokens: None,
+        cached_tokens: None,
+        max_tokens: Some(16),
+        finish_reason: Some("length".to_owned()),
+        notes: Vec::new(),
+        lag_us: Some(40),
+        text: None,
+        server_timings: None,
+    }
+}
+
+fn fail(row: RequestRow, outcome: Outcome, message: &str) -> RequestRow {
+    let failed = Failed { message: message.to_owned(), kind: "status".to_owned() };
+    RequestRow {
+        outcome,
+        failed: Some(failed),
+        status: (outcome == Outcome::Http5xx).then_some(503),
+        chunks: Chunks::default(),
+        output_tokens: None,
+        token_source: None,
+        finish_reason: None,
+        end_us: Some(5000),
+        ..row
+    }
+}
+
+fn distribution(unit: &str, values: &[f64]) -> Distribution {
+    Distribution { summary: Summary::from_values(unit, values), p99_9: quantile(values, 0.999) }
+}
+
+fn measures(rows: &[&RequestRow]) -> Measures {
+    let of =
+        |get: &dyn Fn(&RequestRow) -> Option<f64>| -> Vec<f64> { rows.iter().filter_map(|row| get(row)).collect() };
+    let gaps: Vec<f64> = rows.iter().flat_map(|row| row.gaps_ms()).collect();
+    let all = [
+        ("ttft_ms", of(&RequestRow::ttft_ms)),
+        ("tpot_ms", of(&RequestRow::tpot_ms)),
+        ("e2e_ms", of(&RequestRow::e2e_ms)),
+        ("dispatch_delay_ms", of(&RequestRow::dispatch_delay_ms)),
+        ("itl_ms", gaps.clone()),
+        ("inter_chunk_ms", gaps),
+    ];
+    all.into_iter().map(|(name, values)| (name.to_owned(), distribution("ms", &values))).collect()
+}
+
+fn client(concurrency: u32) -> ClientStage {
+    ClientStage {
+        stamps: "kernel".to_owned(),
+        lag_samples: 900,
+        lag_ms: Some([0.01, 0.02, 0.04, 0.06, 0.08]),
+        worker_cpu_s: 0.01,
+        process_cpu_s: 0.02,
+        busiest_worker: 0.05,
+        chunks: 900,
+        reads: 950,
+        bytes: 180_000,
+        peak_in_flight: concurrency,
+        connects: u64::from(concurrency),
+        connect_ms: Some([0.2, 0.5]),
+        longest_turn_ms: 0.3,
+        longest_pause_ms: 0.0,
+    }
+}
+
+/// The block of a stage from its rows, as far as a report needs one.
+fn block(plan: &StagePlan, rows: &[RequestRow], elapsed_s: f64, levels: &[Slo]) -> StageBlock {
+    let good: Vec<&RequestRow> = rows.iter().filter(|row| row.outcome == Outcome::Ok).collect();
+    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut errors: Vec<ErrorBlock> = Vec::new();
+    for row in rows {
+        *outcomes.entry(row.outcome.name().to_owned()).or_default() += 1;
+        let Some(failed) = row.failed.as_ref().filter(|_| row.outcome.is_error()) else { continue };
+        match errors.iter_mut().find(|error| error.outcome == row.outcome.name()) {
+            Some(error) => error.count += 1,
+            None => errors.push(ErrorBlock {
+                outcome: row.outcome.name().to_owned(),
+                kind: failed.kind.clone(),
+                status: row.status,
+                count: 1,
+                first: failed.message.clone(),
+            }),
+        }
+    }
+    let failed = rows.iter().filter(|row| row.outcome.is_error()).count();
+    let judged = failed + good.len();
+    let tokens: u64 = good.iter().filter_map(|row| row.output_tokens).sum();
+    let some = |value: f64| (!good.is_empty()).then_some(value);
+    let rates = Rates {
+        window_s: Some(elapsed_s),
+        request_per_s: some(good.len() as f64 / elapsed_s),
+        output_tok_per_s: some(tokens as f64 / elapsed_s),
+        total_tok_per_s: some((tokens + 32 * good.len() as u64) as f64 / elapsed_s),
+        prefill_tok_per_s: some(640.0),
+        per_user_tok_per_s: some(50.0),
+        fairness: some(0.99),
+    };
+    let goodput: Vec<Goodput> = levels
+        .iter()
+        .map(|level| {
+            let kept = good.iter().filter(|row| row.ttft_ms() <= level.ttft_ms).count() as u64;
+            Goodput {
+                slo: level.name.clone(),
+                good: kept,
+                of: judged as u64,
+                share: (judged > 0).then(|| kept as f64 / judged as f64),
+                request_per_s: some(kept as f64 / elapsed_s),
+                output_tok_per_s: None,
+                broken: BTreeMap::from([("ttft_ms".to_owned(), good.len() as u64 - kept)]),
+                kept: kept * 100 >= judged as u64 * 95,
+            }
+        })
+        .collect();
+    let half = &good[..good.len() / 2];
+    StageBlock {
+        backend: "vllm".to_owned(),
+        validity: Validity::from_reasons(Vec::new()),
+        elapsed_s,
+        issued: rows.len() as u64,
+        outcomes,
+        error_rate: (judged > 0).then(|| failed as f64 / judged as f64),
+        measures: measures(&good),
+        rates: rates.clone(),
+        steady: (half.len() > 5).then(|| SteadyBlock {
+            from_s: 0.5,
+            to_s: elapsed_s - 0.5,
+            measures: measures(half),
+            rates,
+        }),
+        token_sources: BTreeMap::from([("usage".to_owned(), tokens)]),
+        input_tokens: Some(32 * good.len() as u64),
+        output_tokens: Some(tokens),
+        cached_tokens: None,
+        peak_in_flight: plan.concurrency.unwrap_or(1),
+        late: 0,
+        goodput_per_s: goodput.first().and_then(|good| good.request_per_s),
+        goodput,
+        errors,
+        client: ClientBlock {
+            lag_ms: Some(0.04),
+            cpu_us_per_chunk: Some(9.5),
+            limited: false,
+            stage: client(plan.concurrency.unwrap_or(1)),
+        },
+        cost: CostBlock { energy_j: Some(800.0), j_per_output_token: Some(1.25), usd_per_million_output_tokens: None },
+        server: Some(ServerBlock {
+            dialect: "vllm".to_owned(),
+            gauges: BTreeMap::from([("running".to_owned(), [2.0, 4.0])]),
+            counters: BTreeMap::from([("generated_tokens".to_owned(), tokens as f64)]),
+            latencies_ms: BTreeMap::from([("ttft".to_owned(), 48.0)]),
+        }),
+        stopped: None,
+        plan: plan.clone(),
+    }
+}
+
+fn plan(concurrency: u32, requests: u64) -> StagePlan {
+    StagePlan {
+        label: format!("c={concurrency}"),
+        arrival: ArrivalKind::Closed,
+        concurrency: Some(concurrency),
+        rate: None,
+        requests: Some(requests as u32),
+        duration_s: None,
+        warmup: 1,
+    }
+}
+
+fn record(plan: StagePlan, begin_ns: u64, end_ns: u64, issued: u64) -> StageRecord {
+    let peak = plan.concurrency.unwrap_or(1);
+    StageRecord {
+        client: client(peak),
+        in_flight: vec![(begin_ns, peak), (end_ns - SECOND / 10, 1), (end_ns, 0)],
+        plan,
+        begin_ns,
+        issue_end_ns: end_ns,
+        end_ns,
+        issued,
+        not_issued: 0,
+        stopped: None,
+    }
+}
+
+/// A run over stages, each with its rows and its length in ns.
+fn run(stages: Vec<(StagePlan, Vec<RequestRow>, u64)>, levels: &[Slo]) -> Sample {
+    let mut begin = SECOND / 10;
+    let (mut records, mut blocks, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (plan, of_stage, length) in stages {
+        blocks.push(block(&plan, &of_stage, length as f64 / 1e9, levels));
+        records.push(record(plan, begin, begin + length, of_stage.len() as u64));
+        rows.extend(of_stage.into_iter().map(|row| RequestRow {
+            due_ns: row.due_ns + begin,
+            sent_ns: row.sent_ns.map(|sent| sent + begin),
+            ..row
+        }));
+        begin += length + SECOND;
+    }
+    let workload = WorkloadRecord {
+        dataset: "builtin".to_owned(),
+        format: "builtin".to_owned(),
+        prompts: 18,
+        distinct: 18,
+        sha256: "00ff".repeat(16),
+        seed: 7,
+        tokenizer: None,
+        notes: vec!["prompts are taken in their order".to_owned()],
+    };
+    let targets = vec![TargetRecord {
+        url: "http://127.0.0.1:8000/v1".to_owned(),
+        server: Some("uvicorn".to_owned()),
+        http: "1.1".to_owned(),
+    }];
+    let context = LoadContext {
+        schema_version: LOAD_SCHEMA_VERSION,
+        run_id: "20260101-000000-abcd".to_owned(),
+        backend: "vllm".to_owned(),
+        model: "Qwen/Qwen3-8B".to_owned(),
+        endpoint: "chat.completions".to_owned(),
+        stream: true,
+        targets: targets.clone(),
+        workload: workload.clone(),
+        levels: levels.to_vec(),
+        seed: 7,
+        started_at: "2026-01-01T00:00:00.000Z".to_owned(),
+        started_wall_ns: 1_767_225_600 * SECOND,
+        max_lag_ms: 1.0,
+        max_dispatch_delay_ms: 10.0,
+        max_error_rate: Some(0.5),
+        price_usd_per_hour: None,
+        stages: records,
+        diagnostics: Vec::new(),
+        complete: true,
+    };
+    let metrics = LoadMetrics {
+        schema_version: LOAD_SCHEMA_VERSION,
+        command: "load".to_owned(),
+        run_id: context.run_id.clone(),
+        status: "complete".to_owned(),
+        validity: Validity::from_reasons(Vec::new()),
+        measures: blocks.last().map(|block| block.measures.clone()).unwrap_or_default(),
+        backend: context.backend.clone(),
+        model: context.model.clone(),
+        endpoint: context.endpoint.clone(),
+        stream: true,
+        targets,
+        workload,
+        stages: blocks,
+        saturation: None,
+        gpu: None,
+        diagnostics: Vec::new(),
+    };
+    Sample { metrics, context, rows, gpu: None, server: None }
+}
+
+fn slo() -> Slo {
+    Slo { name: "chat".to_owned(), ttft_ms: Some(100.0), tpot_ms: None, itl_ms: None, e2e_ms: None, quantile: 0.95 }
+}
+
+/// Stages of 1, 4 and 16 in flight; in the last TTFT has doubled, three requests failed and one was cancelled.
+fn sample() -> Sample {
+    let stage = |number: u32, concurrency: u32, requests: u64, ttft_ms: u64| {
+        let each = 15 * 20 + ttft_ms;
+        let rows: Vec<RequestRow> = (0..requests)
+            .map(|id| {
+                let due = id / u64::from(concurrency) * each * 1_000_000;
+                row(number, id, due, ttft_ms + id % 5, 15, 20 + id % 3)
+            })
+            .collect();
+        (plan(concurrency, requests), rows, requests.div_ceil(u64::from(concurrency)) * each * 1_000_000 + SECOND / 10)
+    };
+    let mut last = stage(2, 16, 64, 98);
+    for (id, outcome) in
+        [(5, Outcome::Http5xx), (20, Outcome::Http5xx), (40, Outcome::Http5xx), (63, Outcome::CancelledDeadline)]
+    {
+        last.1[id] = fail(last.1[id].clone(), outcome, "engine overloaded");
+    }
+    let mut sample = run(vec![stage(0, 1, 20, 50), stage(1, 4, 40, 50), last], &[slo()]);
+    sample.rows.push(RequestRow { phase: Phase::Warmup, ..row(0, 0, 0, 900, 1, 1) });
+    sample.metrics.saturation = Some(Saturation {
+        axis: "concurrency".to_owned(),
+        knee: Some(Knee { at: 8.0, ci95: [4.0, 12.0], value: 600.0, slope_before: 45.0, slope_after: 5.0 }),
+        peak_request_per_s: Some(Peak { stage: "c=16".to_owned(), value: 37.0 }),
+        peak_output_tok_per_s: Some(Peak { stage: "c=16".to_owned(), value: 600.0 }),
+        lowest_p99_e2e_ms: Some(Peak { stage: "c=1".to_owned(), value: 384.0 }),
+        p99_rises_at: None,
+        errors_rise_at: Some(Peak { stage: "c=16".to_owned(), value: 0.0476 }),
+        best: Some(Peak { stage: "c=4".to_owned(), value: 11.1 }),
+        best_because: "it has the most goodput of `chat`".to_owned(),
+        max_under_slo: None,
+        evidence: vec!["from c=4 to c=16 load grows by 4 and throughput by 3.4".to_owned()],
+    });
+    sample.metrics.diagnostics =
+        vec![Diagnostic::new("few_requests", Severity::Warn, "the p99 of c=1 rests on 20 requests; 459 are needed")];
+    sample.server = Some(ServerSeries {
+        dialect: "vllm".to_owned(),
+        t_s: (0..20).map(f64::from).collect(),
+        gauges: BTreeMap::from([
+            ("kv_usage".to_owned(), (0..20).map(|at| Some(f64::from(at) / 40.0)).collect()),
+            ("running".to_owned(), (0..20).map(|at| (at != 7).then_some(f64::from(at % 4))).collect()),
+        ]),
+    });
+    sample.gpu = Some(telemetry());
+    sample.metrics.gpu = Some(crate::metrics_schema::gpu());
+    sample
+}
+
+/// Looks of 20 s, each second; the first stage is marked from 0 to 9.
+fn telemetry() -> GpuTelemetry {
+    let looks = 20;
+    let column = |value: &dyn Fn(f64) -> f64| Some((0..looks).map(|at| Some(value(f64::from(at)))).collect());
+    GpuTelemetry {
+        schema_version: GPU_SCHEMA_VERSION,
+        run_id: "20260101-000000-abcd".to_owned(),
+        complete: true,
+        driver_version: Some("570.1".to_owned()),
+        device: GpuIdentity {
+            nvml_index: 0,
+            cuda_ordinal: Some(0),
+            uuid: None,
+            name: Some("Test GPU".to_owned()),
+            pci_bus_id: None,
+            memory_bytes: Some(1 << 34),
+            compute_capability: None,
+            power_limit_w: Some(700.0),
+            max_sm_mhz: None,
+            max_memory_mhz: None,
+            mig: None,
+            ecc: None,
+            compute_processes: None,
+        },
+        interval_s: 1.0,
+        before: None,
+        repeats: vec![GpuRepeat { row: 0, start_s: 0.0, end_s: 9.0, looked: true }],
+        gaps: Vec::new(),
+        samples: GpuColumns {
+            t_s: (0..looks).map(f64::from).collect(),
+            edge: vec![false; looks as usize],
+            // 0 to 9 is half busy at 200 W, then all busy at 400 W.
+            utilisation: column(&|at| if at < 10.0 { 0.5 } else { 1.0 }),
+            power_w: column(&|at| if at < 10.0 { 200.0 } else { 400.0 }),
+            memory_used_bytes: column(&|_| 1_073_741_824.0),
+            temperature_c: column(&|at| 40.0 + at),
+            failed_metrics: vec![0; looks as usize],
+            ..GpuColumns::default()
+        },
+        slow_samples: SlowColumns::default(),
+    }
+}
+
+/// One stage whose requests all failed.
+fn all_failed() -> Sample {
+    let rows = (0..10).map(|id| fail(row(0, id, id * SECOND / 10, 50, 3, 20), Outcome::Http5xx, "boom")).collect();
+    let mut sample = run(vec![(plan(2, 10), rows, SECOND)], &[]);
+    let reasons = vec!["all 10 requests of c=2 failed".to_owned()];
+    sample.metrics.validity = Validity::from_reasons(reasons.clone());
+    sample.metrics.stages[0].validity = Validity::from_reasons(reasons);
+    sample.metrics.status = "invalid".to_owned();
+    sample
+}
+
+#[test]
+fn the_reports_of_a_load_test() {
+    let sample = sample();
+    let report = sample.report();
+    insta::assert_snapshot!("load_report", load_md(&report));
+    insta::assert_snapshot!("load_summary", load_stakeholder_summary_md(&report));
+    insta::assert_snapshot!("load_console", load_console(&report, false, 80));
+    insta::assert_snapshot!("load_invalid_console", load_console(&all_failed().report(), false, 80));
+    insta::assert_snapshot!("load_stages", stages_csv(&report).unwrap());
+    let assumptions = files(&report).unwrap().into_iter().find(|(name, _)| *name == "assumptions.md").unwrap().1;
+    insta::assert_snapshot!("load_assumptions", assumptions);
+}
+
+/// The drawing of a chart in the page.
+fn drawn(html: &str, id: &str) -> String {
+    let rest = html.split(&format!("data-chart=\"{id}\"")).nth(1).unwrap_or_else(|| panic!("no {id}"));
+    rest.split("</svg>").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_page_draws_the_load_the_requests_and_the_gaps_and_overlays_other_runs() {
+    let (sample, other) = (sample(), sample());
+    let mut report = sample.report();
+    report.others = vec![OtherRun { label: "sglang", metrics: &other.metrics }];
+    let html = load_html(&report).unwrap();
+    for id in [
+        "load-tokens",
+        "load-requests",
+        "load-ttft",
+        "load-e2e",
+        "load-goodput",
+        "in-flight",
+        "requests-0",
+        "requests-2",
+        "gaps-0",
+        "gaps-2",
+        "cdf-ttft",
+        "cdf-e2e",
+        "server-gauges",
+        "gpu-series",
+    ] {
+        assert!(drawn(&html, id).contains("class=\""), "{id}");
+    }
+    // Three percentiles of two runs, each a line with three points; the knee between 4 and 12.
+    let e2e = drawn(&html, "load-e2e");
+    assert_eq!((e2e.matches("<path").count(), e2e.matches("<circle").count()), (6, 18), "{e2e}");
+    assert!(e2e.contains("margin-band") && e2e.contains("knee at 8.000, 95 % interval 4.000 to 12.00"), "{e2e}");
+    assert!(html.contains("sglang p99") && html.contains("vllm p99"));
+    // All requests of the last stage, three of them failed and one cancelled.
+    let lanes = drawn(&html, "requests-2");
+    assert_eq!(lanes.matches("<g>").count(), 64);
+    assert!(lanes.contains("http_5xx: engine overloaded") && lanes.contains("class=\"k9\""));
+    for needle in ["src=", "href=\"http", "url(", "@import", "<link", "<iframe", " style=\""] {
+        assert!(!html.contains(needle), "{needle}");
+    }
+    let data = html.split("id=\"report-data\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let data: Value = serde_json::from_str(data).unwrap();
+    assert_eq!(serde_json::from_value::<LoadMetrics>(data["metrics"].clone()).unwrap(), sample.metrics);
+    assert_eq!(data["others"][0]["label"], "sglang");
+}
+
+#[test]
+fn the_verdict_says_the_best_point_with_its_error_rate_and_the_sums_agree() {
+    let sample = sample();
+    let md = load_md(&sample.report());
+    let first = md.lines().find(|line| line.starts_with("**")).unwrap();
+    for words in ["VALID. Best at c=4", "output tok/s", "TTFT p50 52.00 ms", "(n=40 < 459)", "no errors"] {
+        assert!(first.contains(words), "{words}: {first}");
+    }
+    assert!(md.contains("c=16: 64 issued = ok 60, http_5xx 3, cancelled_deadline 1"), "{md}");
+    // 3 failed of 63 that were not cancelled.
+    assert!(md.contains("4.76 %"));
+    assert!(md.contains("\u{2020} p99 of too few values, n=40 < 459"), "{md}");
+}
+
+#[test]
+fn a_run_without_successes_has_no_latency_of_zero_anywhere() {
+    let sample = all_failed();
+    let report = sample.report();
+    let console = load_console(&report, false, 80);
+    assert!(console.contains("INVALID") && console.contains("TTFT                  –"), "{console}");
+    let header: Vec<String> = summary_csv_header().split(',').map(str::to_owned).collect();
+    let line = summary_csv_line(&report, 0).unwrap().unwrap();
+    let cells: Vec<&str> = line.split(',').collect();
+    assert_eq!(cells.len(), header.len());
+    for (name, cell) in header.iter().zip(&cells) {
+        let counted =
+            ["timestamp", "backend", "concurrency", "total_requests", "duration_sec"].contains(&name.as_str());
+        assert_eq!(cell.is_empty(), !counted, "{name} = {cell}");
+    }
+    for (name, text) in files(&report).unwrap() {
+        let text = text.split("<script type=\"application/json\"").next().unwrap();
+        assert!(!text.contains("TTFT p50 0") && !text.contains("NaN"), "{name}");
+    }
+    let html = load_html(&report).unwrap();
+    assert!(!html.contains("id=\"headline\""), "no big figures of an INVALID run");
+    for (name, text) in layout_files(&report, LayoutChoice::InfraBench).unwrap() {
+        if name.ends_with(".json") {
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert!(value["summary"].as_object().unwrap().values().all(Value::is_null), "{text}");
+            assert_eq!(value["metadata"]["total_requests"], 10);
+        }
+    }
+}
+
+#[test]
+fn the_summary_line_has_the_columns_others_know() {
+    let sample = sample();
+    assert_eq!(
+        summary_csv_header(),
+        "timestamp,backend,concurrency,total_requests,duration_sec,ttft_mean_ms,ttft_p99_ms,e2e_mean_ms,e2e_p99_ms,itl_mean_ms,itl_p99_ms,\
+         tpot_mean_ms,system_tps,system_rps,prefill_speed,gpu_name,gpu_util_mean,gpu_util_max,mem_used_mean_mb,mem_used_max_mb,mem_total_mb,\
+         power_mean_w,power_max_w,temp_mean_c,temp_max_c"
+    );
+    let report = sample.report();
+    let line = summary_csv_line(&report, 0).unwrap().unwrap();
+    let cells: Vec<&str> = line.split(',').collect();
+    // TTFT is 50 to 54 ms in turn; the device is looked at from 0 to 9 s.
+    assert_eq!(&cells[..4], ["20260101_000000", "vllm", "1", "20"]);
+    assert_eq!(cells[5], "52");
+    assert_eq!(&cells[15..], ["Test GPU", "50", "50", "1024", "1024", "16384", "200", "200", "44.5", "49"]);
+    // Stages without marks have the device of the whole run.
+    let second = summary_csv_line(&report, 1).unwrap().unwrap();
+    assert_eq!(second.split(',').nth(16), Some("75"));
+    assert_eq!(summary_csv_line(&report, 3).unwrap(), None);
+}
+
+#[test]
+fn the_layouts_of_other_tools_have_their_names_and_fields() {
+    let sample = sample();
+    let report = sample.report();
+    assert!(layout_files(&report, LayoutChoice::Perfprof).unwrap().is_empty());
+    let infra: BTreeMap<String, String> =
+        layout_files(&report, LayoutChoice::InfraBench).unwrap().into_iter().collect();
+    assert_eq!(infra.len(), 6);
+    let value: Value = serde_json::from_str(&infra["vllm_20260101_000000.json"]).unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&value), ["gpu", "gpu_samples", "metadata", "per_request", "summary"]);
+    assert_eq!(
+        keys(&value["gpu"]),
+        [
+            "gpu_name",
+            "gpu_util_max",
+            "gpu_util_mean",
+            "gpu_util_min",
+            "memory_total_mb",
+            "memory_used_max_mb",
+            "memory_used_mean_mb",
+            "power_max_watts",
+            "power_mean_watts",
+            "samples_count",
+            "temp_max_c",
+            "temp_mean_c",
+        ]
+    );
+    assert_eq!(value["gpu"]["samples_count"], 10);
+    assert_eq!(
+        value["gpu_samples"][1],
+        json!({"timestamp": 1_767_225_601.0, "gpu_util": 50.0, "memory_mb": 1024.0, "power_w": 200.0, "temp_c": 41.0})
+    );
+    assert_eq!(value["per_request"].as_array().unwrap().len(), 20, "warm-up is left out");
+    assert_eq!(
+        value["per_request"][1],
+        json!({"request_id": 1, "input_tokens": 32, "output_tokens": 16, "ttft_ms": 51.0, "e2e_ms": 366.0, "tpot_ms": 21.0})
+    );
+    let csv = &infra["vllm_20260101_000000_requests.csv"];
+    assert!(
+        csv.starts_with("request_id,input_tokens,output_tokens,ttft_ms,e2e_ms,tpot_ms\r\n0,32,16,50,350,20\r\n"),
+        "{csv}"
+    );
+
+    let pack: BTreeMap<String, String> = layout_files(&report, LayoutChoice::BenchPack).unwrap().into_iter().collect();
+    let names: Vec<&str> = pack.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "overall_summary.json",
+            "requests_all.csv",
+            "requests_c1.csv",
+            "requests_c16.csv",
+            "requests_c4.csv",
+            "summary_all.csv",
+            "summary_c1.json",
+            "summary_c16.json",
+            "summary_c4.json",
+        ]
+    );
+    assert!(pack["requests_c1.csv"].starts_with(
+        "completion_tokens,concurrency,error,latency,prompt_tokens,req_id,status,total_tokens,ttft\r\n16,1,,0.351,32,0,200,48,0.05\r\n"
+    ));
+    assert!(pack["requests_c16.csv"].contains("\r\n,16,http_5xx: engine overloaded,0.005,32,5,503,,\r\n"));
+    assert_eq!(pack["requests_all.csv"].lines().count(), 1 + 20 + 40 + 64);
+    let summary: Value = serde_json::from_str(&pack["summary_c16.json"]).unwrap();
+    assert_eq!((&summary["requests"], &summary["success"]), (&json!(64), &json!(60)));
+    // Each answer generates for 301, 316 or 331 ms after its first token; 16 tokens each.
+    let speed = summary["tps_tokens_per_sec"].as_f64().unwrap();
+    assert!(speed > 16.0 / 0.331 && speed < 16.0 / 0.301, "{speed}");
+    assert!(pack["summary_all.csv"].starts_with(
+        "concurrency,requests,success,error_rate,elapsed_sec,qps,latency_avg,latency_p50,latency_p95,latency_p99,ttft_avg,ttft_p99,\
+         total_completion_tokens,total_gen_time_sec,tps_tokens_per_sec\r\n"
+    ));
+    let overall: Value = serde_json::from_str(&pack["overall_summary.json"]).unwrap();
+    assert_eq!(overall["best_qps_at_concurrency"], 16);
+    assert!(overall["saturation_hint"].as_str().unwrap().contains("stops to grow at concurrency 8.000"));
+}
+
+/// The sample with hostile text in every text field that comes from outside.
+fn poisoned() -> Sample {
+    let bad = |text: &str| format!("{text}{HOSTILE}");
+    let mut sample = sample();
+    let (metrics, context) = (&mut sample.metrics, &mut sample.context);
+    for text in [&mut metrics.backend, &mut metrics.model, &mut metrics.endpoint, &mut metrics.workload.dataset] {
+        *text = bad(text);
+    }
+    metrics.workload.notes = vec![bad("note")];
+    metrics.workload.tokenizer = Some(bad("tokenizer"));
+    metrics.targets = vec![TargetRecord { url: bad("http://x"), server: Some(bad("server")), http: bad("1.1") }];
+    metrics.diagnostics = vec![Diagnostic::new(&bad("code"), Severity::Warn, bad("first"))];
+    metrics.gpu.as_mut().unwrap().name = Some(bad("gpu"));
+    for (stage, record) in metrics.stages.iter_mut().zip(&mut context.stages) {
+        stage.plan.label = bad(&stage.plan.label);
+        record.plan.label.clone_from(&stage.plan.label);
+        stage.backend = format!("=cmd{HOSTILE}");
+        stage.stopped = Some(bad("stopped"));
+        stage.validity = Validity::from_reasons(vec![bad("reason")]);
+        stage.outcomes.insert(bad("outcome"), 1);
+        stage.token_sources.insert(bad("source"), 1);
+        stage.measures.insert(bad("measure"), distribution(&bad("unit"), &[1.0]));
+        for error in &mut stage.errors {
+            (error.outcome, error.kind, error.first) = (bad("outcome"), bad("kind"), bad("first"));
+        }
+        for good in &mut stage.goodput {
+            good.slo = bad("slo");
+            good.broken.insert(bad("limit"), 3);
+        }
+        stage.client.stage.stamps = bad("stamps");
+        let server = stage.server.as_mut().unwrap();
+        server.gauges.insert(bad("gauge"), [1.0, 2.0]);
+    }
+    let saturation = metrics.saturation.as_mut().unwrap();
+    (saturation.axis, saturation.best_because) = (bad("axis"), bad("because"));
+    saturation.evidence = vec![bad("evidence")];
+    saturation.best = Some(Peak { stage: metrics.stages[1].plan.label.clone(), value: 1.0 });
+    context.levels[0].name = bad("slo");
+    context.started_at = bad("time");
+    let server = sample.server.as_mut().unwrap();
+    server.dialect = bad("vllm");
+    server.gauges.insert(bad("gauge"), vec![Some(1.0); 20]);
+    sample.gpu.as_mut().unwrap().device.name = Some(bad("gpu"));
+    for row in &mut sample.rows {
+        row.finish_reason = Some(format!("=1+1{HOSTILE}"));
+        row.notes = vec![format!("@note{HOSTILE}")];
+        if let Some(failed) = &mut row.failed {
+            (failed.message, failed.kind) = (format!("-1+1{HOSTILE}"), bad("kind"));
+        }
+    }
+    sample
+}
+
+#[test]
+fn hostile_text_breaks_no_format_of_a_load_test() {
+    let sample = poisoned();
+    let bad = format!("run{HOSTILE}");
+    let mut report = sample.report();
+    report.others = vec![OtherRun { label: &bad, metrics: &sample.metrics }];
+    report.command = &bad;
+    for (name, text) in files(&report).unwrap() {
+        let body = match text.split_once("</header>") {
+            Some((_, body)) if name == "report.html" => body.split("<script").next().unwrap().to_owned(),
+            _ => text.clone(),
+        };
+        if !name.ends_with(".csv") {
+            assert!(!body.contains(['\u{1b}', '\u{7}', '\0', '\u{202e}']), "{name}");
+            assert!(!body.contains("<img") && !body.contains("<svg onload") && !body.contains("<script"), "{name}");
+        }
+        if name == "report.md" {
+            assert!(text.lines().filter(|line| line.starts_with("| ")).all(|line| line.ends_with('|')));
+        }
+    }
+    for csv in [stages_csv(&report).unwrap(), requests_csv(&report).unwrap()] {
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        for record in reader.records() {
+            for cell in &record.unwrap() {
+                let number = cell.parse::<f64>().is_ok();
+                assert!(number || !cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']), "{cell}");
+            }
+        }
+    }
+    let line = summary_csv_line(&report, 0).unwrap().unwrap();
+    assert!(line.starts_with("20260101_000000,\"'=cmd"), "{line}");
+    for layout in [LayoutChoice::InfraBench, LayoutChoice::BenchPack] {
+        for (name, text) in layout_files(&report, layout).unwrap() {
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)), "{name}");
+            if name.ends_with(".json") {
+                assert!(serde_json::from_str::<Value>(&text).is_ok());
+            }
+        }
+    }
+    for width in [40, 80, 200] {
+        let console = load_console(&report, false, width);
+        assert!(console.lines().all(|line| line.chars().count() <= width), "{console}");
+        assert!(!console.contains(['\u{1b}', '\u{7}', '\u{202e}']));
+    }
+    let Some(chromium) = chromium() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.html");
+    std::fs::write(&path, load_html(&report).unwrap()).unwrap();
+    let mut browser = Browser::start(&chromium);
+    browser.open(&path);
+    assert_quiet(&mut browser, &path);
+    assert_eq!(browser.evaluate("typeof window.__pwned"), "undefined");
+    assert_eq!(browser.evaluate("document.scripts.length"), 2);
+    assert_eq!(browser.evaluate("document.querySelectorAll('img, iframe, object, embed, link, base, form').length"), 0);
+    assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
+}
+
+#[test]
+fn the_page_of_a_load_test_opens_quietly_and_shows_one_stage_at_a_time() {
+    let Some(chromium) = chromium() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let sample = sample();
+    let path = directory.path().join("report.html");
+    std::fs::write(&path, load_html(&sample.report()).unwrap()).unwrap();
+    let mut browser = Browser::start(&chromium);
+    browser.open(&path);
+    assert_quiet(&mut browser, &path);
+    assert_eq!(browser.evaluate("document.querySelectorAll('[data-empty-chart]').length"), 0);
+    let options =
+        browser.evaluate("[...document.querySelector('[data-choices] select').options].map((o) => o.textContent)");
+    assert_eq!(options, json!(["c=1", "c=4", "c=16"]));
+    assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
+    for scheme in ["light", "dark"] {
+        browser.media("screen", scheme);
+        assert!(browser.screenshot(&format!("load-{scheme}.png")) > 50_000);
+    }
+}
+
+#[test]
+fn runs_of_nothing_of_one_request_and_of_ten_thousand_stay_readable() {
+    let mut nothing = run(Vec::new(), &[]);
+    nothing.metrics.status = "interrupted".to_owned();
+    for (name, text) in files(&nothing.report()).unwrap() {
+        assert!(!text.is_empty(), "{name}");
+    }
+    let console = load_console(&nothing.report(), false, 80);
+    assert!(console.contains("The run is interrupted"), "{console}");
+    assert!(layout_files(&nothing.report(), LayoutChoice::BenchPack).unwrap().len() == 2);
+
+    let one = run(vec![(plan(1, 1), vec![row(0, 0, 0, 50, 0, 0)], SECOND)], &[]);
+    let md = load_md(&one.report());
+    assert!(md.contains("At c=1") && md.contains("n=1 < 459"), "{md}");
+    // One token has no time per token after the first, and no gap.
+    assert!(!md.contains("TPOT 0") && load_html(&one.report()).unwrap().contains("data-empty-chart=\"gaps-0\""));
+
+    let rows: Vec<RequestRow> =
+        (0..10_000).map(|id| row(0, id, id * 1_000_000, 50 + id % 97, 60, 5 + id % 31)).collect();
+    let many = run(vec![(plan(64, 10_000), rows, 20 * SECOND)], &[]);
+    let html = load_html(&many.report()).unwrap();
+    assert!(html.len() < 2_000_000, "{} bytes", html.len());
+    assert!(html.contains("300 of 10\u{202f}000 requests are drawn"));
+    assert!(load_md(&many.report()).len() < 100_000);
+    // 10 000 values support p99 and p99.9.
+    assert!(!html.contains("&lt; 459)"));
+}
