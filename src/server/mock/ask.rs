@@ -148,6 +148,16 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// Where a message has its text.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Field {
+    Content,
+    Text,
+    #[serde(other)]
+    Other,
+}
+
 struct Counter;
 
 impl<'de> Visitor<'de> for Counter {
@@ -179,11 +189,10 @@ impl<'de> Visitor<'de> for Counter {
     /// A message, or a part of its content.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<u64, A::Error> {
         let mut total = 0u64;
-        while let Some(name) = fields.next_key::<std::borrow::Cow<'de, str>>()? {
-            if matches!(name.as_ref(), "content" | "text") {
-                total = total.saturating_add(fields.next_value::<Words>()?.0);
-            } else {
-                fields.next_value::<IgnoredAny>()?;
+        while let Some(field) = fields.next_key()? {
+            match field {
+                Field::Content | Field::Text => total = total.saturating_add(fields.next_value::<Words>()?.0),
+                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
             }
         }
         Ok(total)
