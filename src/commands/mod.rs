@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod estimate;
 pub mod interrupt;
 pub mod kernels;
+pub mod mock;
 pub mod render;
 pub mod report;
 pub mod runs;

@@ -70,12 +70,7 @@ impl Server {
     }
 
     /// Sends what `write` puts into the buffer; it is told whether the connection ends after the answer.
-    fn send(
-        &mut self,
-        connection: &mut Connection,
-        sending: Sending,
-        write: impl FnOnce(&mut Vec<u8>, bool),
-    ) -> Step {
+    fn send(&mut self, connection: &mut Connection, sending: Sending, write: impl FnOnce(&mut Vec<u8>, bool)) -> Step {
         self.scratch.clear();
         write(&mut self.scratch, connection.close);
         let at = now_ns();
@@ -187,7 +182,8 @@ impl Server {
             _ => {}
         }
         if stream {
-            let early = shape == Shape::Response || (shape == Shape::Chat && self.settings.role == RoleChunk::Immediate);
+            let early =
+                shape == Shape::Response || (shape == Shape::Chat && self.settings.role == RoleChunk::Immediate);
             let role = early && kind != Some(FaultKind::Empty);
             let at = now_ns();
             self.scratch.clear();
@@ -243,7 +239,7 @@ impl Server {
             let Some(mut connection) = self.take(token) else { continue };
             if connection.answer.as_ref().is_some_and(|answer| answer.turn == Turn::Waiting) {
                 self.gauges.waiting -= 1;
-                // Only a timer is set, or the answer has no chunk at all to begin with; neither writes.
+                // This only sets a timer: an answer has a chunk at least.
                 let _ = self.start(&mut connection, now_ns());
             }
             self.put_back(connection);
@@ -337,7 +333,8 @@ impl Server {
                 body = error_json("the mock server was told to fail here", "InternalServerError", 500).into_bytes();
             }
             _ => {
-                return self.send(connection, Sending::Whole, |out, close| write_answer(out, 200, JSON, "", close, &body));
+                return self
+                    .send(connection, Sending::Whole, |out, close| write_answer(out, 200, JSON, "", close, &body));
             }
         }
         self.send(connection, Sending::End, |out, close| write_answer(out, 200, JSON, "", close, &body))

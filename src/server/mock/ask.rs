@@ -8,7 +8,7 @@ use super::settings::{MOST_TOKENS, MockSettings, UsagePolicy};
 
 /// The API a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(super) enum Shape {
     /// `/v1/chat/completions`.
     Chat,
     /// `/v1/completions`.
@@ -19,7 +19,7 @@ pub enum Shape {
 
 impl Shape {
     /// The API at `path`.
-    pub fn at(path: &str) -> Option<Self> {
+    pub(super) fn at(path: &str) -> Option<Self> {
         match path {
             "/v1/chat/completions" => Some(Self::Chat),
             "/v1/completions" => Some(Self::Completion),
@@ -29,7 +29,7 @@ impl Shape {
     }
 
     /// The id of the answer to request `number`.
-    pub fn id(self, number: u64) -> String {
+    pub(super) fn id(self, number: u64) -> String {
         match self {
             Self::Chat => format!("chatcmpl-{number}"),
             Self::Completion => format!("cmpl-{number}"),
@@ -40,23 +40,23 @@ impl Shape {
 
 /// A request, as the mock understands it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub(super) struct Ask {
     /// The API.
-    pub shape: Shape,
+    pub(super) shape: Shape,
     /// Name of the model the answer bears.
-    pub model: String,
+    pub(super) model: String,
     /// Whether a stream is asked for.
-    pub stream: bool,
+    pub(super) stream: bool,
     /// Tokens of the answer, at least 1.
-    pub tokens: u32,
+    pub(super) tokens: u32,
     /// Whether the answer ends because the limit of the request is reached.
-    pub limited: bool,
+    pub(super) limited: bool,
     /// Tokens of the prompt: its words, or its token ids.
-    pub prompt_tokens: u64,
+    pub(super) prompt_tokens: u64,
     /// Whether the token counts are told at the end.
-    pub usage: bool,
+    pub(super) usage: bool,
     /// Whether they are told in every chunk.
-    pub continuous_usage: bool,
+    pub(super) continuous_usage: bool,
 }
 
 #[derive(Deserialize)]
@@ -85,8 +85,9 @@ impl Ask {
     ///
     /// # Errors
     /// Why it is refused: 400, or 404 for a model that is not there.
-    pub fn read(shape: Shape, body: &[u8], settings: &MockSettings) -> Result<Self, Refusal> {
-        let body: Body = serde_json::from_slice(body).map_err(|error| Refusal::new(400, format!("the body: {error}")))?;
+    pub(super) fn read(shape: Shape, body: &[u8], settings: &MockSettings) -> Result<Self, Refusal> {
+        let body: Body =
+            serde_json::from_slice(body).map_err(|error| Refusal::new(400, format!("the body: {error}")))?;
         if settings.strict_model && body.model.as_ref().is_some_and(|model| *model != settings.model) {
             let model = body.model.unwrap_or_default();
             return Err(Refusal::new(404, format!("The model `{model}` does not exist.")));
@@ -210,7 +211,11 @@ mod tests {
     #[test]
     fn prompts_are_counted_in_every_form() {
         for (shape, body, words) in [
-            (Shape::Chat, r#"{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":" a  b\nc "}]}"#, 5),
+            (
+                Shape::Chat,
+                r#"{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":" a  b\nc "}]}"#,
+                5,
+            ),
             (
                 Shape::Chat,
                 r#"{"messages":[{"content":[{"type":"text","text":"one two"},{"type":"image_url","image_url":{"url":"a b c"}}]}]}"#,
@@ -249,7 +254,8 @@ mod tests {
         };
         let plain = r#"{"messages":[],"stream":true}"#;
         let asked = r#"{"messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
-        let each = r#"{"messages":[],"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#;
+        let each =
+            r#"{"messages":[],"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#;
         for (policy, expected) in [
             (UsagePolicy::Asked, [(false, false), (true, false), (true, true)]),
             (UsagePolicy::Always, [(true, false), (true, false), (true, true)]),

@@ -5,50 +5,50 @@
 use std::io::Write as _;
 
 /// Bytes the head of a request may have.
-pub const MOST_HEAD: usize = 64 << 10;
+pub(super) const MOST_HEAD: usize = 64 << 10;
 /// Bytes the body of a request may have.
-pub const MOST_BODY: usize = 64 << 20;
+pub(super) const MOST_BODY: usize = 64 << 20;
 /// The longest method there is, and room for more.
 const MOST_METHOD: usize = 16;
 
 /// What the head of a request says, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub(super) struct Head {
     /// The method, in capitals.
-    pub method: String,
+    pub(super) method: String,
     /// The path without its query.
-    pub path: String,
+    pub(super) path: String,
     /// What follows the `?`, empty without one.
-    pub query: String,
+    pub(super) query: String,
     /// Bytes of the body.
-    pub body: usize,
+    pub(super) body: usize,
     /// The connection ends after the answer.
-    pub close: bool,
+    pub(super) close: bool,
     /// The client waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
+    pub(super) expects_continue: bool,
     /// Bytes of the head itself, the empty line included.
-    pub bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     /// The HTTP status.
-    pub status: u16,
+    pub(super) status: u16,
     /// The reason, in words.
-    pub reason: String,
+    pub(super) reason: String,
 }
 
 impl Refusal {
     /// A refusal with a status.
-    pub fn new(status: u16, reason: impl Into<String>) -> Self {
+    pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into() }
     }
 }
 
 /// Reads heads of requests as their bytes come in. Each byte is looked at once, however small the pieces are.
 #[derive(Debug, Clone, Default)]
-pub struct HeadReader {
+pub(super) struct HeadReader {
     /// Bytes known to hold no end of the head.
     seen: usize,
     /// Begin of the line that is not complete yet.
@@ -60,7 +60,7 @@ impl HeadReader {
     ///
     /// # Errors
     /// Why it cannot be a request.
-    pub fn read(&mut self, input: &[u8]) -> Result<Option<Head>, Refusal> {
+    pub(super) fn read(&mut self, input: &[u8]) -> Result<Option<Head>, Refusal> {
         self.check_begin(input)?;
         while let Some(at) = memchr::memchr(b'\n', &input[self.seen..]) {
             let end = self.seen + at;
@@ -95,7 +95,8 @@ impl HeadReader {
         let begin = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(input.len());
         let method = &input[begin..input.len().min(begin + MOST_METHOD + 1)];
         let length = method.iter().position(|byte| *byte == b' ').unwrap_or(method.len());
-        if length > MOST_METHOD || !method[..length].iter().all(u8::is_ascii_uppercase) || method.first() == Some(&b' ') {
+        if length > MOST_METHOD || !method[..length].iter().all(u8::is_ascii_uppercase) || method.first() == Some(&b' ')
+        {
             return Err(Refusal::new(400, "this is no HTTP request"));
         }
         Ok(())
@@ -131,8 +132,7 @@ fn parse(head: &[u8]) -> Result<Head, Refusal> {
     };
     let mut length = None;
     for line in lines.take_while(|line| !line.is_empty()) {
-        let (name, value) =
-            line.split_once(':').ok_or_else(|| Refusal::new(400, "a line of the head has no colon"))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| Refusal::new(400, "a line of the head has no colon"))?;
         if name.is_empty() || name.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
             return Err(Refusal::new(400, "a header has no proper name"));
         }
@@ -183,13 +183,13 @@ fn phrase(status: u16) -> &'static str {
 }
 
 /// Appends a whole answer: its head, with `extra` lines (each with its CR LF), and its body.
-pub fn write_answer(out: &mut Vec<u8>, status: u16, kind: &str, extra: &str, close: bool, body: &[u8]) {
+pub(super) fn write_answer(out: &mut Vec<u8>, status: u16, kind: &str, extra: &str, close: bool, body: &[u8]) {
     write_head(out, status, kind, extra, close, body.len());
     out.extend_from_slice(body);
 }
 
 /// Appends the head of an answer whose body has `length` bytes.
-pub fn write_head(out: &mut Vec<u8>, status: u16, kind: &str, extra: &str, close: bool, length: usize) {
+pub(super) fn write_head(out: &mut Vec<u8>, status: u16, kind: &str, extra: &str, close: bool, length: usize) {
     let close = if close { "connection: close\r\n" } else { "" };
     let phrase = phrase(status);
     // Writing to memory does not fail.
@@ -200,7 +200,7 @@ pub fn write_head(out: &mut Vec<u8>, status: u16, kind: &str, extra: &str, close
 }
 
 /// Appends the head of a stream of events in chunks of HTTP.
-pub fn write_stream_head(out: &mut Vec<u8>, close: bool) {
+pub(super) fn write_stream_head(out: &mut Vec<u8>, close: bool) {
     let close = if close { "connection: close\r\n" } else { "" };
     let _ = write!(
         out,
@@ -210,16 +210,16 @@ pub fn write_stream_head(out: &mut Vec<u8>, close: bool) {
 }
 
 /// Appends `payload` as one chunk of HTTP.
-pub fn write_chunk(out: &mut Vec<u8>, payload: &[u8]) {
+pub(super) fn write_chunk(out: &mut Vec<u8>, payload: &[u8]) {
     let _ = write!(out, "{:x}\r\n", payload.len());
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
 }
 
 /// The chunk that ends a body.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// What a client that expects it waits for.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 #[cfg(test)]
 mod tests {

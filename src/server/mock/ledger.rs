@@ -10,7 +10,7 @@ use crate::stats::quantile::quantile_of_sorted;
 
 /// Names a request to the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
+pub(super) struct Ticket {
     /// What was before a reset is not counted after it.
     epoch: u64,
     record: Option<usize>,
@@ -32,22 +32,22 @@ struct Record {
 
 /// A request as it arrives.
 #[derive(Debug, Clone)]
-pub struct Arrival {
+pub(super) struct Arrival {
     /// Id of its answer.
-    pub id: String,
+    pub(super) id: String,
     /// Whether the answer is a stream.
-    pub streamed: bool,
+    pub(super) streamed: bool,
     /// Chunks the answer is to have.
-    pub chunks: u32,
+    pub(super) chunks: u32,
     /// When it arrived, in ns of `CLOCK_MONOTONIC`.
-    pub request: u64,
+    pub(super) request: u64,
     /// The fault that befalls it.
-    pub fault: Option<&'static str>,
+    pub(super) fault: Option<&'static str>,
 }
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(super) enum Ending {
     /// As it should.
     Complete,
     /// As a fault wants it.
@@ -58,7 +58,7 @@ pub enum Ending {
 
 /// Counts and times since the start or the last reset.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     epoch: u64,
     begun: u64,
     cpu_begun: u64,
@@ -79,7 +79,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Forgets everything, and keeps up to `room` stamps from now on. `in_flight` requests go on uncounted. To be called on the thread of the server.
-    pub fn reset(&mut self, room: usize, in_flight: u64) {
+    pub(super) fn reset(&mut self, room: usize, in_flight: u64) {
         *self = Self {
             epoch: self.epoch + 1,
             begun: now_ns(),
@@ -91,12 +91,12 @@ impl Ledger {
     }
 
     /// The number of the next request, from 1.
-    pub fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.requests + 1
     }
 
     /// Notes a request; with it `in_flight` are.
-    pub fn arrive(&mut self, arrival: Arrival, in_flight: u64) -> Ticket {
+    pub(super) fn arrive(&mut self, arrival: Arrival, in_flight: u64) -> Ticket {
         self.requests += 1;
         self.peak_in_flight = self.peak_in_flight.max(in_flight);
         let stamps = if arrival.streamed { arrival.chunks as usize } else { 1 };
@@ -120,21 +120,21 @@ impl Ledger {
     }
 
     /// Notes that work on a request begins.
-    pub fn begin(&mut self, ticket: Ticket, pace: Pace) {
+    pub(super) fn begin(&mut self, ticket: Ticket, pace: Pace) {
         if let Some(record) = self.record(ticket) {
             record.pace = Some(pace);
         }
     }
 
     /// Notes that the role was sent.
-    pub fn role(&mut self, ticket: Ticket, at: u64) {
+    pub(super) fn role(&mut self, ticket: Ticket, at: u64) {
         if let Some(record) = self.record(ticket) {
             record.role = Some(at);
         }
     }
 
     /// Notes a chunk with `tokens` sent at `at`.
-    pub fn sent(&mut self, ticket: Ticket, at: u64, tokens: u32) {
+    pub(super) fn sent(&mut self, ticket: Ticket, at: u64, tokens: u32) {
         if ticket.epoch == self.epoch {
             self.chunks += 1;
             self.tokens += u64::from(tokens);
@@ -145,7 +145,7 @@ impl Ledger {
     }
 
     /// Notes the end of an answer at `at`.
-    pub fn end(&mut self, ticket: Ticket, at: u64, ending: Ending) {
+    pub(super) fn end(&mut self, ticket: Ticket, at: u64, ending: Ending) {
         if ticket.epoch != self.epoch {
             return;
         }
@@ -160,17 +160,17 @@ impl Ledger {
     }
 
     /// Notes a request that is none, or for something that is not here.
-    pub fn refuse(&mut self) {
+    pub(super) fn refuse(&mut self) {
         self.refused += 1;
     }
 
     /// Notes that there was no room to send.
-    pub fn block(&mut self) {
+    pub(super) fn block(&mut self) {
         self.blocked += 1;
     }
 
     /// What `/stats` tells, `in_flight` requests being under way; with `full` of each request too.
-    pub fn stats(&self, in_flight: u64, full: bool) -> Value {
+    pub(super) fn stats(&self, in_flight: u64, full: bool) -> Value {
         let (mut ttft, mut itl, mut e2e, mut lag) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for record in &self.records {
             if record.streamed {
@@ -252,24 +252,24 @@ fn spread(mut values: Vec<f64>) -> Value {
 
 /// What a server of models tells its monitors. Counters never go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gauges {
+pub(super) struct Gauges {
     /// Requests under way, in whatever state.
-    pub in_flight: u64,
+    pub(super) in_flight: u64,
     /// Requests worked on.
-    pub running: usize,
+    pub(super) running: usize,
     /// Requests waiting for their turn.
-    pub waiting: usize,
+    pub(super) waiting: usize,
     /// Tokens of prompts and answers worked on.
-    pub kv_used: u64,
+    pub(super) kv_used: u64,
     /// Tokens of prompts since the start.
-    pub prompt_tokens: u64,
+    pub(super) prompt_tokens: u64,
     /// Tokens of answers since the start.
-    pub generation_tokens: u64,
+    pub(super) generation_tokens: u64,
 }
 
 impl Gauges {
     /// The text of `/metrics`, in the names of vLLM.
-    pub fn prometheus(&self, model: &str, kv_tokens: u64) -> String {
+    pub(super) fn prometheus(&self, model: &str, kv_tokens: u64) -> String {
         let model = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let usage = (self.kv_used as f64 / kv_tokens as f64).min(1.0);
         let metrics = [

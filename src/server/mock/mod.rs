@@ -12,7 +12,7 @@ mod ledger;
 mod pace;
 mod render;
 mod server;
-pub mod settings;
+mod settings;
 #[cfg(test)]
 mod tests;
 

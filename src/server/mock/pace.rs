@@ -1,11 +1,11 @@
 //! When the chunks of an answer are due: an absolute schedule, so that what is late once does not make the rest late.
 
 use super::settings::MockSettings;
-use crate::stats::bootstrap::generator::Generator;
+use crate::stats::bootstrap::Generator;
 
 /// The schedule of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub(super) struct Pace {
     first: u64,
     itl: u64,
     jitter: u64,
@@ -21,7 +21,7 @@ fn ns_of_ms(ms: f64) -> u64 {
 
 impl Pace {
     /// The schedule of request `number`, whose work begins at `start` (in ns of `CLOCK_MONOTONIC`) and whose answer has `chunks` chunks.
-    pub fn new(settings: &MockSettings, number: u64, start: u64, prompt_tokens: u64, chunks: u32) -> Self {
+    pub(super) fn new(settings: &MockSettings, number: u64, start: u64, prompt_tokens: u64, chunks: u32) -> Self {
         let prefill = (settings.prefill_us_per_token * 1e3 * prompt_tokens as f64).round() as u64;
         let paused = settings.stall_every > 0 && number.is_multiple_of(settings.stall_every);
         Self {
@@ -35,7 +35,7 @@ impl Pace {
     }
 
     /// When chunk `index`, from 0, is due, in ns of `CLOCK_MONOTONIC`: never before `last`, when the chunk before it was due.
-    pub fn due(&self, index: u32, last: u64) -> u64 {
+    pub(super) fn due(&self, index: u32, last: u64) -> u64 {
         let mut due = self.first + u64::from(index) * self.itl;
         if index >= self.pause_at {
             due += self.pause;
@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn chunks_are_due_at_ttft_and_then_every_itl() {
-        let settings = MockSettings { ttft_ms: 12.5, itl_ms: 0.25, prefill_us_per_token: 100.0, ..MockSettings::default() };
+        let settings =
+            MockSettings { ttft_ms: 12.5, itl_ms: 0.25, prefill_us_per_token: 100.0, ..MockSettings::default() };
         // 1 s + 12.5 ms + 10 tokens of 0.1 ms, then 0.25 ms each.
         assert_eq!(dues(&settings, 1, 4), [1_013_500_000, 1_013_750_000, 1_014_000_000, 1_014_250_000]);
     }

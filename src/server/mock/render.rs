@@ -8,7 +8,7 @@ use super::http::{LAST_CHUNK, write_chunk};
 use super::settings::MockSettings;
 
 /// A word of the answers: one token for the tokenizers in use.
-pub const WORD: &str = " token";
+pub(super) const WORD: &str = " token";
 /// Columns of a stamp, which has the digits of any `u64`.
 const STAMP_WIDTH: usize = 20;
 /// Columns of a count.
@@ -16,7 +16,7 @@ const COUNT_WIDTH: usize = 10;
 
 /// What a chunk carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     /// Text of the reasoning.
     Reasoning,
     /// Text of the answer.
@@ -32,11 +32,11 @@ pub enum Part {
 
 /// How an answer is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Tokens in all.
-    pub tokens: u32,
+    pub(super) tokens: u32,
     /// Chunks they come in, at least 1.
-    pub chunks: u32,
+    pub(super) chunks: u32,
     per_chunk: u32,
     reasoning: u32,
     tool: u32,
@@ -44,7 +44,7 @@ pub struct Plan {
 
 impl Plan {
     /// The plan for `ask`.
-    pub fn new(ask: &Ask, settings: &MockSettings) -> Self {
+    pub(super) fn new(ask: &Ask, settings: &MockSettings) -> Self {
         let chunks = ask.tokens.div_ceil(settings.tokens_per_chunk);
         let chat = ask.shape == Shape::Chat;
         let reasoning = if chat { settings.reasoning.min(chunks) } else { 0 };
@@ -53,7 +53,7 @@ impl Plan {
     }
 
     /// What chunk `index` carries.
-    pub fn part(&self, index: u32) -> Part {
+    pub(super) fn part(&self, index: u32) -> Part {
         let tools_at = self.chunks - self.tool;
         if index < self.reasoning {
             Part::Reasoning
@@ -65,12 +65,12 @@ impl Plan {
     }
 
     /// Tokens sent once chunk `index` is.
-    pub fn told(&self, index: u32) -> u32 {
+    pub(super) fn told(&self, index: u32) -> u32 {
         (index + 1).saturating_mul(self.per_chunk).min(self.tokens)
     }
 
     /// Tokens in chunk `index`.
-    pub fn words(&self, index: u32) -> u32 {
+    pub(super) fn words(&self, index: u32) -> u32 {
         self.told(index) - if index == 0 { 0 } else { self.told(index - 1) }
     }
 
@@ -97,7 +97,7 @@ struct Template {
 
 /// Speaks for one answer. Its memory is used again for the next one of the connection.
 #[derive(Debug, Default)]
-pub struct Voice {
+pub(super) struct Voice {
     head: String,
     id: String,
     /// The model as JSON.
@@ -117,7 +117,7 @@ pub struct Voice {
 
 impl Voice {
     /// Begins the answer `number` to `ask`. `created` is in seconds since the epoch.
-    pub fn begin(&mut self, ask: &Ask, plan: &Plan, number: u64, created: u64, stamp: bool) {
+    pub(super) fn begin(&mut self, ask: &Ask, plan: &Plan, number: u64, created: u64, stamp: bool) {
         self.id = ask.shape.id(number);
         self.model = serde_json::Value::from(ask.model.as_str()).to_string();
         (self.created, self.shape, self.prompt) = (created, Some(ask.shape), ask.prompt_tokens);
@@ -128,26 +128,41 @@ impl Voice {
             (false, false) => "stop",
         };
         let object = if ask.shape == Shape::Chat { "chat.completion.chunk" } else { "text_completion" };
-        self.head =
-            format!(r#"{{"id":"{}","object":"{object}","created":{created},"model":{},"choices":["#, self.id, self.model);
+        self.head = format!(
+            r#"{{"id":"{}","object":"{object}","created":{created},"model":{},"choices":["#,
+            self.id, self.model
+        );
         if ask.stream {
             let middle = Part::Tool { first: false, last: false };
-            self.reasoning = self.template(Part::Reasoning, plan, plan.reasoning > 0, std::mem::take(&mut self.reasoning));
-            self.content = self.template(Part::Content, plan, true, std::mem::take(&mut self.content));
-            self.tool = self.template(middle, plan, plan.tool > 0, std::mem::take(&mut self.tool));
+            let (reasoning, content, tool) = (
+                std::mem::take(&mut self.reasoning),
+                std::mem::take(&mut self.content),
+                std::mem::take(&mut self.tool),
+            );
+            self.reasoning = self.template(reasoning, Part::Reasoning, plan, plan.reasoning > 0);
+            self.content = self.template(content, Part::Content, plan, true);
+            self.tool = self.template(tool, middle, plan, plan.tool > 0);
         }
     }
 
-    fn template(&mut self, part: Part, plan: &Plan, wanted: bool, mut template: Template) -> Template {
+    /// Makes a template of a chunk, in the memory of an old one.
+    fn template(&mut self, mut template: Template, part: Part, plan: &Plan, wanted: bool) -> Template {
         template.bytes.clear();
         if wanted {
-            template.holes = self.chunk(&mut template.bytes, part, plan.per_chunk.min(plan.tokens), false, Numbers::default());
+            let words = plan.per_chunk.min(plan.tokens);
+            template.holes = self.chunk(&mut template.bytes, part, words, false, Numbers::default());
         }
         template
     }
 
     /// The bytes of chunk `index`, sent at `at`: a template where it is one of many, else made in `scratch`.
-    pub fn token_chunk<'a>(&'a mut self, scratch: &'a mut Vec<u8>, plan: &Plan, index: u32, at: u64) -> &'a [u8] {
+    pub(super) fn token_chunk<'a>(
+        &'a mut self,
+        scratch: &'a mut Vec<u8>,
+        plan: &Plan,
+        index: u32,
+        at: u64,
+    ) -> &'a [u8] {
         let part = plan.part(index);
         let numbers = Numbers { at, completion: plan.told(index), sequence: index + 1 };
         let last = index + 1 == plan.chunks;
@@ -175,10 +190,12 @@ impl Voice {
     }
 
     /// Appends the chunk with the role (or, for responses, the event that the answer has begun).
-    pub fn role(&mut self, out: &mut Vec<u8>, at: u64) {
+    pub(super) fn role(&mut self, out: &mut Vec<u8>, at: u64) {
         let mut event = self.take_payload();
         if self.shape == Some(Shape::Response) {
-            event.extend_from_slice(b"event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":");
+            event.extend_from_slice(
+                b"event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":",
+            );
             self.response(&mut event, "in_progress", None);
         } else {
             event.extend_from_slice(b"data: ");
@@ -286,7 +303,7 @@ impl Voice {
     }
 
     /// Appends what comes after the last token of a stream: token counts, `[DONE]`, and the end of the body.
-    pub fn tail(&mut self, out: &mut Vec<u8>, plan: &Plan, at: u64, done: bool) {
+    pub(super) fn tail(&mut self, out: &mut Vec<u8>, plan: &Plan, at: u64, done: bool) {
         if self.shape == Some(Shape::Response) {
             let mut event = self.take_payload();
             let _ = write!(
@@ -311,12 +328,12 @@ impl Voice {
     }
 
     /// Appends an event of broken JSON.
-    pub fn malformed(&self, out: &mut Vec<u8>) {
+    pub(super) fn malformed(&self, out: &mut Vec<u8>) {
         write_chunk(out, format!("data: {{\"id\":\"{}\",\"choices\":[{{\"del\n\n", self.id).as_bytes());
     }
 
     /// Appends an event with an error, and the end of the stream.
-    pub fn error_event(out: &mut Vec<u8>, done: bool) {
+    pub(super) fn error_event(out: &mut Vec<u8>, done: bool) {
         let error = error_json("the mock server was told to fail here", "InternalServerError", 500);
         write_chunk(out, format!("data: {error}\n\n").as_bytes());
         if done {
@@ -326,7 +343,7 @@ impl Voice {
     }
 
     /// The body of an answer that is no stream.
-    pub fn whole(&self, plan: &Plan, at: u64) -> Vec<u8> {
+    pub(super) fn whole(&self, plan: &Plan, at: u64) -> Vec<u8> {
         let mut body = Vec::with_capacity(plan.tokens as usize * WORD.len() + 512);
         if self.shape == Some(Shape::Response) {
             self.response(&mut body, "completed", Some(plan));
@@ -430,7 +447,7 @@ struct Numbers {
 }
 
 /// The JSON of an error, as the servers in use send it.
-pub fn error_json(message: &str, kind: &str, code: u16) -> String {
+pub(super) fn error_json(message: &str, kind: &str, code: u16) -> String {
     serde_json::json!({"error": {"message": message, "type": kind, "param": null, "code": code}}).to_string()
 }
 

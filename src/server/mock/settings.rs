@@ -1,7 +1,7 @@
 //! What the mock server does, and what it does wrong on purpose.
 
 /// Tokens one request may ask for; more is refused, as a server refuses what is beyond its context.
-pub const MOST_TOKENS: u64 = 1_000_000;
+pub(super) const MOST_TOKENS: u64 = 1_000_000;
 /// The longest time a setting may name, in milliseconds: a day.
 const MOST_MS: f64 = 86_400_000.0;
 
