@@ -77,10 +77,10 @@ impl Mock {
         let listener = TcpListener::bind(addresses.as_slice()).map_err(bind)?;
         let address = listener.local_addr().map_err(MockError::Start)?;
         let (wake, woken) = UnixStream::pair().map_err(MockError::Start)?;
-        let server = Server::new(settings, listener, woken).map_err(MockError::Start)?;
+        let server = Server::new(settings, listener).map_err(MockError::Start)?;
         let thread = std::thread::Builder::new()
             .name("mock".to_owned())
-            .spawn(move || server.run())
+            .spawn(move || server.run(&woken))
             .map_err(MockError::Start)?;
         Ok(Self { address, wake: Some(wake), thread: Some(thread) })
     }

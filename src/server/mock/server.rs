@@ -45,7 +45,6 @@ struct Slot {
 pub(super) struct Server {
     pub(super) settings: MockSettings,
     listener: TcpListener,
-    wake: UnixStream,
     poller: Poller,
     slots: Vec<Slot>,
     free: Vec<usize>,
@@ -60,8 +59,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A server for connections of `listener`, which ends when there is something to read from `wake`.
-    pub(super) fn new(settings: MockSettings, listener: TcpListener, wake: UnixStream) -> io::Result<Self> {
+    /// A server for connections of `listener`, which is bound.
+    pub(super) fn new(settings: MockSettings, listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         // The backlog of the standard library is too short for a burst of thousands, which would then be repeated after a second.
         // SAFETY: no memory is involved; the descriptor is that of a bound socket.
@@ -72,11 +71,9 @@ impl Server {
         enable_stamps(&TcpStream::from(OwnedFd::from(listener.try_clone()?)));
         let poller = Poller::new(EVENTS)?;
         poller.add(listener.as_raw_fd(), LISTENER, Interest::READ)?;
-        poller.add(wake.as_raw_fd(), WAKE, Interest::READ)?;
         Ok(Self {
             settings,
             listener,
-            wake,
             poller,
             slots: Vec::new(),
             free: Vec::new(),
@@ -91,7 +88,8 @@ impl Server {
     }
 
     /// Serves until there is something to read from the other end of `wake`, or that end is closed.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self, wake: &UnixStream) -> io::Result<()> {
+        self.poller.add(wake.as_raw_fd(), WAKE, Interest::READ)?;
         no_timer_slack();
         self.ledger.reset(self.settings.most_stamps, 0);
         let mut ready = Vec::with_capacity(EVENTS);
