@@ -1,5 +1,7 @@
 //! The command line: it declares, and turns its arguments into the options of the commands. Nothing else knows clap.
 
+mod mock;
+
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -81,6 +83,8 @@ enum Command {
     Estimate(EstimateArgs),
     /// Check the CUDA kernels of `engine.ops=fused` against references on a GPU, or time them.
     Kernels(KernelsArgs),
+    /// Serve OpenAI's API without a model: exact lengths at exact times, with faults on demand, to test clients with. Ends with Ctrl-C.
+    Mock(mock::MockArgs),
     /// What this machine can do, and what keeps it from doing more.
     Doctor,
     /// List, show, verify and tag runs.
@@ -506,6 +510,7 @@ impl Cli {
                 estimate::run(&options, &context)
             }
             Command::Kernels(args) => kernels::run(&args.into(), &context),
+            Command::Mock(args) => crate::commands::mock::run(args.into(), &context),
             Command::Doctor => doctor::run(&context),
             Command::Runs(args) => {
                 let list = RunsCommand::List { command: None, status: None, limit: 20 };

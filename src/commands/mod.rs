@@ -9,6 +9,7 @@ pub mod estimate;
 pub mod interrupt;
 pub mod kernels;
 pub mod load;
+pub mod mock;
 pub mod render;
 pub mod report;
 pub mod runs;

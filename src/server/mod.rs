@@ -1,1 +1,3 @@
 //! Servers of perfprof's own.
+
+pub mod mock;
