@@ -3,4 +3,7 @@
 //! `workload` and `arrival` say what is sent and when; `client` sends it and stamps what comes back; rows are what is left of it. What rows mean is summed up
 //! in `runner::load`.
 
+pub mod arrival;
+#[cfg(test)]
+mod arrival_tests;
 pub mod workload;

@@ -178,6 +178,11 @@ impl<'a> Maker<'a> {
     }
 }
 
+/// The built-in words.
+pub(super) fn words() -> Vec<&'static str> {
+    WORDS.split_whitespace().collect()
+}
+
 /// A space, unless the text is empty or ends in one.
 fn separate(text: &mut String) {
     if !text.is_empty() && !text.ends_with(char::is_whitespace) {

@@ -128,7 +128,7 @@ fn of_object(fields: &mut Map<String, Value>, line: u64) -> Made {
         Some(other) => return Err(format!("`category` is {}: expected text", kind(&other))),
     };
     let at_ns = match (fields.get("at_ns"), fields.get("timestamp")) {
-        (Some(value), _) => Some(value.as_u64().ok_or_else(|| format!("`at_ns` is {value:.40}: expected nanoseconds"))?),
+        (Some(value), _) => Some(value.as_u64().ok_or_else(|| format!("`at_ns` is {}: expected nanoseconds", short(value)))?),
         (None, Some(Value::Number(number))) => {
             let ns = number.as_u64().and_then(|ms| ms.checked_mul(1_000_000)).or_else(|| {
                 number.as_f64().filter(|ms| (0.0..1e13).contains(ms)).map(|ms| (ms * 1e6).round() as u64)
@@ -172,7 +172,7 @@ fn single(fields: &mut Map<String, Value>) -> Result<SourceTurn, String> {
     };
     turn.think_ns = match fields.get("think_ns") {
         None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_u64().ok_or_else(|| format!("`think_ns` is {value:.40}: expected nanoseconds"))?),
+        Some(value) => Some(value.as_u64().ok_or_else(|| format!("`think_ns` is {}: expected nanoseconds", short(value)))?),
     };
     Ok(turn)
 }
@@ -324,9 +324,15 @@ fn number(fields: &Map<String, Value>, name: &str, least: u32) -> Result<Option<
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let number = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number >= least);
-            number.map(Some).ok_or_else(|| format!("`{name}` is {value:.40}: expected a whole number, {least} or more"))
+            number.map(Some).ok_or_else(|| format!("`{name}` is {}: expected a whole number, {least} or more", short(value)))
         }
     }
+}
+
+/// A value as JSON, cut to what fits into a message.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    text.char_indices().nth(40).map_or(text.clone(), |(end, _)| format!("{}…", &text[..end]))
 }
 
 fn kind(value: &Value) -> &'static str {
