@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::ab::AbOptions;
 use crate::commands::analyze::AnalyzeOptions;
 use crate::commands::compare::CompareOptions;
+use crate::commands::dataset::{ConvertOptions, DatasetAction, GenerateOptions, ShowOptions};
 use crate::commands::kernels::{KernelsAction, KernelsOptions};
 use crate::commands::report::ReportOptions;
 use crate::commands::runs::RunsAction;
@@ -17,7 +18,7 @@ use crate::commands::stage2::Stage2Options;
 use crate::commands::sweep::SweepOptions;
 use crate::commands::validate::ValidateOptions;
 use crate::commands::{
-    ColorChoice, Context, ab, analyze, compare, doctor, estimate, kernels, report, runs, stage1, stage2, sweep,
+    ColorChoice, Context, ab, analyze, compare, dataset, doctor, estimate, kernels, report, runs, stage1, stage2, sweep,
     validate,
 };
 use crate::diagnostics::ExitStatus;
@@ -81,6 +82,8 @@ enum Command {
     Analyze(AnalyzeArgs),
     /// What a model must compute and move, from its architecture alone.
     Estimate(EstimateArgs),
+    /// Make sets of prompts for load tests, turn traces and chats into them, and see what is in them.
+    Dataset(DatasetArgs),
     /// Check the CUDA kernels of `engine.ops=fused` against references on a GPU, or time them.
     Kernels(KernelsArgs),
     /// Serve OpenAI's API without a model: exact lengths at exact times, with faults on demand, to test clients with. Ends with Ctrl-C.
@@ -337,6 +340,96 @@ struct EstimateArgs {
 }
 
 #[derive(Debug, Args)]
+struct DatasetArgs {
+    #[command(subcommand)]
+    action: DatasetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DatasetCommand {
+    /// Write prompts of nine categories as `benchmark_dataset.json`, from templates or asked of a model.
+    Generate {
+        /// The file.
+        #[arg(long, value_name = "FILE", default_value = "benchmark_dataset.json")]
+        out: PathBuf,
+        /// Make them from built-in templates; nothing is asked.
+        #[arg(long, conflicts_with_all = ["base_url", "model", "api_key_env"])]
+        offline: bool,
+        /// An OpenAI-compatible API to ask.
+        #[arg(long, value_name = "URL")]
+        base_url: Option<String>,
+        /// The model to ask.
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        /// The variable of the environment, or of `.env`, that holds the API key.
+        #[arg(long, value_name = "NAME")]
+        api_key_env: Option<String>,
+        /// Number of prompts.
+        #[arg(long, value_name = "N", default_value_t = 18)]
+        count: usize,
+        /// Choose other prompts [default: the built-in ones].
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Turn a set of any format that is read into JSON lines of prompts.
+    Convert {
+        /// A file, or `builtin`, `random`, `synthetic`.
+        #[arg(value_name = "IN")]
+        input: String,
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// At most so many conversations.
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+        /// At most so many turns of a conversation.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        turns: u32,
+        /// Seed of texts that have to be made.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+        /// A `tokenizer.json` or `.gguf`, for texts of an exact number of tokens.
+        #[arg(long, value_name = "FILE")]
+        tokenizer: Option<PathBuf>,
+        /// Skip what cannot be used.
+        #[arg(long)]
+        lenient: bool,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Say what is in a set: format, prompts, lengths, duplicates.
+    Show {
+        /// A file, or `builtin`.
+        #[arg(value_name = "IN")]
+        input: String,
+        /// A `tokenizer.json` or `.gguf`, to count tokens instead of words.
+        #[arg(long, value_name = "FILE")]
+        tokenizer: Option<PathBuf>,
+        /// Skip what cannot be used.
+        #[arg(long)]
+        lenient: bool,
+    },
+}
+
+impl From<DatasetCommand> for DatasetAction {
+    fn from(command: DatasetCommand) -> Self {
+        match command {
+            DatasetCommand::Generate { out, offline, base_url, model, api_key_env, count, seed, force } => {
+                Self::Generate(GenerateOptions { out, offline, base_url, model, api_key_env, count, seed, force })
+            }
+            DatasetCommand::Convert { input, out, limit, turns, seed, tokenizer, lenient, force } => {
+                Self::Convert(ConvertOptions { input, out, limit, turns, seed, tokenizer, lenient, force })
+            }
+            DatasetCommand::Show { input, tokenizer, lenient } => Self::Show(ShowOptions { input, tokenizer, lenient }),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 struct RunsArgs {
     #[command(subcommand)]
     action: Option<RunsCommand>,
@@ -511,6 +604,7 @@ impl Cli {
             }
             Command::Kernels(args) => kernels::run(&args.into(), &context),
             Command::Mock(args) => crate::commands::mock::run(args.into(), &context),
+            Command::Dataset(args) => dataset::run(&args.action.into(), &context),
             Command::Doctor => doctor::run(&context),
             Command::Runs(args) => {
                 let list = RunsCommand::List { command: None, status: None, limit: 20 };

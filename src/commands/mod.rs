@@ -4,6 +4,7 @@ pub mod ab;
 pub mod analyze;
 mod child;
 pub mod compare;
+pub mod dataset;
 pub mod doctor;
 pub mod estimate;
 pub mod interrupt;

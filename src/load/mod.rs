@@ -6,4 +6,7 @@
 pub mod client;
 pub mod executor;
 pub mod telemetry;
+pub mod arrival;
+#[cfg(test)]
+mod arrival_tests;
 pub mod workload;
