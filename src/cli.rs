@@ -1,5 +1,6 @@
 //! The command line: it declares, and turns its arguments into the options of the commands. Nothing else knows clap.
 
+mod load;
 mod mock;
 
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ use crate::commands::stage2::Stage2Options;
 use crate::commands::sweep::SweepOptions;
 use crate::commands::validate::ValidateOptions;
 use crate::commands::{
-    ColorChoice, Context, ab, analyze, compare, dataset, doctor, estimate, kernels, report, runs, stage1, stage2, sweep,
-    validate,
+    ColorChoice, Context, ab, analyze, compare, dataset, doctor, estimate, kernels, report, runs, stage1, stage2,
+    sweep, validate,
 };
 use crate::diagnostics::ExitStatus;
 use crate::engine::gpu::backend::HalfType;
@@ -80,6 +81,8 @@ enum Command {
     Compare(CompareArgs),
     /// Explain traces of GPU work: nsys SQLite, PyTorch profiler JSON, Nsight Compute CSV.
     Analyze(AnalyzeArgs),
+    /// Load an OpenAI-compatible server and say what it can do: `load base_url=http://HOST:PORT concurrency=1,2,4-16`.
+    Load(load::LoadArgs),
     /// What a model must compute and move, from its architecture alone.
     Estimate(EstimateArgs),
     /// Make sets of prompts for load tests, turn traces and chats into them, and see what is in them.
@@ -603,6 +606,7 @@ impl Cli {
                 estimate::run(&options, &context)
             }
             Command::Kernels(args) => kernels::run(&args.into(), &context),
+            Command::Load(args) => args.run(&context),
             Command::Mock(args) => crate::commands::mock::run(args.into(), &context),
             Command::Dataset(args) => dataset::run(&args.action.into(), &context),
             Command::Doctor => doctor::run(&context),

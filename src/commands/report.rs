@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::render::{print_summary, render_run};
-use super::{ab, compare, stage2, sweep};
+use super::{ab, compare, load, stage2, sweep};
 use crate::diagnostics::{ExitStatus, Failure};
 use crate::record::find::resolve_run;
 use crate::record::run_dir::RunStatus;
@@ -24,11 +24,11 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
     for spec in &options.runs {
         let directory = resolve_run(&context.output_root, spec).map_err(RecordError::into_failure)?;
         let record = reader::read_run(&directory).map_err(RecordError::into_failure)?;
-        if !matches!(record.command.as_str(), "stage1" | "stage2" | "ab" | "compare" | "sweep") {
+        if !matches!(record.command.as_str(), "stage1" | "stage2" | "ab" | "compare" | "sweep" | "load") {
             return Err(Failure::new(
                 ExitStatus::Usage,
                 format!(
-                    "`{spec}` is a run of `{}`; this version rebuilds reports of `stage1`, `stage2`, `ab`, `compare` and `sweep` runs",
+                    "`{spec}` is a run of `{}`; this version rebuilds reports of `stage1`, `stage2`, `ab`, `compare`, `sweep` and `load` runs",
                     record.command
                 ),
             )
@@ -62,6 +62,15 @@ pub fn run(options: &ReportOptions, context: &Context) -> anyhow::Result<ExitSta
                 let rendered = sweep::render_sweep(&directory, ending, options.salvage)?;
                 manifest::write(&directory).map_err(RecordError::into_failure)?;
                 sweep::print_summary(&rendered, &directory, context)?;
+                if rendered.exit_status() != ExitStatus::Success {
+                    status = rendered.exit_status();
+                }
+                continue;
+            }
+            "load" => {
+                let rendered = load::render_load(&directory, ending, options.salvage, &[])?;
+                manifest::write(&directory).map_err(RecordError::into_failure)?;
+                load::print_summary(&rendered, &directory, context)?;
                 if rendered.exit_status() != ExitStatus::Success {
                     status = rendered.exit_status();
                 }

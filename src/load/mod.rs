@@ -3,10 +3,10 @@
 //! `workload` and `arrival` say what is sent and when; `client` sends it and stamps what comes back; rows are what is left of it. What rows mean is summed up
 //! in `runner::load`.
 
-pub mod client;
-pub mod executor;
-pub mod telemetry;
 pub mod arrival;
 #[cfg(test)]
 mod arrival_tests;
+pub mod client;
+pub mod executor;
+pub mod telemetry;
 pub mod workload;

@@ -273,7 +273,10 @@ mod tests {
                 }
             }
             let solved: Vec<f64> = (0..3).map(|i| system[i][3] / system[i][i]).collect();
-            rows.iter().zip(y).map(|(row, y)| (y - (0..3).map(|i| row[i] * solved[i]).sum::<f64>()).powi(2)).sum::<f64>()
+            rows.iter()
+                .zip(y)
+                .map(|(row, y)| (y - (0..3).map(|i| row[i] * solved[i]).sum::<f64>()).powi(2))
+                .sum::<f64>()
         };
         let places = (0..=20_000).map(|step| 2.0 + 30.0 * f64::from(step) / 20_000.0);
         let best = places.min_by(|a, b| residual(*a).total_cmp(&residual(*b))).unwrap();

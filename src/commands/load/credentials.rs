@@ -22,8 +22,11 @@ pub(super) fn collect(config: &LoadConfig, dotenv: &Path) -> Result<Credentials,
 fn collect_from(config: &LoadConfig, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Credentials, Failure> {
     let mut found = Credentials::default();
     let missing = |name: &str, key: &str| {
-        Failure::new(ExitStatus::Usage, format!("`{key}` names the variable `{name}`, which is neither in the environment nor in `.env`"))
-            .hint(format!("export {name}=…, or write it into `.env`; the key itself never stands in a setting"))
+        Failure::new(
+            ExitStatus::Usage,
+            format!("`{key}` names the variable `{name}`, which is neither in the environment nor in `.env`"),
+        )
+        .hint(format!("export {name}=…, or write it into `.env`; the key itself never stands in a setting"))
     };
     if let Some(name) = &config.api_key_env {
         let key = lookup(name).ok_or_else(|| missing(name, "api_key_env"))?;
@@ -36,7 +39,9 @@ fn collect_from(config: &LoadConfig, lookup: &dyn Fn(&str) -> Option<String>) ->
         found.line(name.trim(), &value, "headers")?;
         found.secrets.extend(secrets);
         // A header that carries a key is one, wherever its value comes from.
-        if ["authorization", "api-key", "x-api-key", "cookie", "proxy-authorization"].contains(&name.trim().to_ascii_lowercase().as_str()) {
+        if ["authorization", "api-key", "x-api-key", "cookie", "proxy-authorization"]
+            .contains(&name.trim().to_ascii_lowercase().as_str())
+        {
             found.secrets.push(value);
         }
     }
@@ -47,7 +52,12 @@ impl Credentials {
     fn line(&mut self, name: &str, value: &str, key: &str) -> Result<(), Failure> {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if name.is_empty() || !name.chars().all(token) || value.chars().any(|c| c.is_control()) {
-            return Err(Failure::new(ExitStatus::Usage, format!("`{key}` gives a header that cannot be sent: a name has letters, digits and `-`, and a value no line breaks")));
+            return Err(Failure::new(
+                ExitStatus::Usage,
+                format!(
+                    "`{key}` gives a header that cannot be sent: a name has letters, digits and `-`, and a value no line breaks"
+                ),
+            ));
         }
         self.lines.push_str(&format!("{name}: {value}\r\n"));
         Ok(())
@@ -112,7 +122,8 @@ mod tests {
     #[test]
     fn keys_come_from_variables_and_are_known_as_secrets() {
         let lookup = |name: &str| (name == "KEY").then(|| "sentinel".to_owned());
-        let found = collect_from(&config(&["api_key_env=KEY", "headers=['X-Team: a', 'X-Token: t-${KEY}']"]), &lookup).unwrap();
+        let found =
+            collect_from(&config(&["api_key_env=KEY", "headers=['X-Team: a', 'X-Token: t-${KEY}']"]), &lookup).unwrap();
         assert_eq!(found.lines, "Authorization: Bearer sentinel\r\nX-Team: a\r\nX-Token: t-sentinel\r\n");
         assert_eq!(found.secrets, ["sentinel", "sentinel"]);
         let error = collect_from(&config(&["api_key_env=NONE"]), &lookup).unwrap_err().to_string();

@@ -35,11 +35,23 @@ impl<'a> Host<'a> {
     pub(super) fn new(rows: RowsWriter, redactor: Redactor, interrupt: &'a Interrupt, ui: UiChoice) -> Self {
         let bar = (ui == UiChoice::Auto).then(|| {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             bar
         });
         let label = String::new();
-        Self { rows, redactor, interrupt, ui, bar, label, last_line: Instant::now(), kept: Vec::new(), last_tokens: (0, 0) }
+        Self {
+            rows,
+            redactor,
+            interrupt,
+            ui,
+            bar,
+            label,
+            last_line: Instant::now(),
+            kept: Vec::new(),
+            last_tokens: (0, 0),
+        }
     }
 
     /// A stage begins.

@@ -134,10 +134,14 @@ impl Prepared {
                 .into());
         }
         if config.http == HttpChoice::Http2 {
-            return Err(Failure::new(ExitStatus::Usage, "`http=2` is not available in this version").hint("use `http=1.1`").into());
+            return Err(Failure::new(ExitStatus::Usage, "`http=2` is not available in this version")
+                .hint("use `http=1.1`")
+                .into());
         }
         if config.base_url.is_empty() {
-            return Err(Failure::new(ExitStatus::Usage, "no server is given").hint("give `base_url=http://HOST:PORT`").into());
+            return Err(Failure::new(ExitStatus::Usage, "no server is given")
+                .hint("give `base_url=http://HOST:PORT`")
+                .into());
         }
         let stages = prepare::stages(config);
         let counter = match &config.prompts.tokenizer {
@@ -233,7 +237,11 @@ fn run_in(
         diagnostics.note("busy_machine", Severity::Warn, warning);
     }
     if config.tls.insecure {
-        diagnostics.note("tls_insecure", Severity::Warn, "certificates were not checked (`tls.insecure=true`)".to_owned());
+        diagnostics.note(
+            "tls_insecure",
+            Severity::Warn,
+            "certificates were not checked (`tls.insecure=true`)".to_owned(),
+        );
     }
     let (origin_ns, started_wall_ns) = (now_ns(), wall_ns());
     let Prepared { targets, tls, credentials, found, dataset, counter, stages } = prepared;
@@ -279,18 +287,29 @@ fn run_in(
     let scraper = match scraper {
         Some(Ok(scraper)) => Some(scraper),
         Some(Err(reason)) if config.telemetry.metrics_url.is_some() => {
-            diagnostics.note("server_metrics", Severity::Warn, format!("the server's metrics cannot be read: {reason}"));
+            diagnostics.note(
+                "server_metrics",
+                Severity::Warn,
+                format!("the server's metrics cannot be read: {reason}"),
+            );
             None
         }
         _ => None,
     };
     let gpu = if config.telemetry.gpu == Watch::Auto {
-        GpuWatch::start(directory.run_id(), Duration::from_millis(u64::from(config.telemetry.gpu_interval_ms)), origin_ns)
+        GpuWatch::start(
+            directory.run_id(),
+            Duration::from_millis(u64::from(config.telemetry.gpu_interval_ms)),
+            origin_ns,
+        )
     } else {
         None
     };
     let shared = RunShared {
-        heads: targets.iter().map(|target| prepare::request_head(config, target, &head_lines(target, &credentials.lines))).collect(),
+        heads: targets
+            .iter()
+            .map(|target| prepare::request_head(config, target, &head_lines(target, &credentials.lines)))
+            .collect(),
         targets,
         tls,
         template: prepare::body_template(config, &found.model),
@@ -305,9 +324,10 @@ fn run_in(
         if config.output.ui == UiChoice::Auto && !context.progress { UiChoice::None } else { config.output.ui },
     );
     let count = |text: &str| counter.as_ref().map(|counter| counter.count(text) as u64);
-    let counts: Option<&CountTokens> = if counter.is_some() { Some(&count) } else { None };
-    let mut driver = LoadDriver::new(shared, config.stop, counts)
-        .map_err(|error| Failure::new(ExitStatus::CouldNotStart, format!("the load generator cannot start: {error}")))?;
+    let counts: Option<&CountTokens<'_>> = if counter.is_some() { Some(&count) } else { None };
+    let mut driver = LoadDriver::new(shared, config.stop, counts).map_err(|error| {
+        Failure::new(ExitStatus::CouldNotStart, format!("the load generator cannot start: {error}"))
+    })?;
     let driven = drive_stages(directory, &mut session, &mut driver, &mut host, stages, interrupt);
     host.finish().map_err(record)?;
     driven?;
@@ -414,7 +434,13 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-fn scraper(config: &LoadConfig, targets: &[Target], tls: Option<&TlsClient>, lines: &str, origin_ns: u64) -> Option<Result<Scraper, String>> {
+fn scraper(
+    config: &LoadConfig,
+    targets: &[Target],
+    tls: Option<&TlsClient>,
+    lines: &str,
+    origin_ns: u64,
+) -> Option<Result<Scraper, String>> {
     if config.telemetry.server == Watch::Off {
         return None;
     }
@@ -446,7 +472,11 @@ fn inputs(config: &LoadConfig, prepared: &Prepared) -> Inputs {
         role: "prompts".to_owned(),
         path: config.dataset.clone(),
         bytes: data.len(),
-        sha256: if data.len() <= HASH_LIMIT_BYTES { manifest::entry(path).ok().map(|entry| entry.sha256) } else { None },
+        sha256: if data.len() <= HASH_LIMIT_BYTES {
+            manifest::entry(path).ok().map(|entry| entry.sha256)
+        } else {
+            None
+        },
     });
     Inputs {
         schema_version: INPUTS_SCHEMA_VERSION,
@@ -472,7 +502,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        for (text, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")] {
+        for (text, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(text.as_bytes()), coded);
         }
     }

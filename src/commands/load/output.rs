@@ -17,7 +17,9 @@ use crate::record::reader::METRICS_FILE;
 use crate::record::run_dir::rfc3339;
 use crate::record::{RecordError, atomic, reader};
 use crate::report::load::compat::{Tool, compat};
-use crate::report::load::{LoadReport, OtherRun, files, layout_files, load_console, summary_csv_header, summary_csv_line};
+use crate::report::load::{
+    LoadReport, OtherRun, files, layout_files, load_console, summary_csv_header, summary_csv_line,
+};
 use crate::runner::load::summary::{Extras, summarize};
 use crate::runner::summary::Ending;
 
@@ -67,7 +69,8 @@ pub(super) fn tool(name: &str) -> anyhow::Result<Tool> {
 fn series(metrics: &ServerMetrics) -> ServerSeries {
     let mut series = ServerSeries { dialect: metrics.dialect.clone(), ..ServerSeries::default() };
     series.t_s = metrics.samples.iter().map(|sample| sample.t_ns as f64 / 1e9).collect();
-    let names: std::collections::BTreeSet<&String> = metrics.samples.iter().flat_map(|sample| sample.gauges.keys()).collect();
+    let names: std::collections::BTreeSet<&String> =
+        metrics.samples.iter().flat_map(|sample| sample.gauges.keys()).collect();
     for name in names {
         let column = metrics.samples.iter().map(|sample| sample.gauges.get(name).copied()).collect();
         series.gauges.insert(name.clone(), column);
@@ -79,7 +82,12 @@ fn series(metrics: &ServerMetrics) -> ServerSeries {
 ///
 /// # Errors
 /// If the test cannot be read, or a file not be written.
-pub fn render_load(directory: &Path, ending: Ending, salvage: bool, others: &[PathBuf]) -> anyhow::Result<RenderedLoad> {
+pub fn render_load(
+    directory: &Path,
+    ending: Ending,
+    salvage: bool,
+    others: &[PathBuf],
+) -> anyhow::Result<RenderedLoad> {
     let record = |error: RecordError| error.into_failure();
     let context = read_context(directory).map_err(record)?;
     let (rows, salvaged) = read_rows(directory, salvage).map_err(record)?;

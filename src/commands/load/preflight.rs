@@ -61,7 +61,9 @@ pub(super) fn limits(config: &LoadConfig, targets: usize) -> Result<(), Failure>
 fn unreachable(target: &Target, error: &NoReply) -> Failure {
     let what = match error {
         NoReply::Transport(TransportError::Io("refused", _)) => format!("nothing listens on {target}"),
-        NoReply::Transport(TransportError::Tls(_, message)) => format!("no encrypted connection to {target}: {message}"),
+        NoReply::Transport(TransportError::Tls(_, message)) => {
+            format!("no encrypted connection to {target}: {message}")
+        }
         other => format!("{target} does not answer: {other}"),
     };
     let failure = Failure::new(ExitStatus::CouldNotStart, what);
@@ -76,7 +78,12 @@ fn unreachable(target: &Target, error: &NoReply) -> Failure {
 }
 
 /// Looks at every server; the model is asked for where the settings name none.
-pub(super) fn look(config: &LoadConfig, targets: &[Target], tls: Option<&TlsClient>, lines: &str) -> Result<Found, Failure> {
+pub(super) fn look(
+    config: &LoadConfig,
+    targets: &[Target],
+    tls: Option<&TlsClient>,
+    lines: &str,
+) -> Result<Found, Failure> {
     let mut models = Vec::new();
     let mut records = Vec::new();
     for target in targets {
@@ -110,7 +117,8 @@ pub(super) fn look(config: &LoadConfig, targets: &[Target], tls: Option<&TlsClie
         (Some(model), _) => model.clone(),
         (None, [only]) => only.clone(),
         (None, []) => {
-            return Err(Failure::new(ExitStatus::Usage, "no model is given, and the server names none").hint("give `model=NAME`"));
+            return Err(Failure::new(ExitStatus::Usage, "no model is given, and the server names none")
+                .hint("give `model=NAME`"));
         }
         (None, several) => {
             return Err(Failure::new(ExitStatus::Usage, "no model is given, and the server has several")
@@ -128,7 +136,11 @@ fn model_ids(body: &[u8]) -> Vec<String> {
 
 fn list(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(12).map(|name| format!("`{}`", escape_control(name))).collect();
-    if names.len() > shown.len() { format!("{} and {} more", shown.join(", "), names.len() - shown.len()) } else { shown.join(", ") }
+    if names.len() > shown.len() {
+        format!("{} and {} more", shown.join(", "), names.len() - shown.len())
+    } else {
+        shown.join(", ")
+    }
 }
 
 /// What the server says of an error.
@@ -172,27 +184,41 @@ pub(super) fn probe(
     }
     let path = format!("{}{}", target.base_path, config.endpoint.path());
     let text = body.to_string();
-    let question = Question { method: "POST", path: &path, headers: lines, body: text.as_bytes(), timeout: FIRST_ANSWER };
+    let question =
+        Question { method: "POST", path: &path, headers: lines, body: text.as_bytes(), timeout: FIRST_ANSWER };
     let reply = match ask(target, tls, &question) {
         Ok(reply) => reply,
         Err(error @ NoReply::Transport(TransportError::Io("refused", _))) => return Err(unreachable(target, &error)),
         Err(_) => return Ok(()),
     };
     let status = reply.head.status;
-    let failure = |what: &str| Failure::new(ExitStatus::CouldNotStart, format!("{what}: status {status}{}", said(&reply)));
+    let failure =
+        |what: &str| Failure::new(ExitStatus::CouldNotStart, format!("{what}: status {status}{}", said(&reply)));
     match status {
         400 | 422 if config.ignore_eos || !config.extra_body.is_empty() => {
-            Err(failure("the server does not take requests like these").hint("a server that refuses unknown fields wants `ignore_eos=false`, and no `extra_body`"))
+            Err(failure("the server does not take requests like these")
+                .hint("a server that refuses unknown fields wants `ignore_eos=false`, and no `extra_body`"))
         }
         400 | 422 => Err(failure("the server does not take requests like these")),
-        401 | 403 => Err(failure("the server refuses this client").hint("name the variable that holds the key in `api_key_env`")),
+        401 | 403 => {
+            Err(failure("the server refuses this client").hint("name the variable that holds the key in `api_key_env`"))
+        }
         404 | 405 => {
-            let failure = failure(&format!("the server knows no model `{}`, or not `{}`", escape_control(&found.model), config.endpoint.name()));
-            Err(if found.models.is_empty() { failure.hint("check `model` and `endpoint`") } else { failure.hint(format!("its models: {}", list(&found.models))) })
+            let failure = failure(&format!(
+                "the server knows no model `{}`, or not `{}`",
+                escape_control(&found.model),
+                config.endpoint.name()
+            ));
+            Err(if found.models.is_empty() {
+                failure.hint("check `model` and `endpoint`")
+            } else {
+                failure.hint(format!("its models: {}", list(&found.models)))
+            })
         }
         300..400 => {
             let to = reply.head.location.clone().unwrap_or_default();
-            Err(failure(&format!("the server sends this client elsewhere, to `{}`", escape_control(&to))).hint("give that address as `base_url`; redirects are not followed, so that no key goes elsewhere"))
+            Err(failure(&format!("the server sends this client elsewhere, to `{}`", escape_control(&to)))
+                .hint("give that address as `base_url`; redirects are not followed, so that no key goes elsewhere"))
         }
         _ => Ok(()),
     }
@@ -201,8 +227,11 @@ pub(super) fn probe(
 /// Refuses `client.stamps=kernel` where the kernel takes none.
 pub(super) fn stamps(config: &LoadConfig) -> Result<(), Failure> {
     if config.client.stamps == StampChoice::Kernel && !kernel_stamps() {
-        return Err(Failure::new(ExitStatus::CouldNotStart, "`client.stamps=kernel`: this kernel takes no stamps of what arrives")
-            .hint("use `client.stamps=auto`"));
+        return Err(Failure::new(
+            ExitStatus::CouldNotStart,
+            "`client.stamps=kernel`: this kernel takes no stamps of what arrives",
+        )
+        .hint("use `client.stamps=auto`"));
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ pub mod metrics;
 pub mod outcome;
 pub mod reader;
 pub mod row;
-pub mod server_metrics;
 pub mod server;
+pub mod server_metrics;
 
 /// One row for each request, warm-up included.
 pub const REQUESTS_FILE: &str = "requests.jsonl";

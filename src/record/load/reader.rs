@@ -74,7 +74,11 @@ pub fn read_rows(directory: &Path, salvage: bool) -> Result<(Vec<RequestRow>, Ve
             let text = format!("{place}: the last line is not whole and was dropped, as after a crash");
             diagnostics.note("torn_last_row", Severity::DataLoss, text);
         } else if salvage {
-            diagnostics.note("bad_row", Severity::DataLoss, format!("{place}: the line is damaged and was dropped ({error})"));
+            diagnostics.note(
+                "bad_row",
+                Severity::DataLoss,
+                format!("{place}: the line is damaged and was dropped ({error})"),
+            );
         } else {
             return Err(RecordError::Malformed { path: path.clone(), line: Some(number), reason: error.to_string() });
         }

@@ -58,7 +58,7 @@ pub trait LoadEvents {
 }
 
 /// Counts the tokens of a text; `None` where it cannot.
-pub type CountTokens = dyn Fn(&str) -> Option<u64>;
+pub type CountTokens<'a> = dyn Fn(&str) -> Option<u64> + 'a;
 
 /// Why a stage could not be driven.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub struct LoadDriver<'a> {
     shared: Arc<RunShared>,
     workers: Vec<Worker>,
     next_item: u64,
-    count_tokens: Option<&'a CountTokens>,
+    count_tokens: Option<&'a CountTokens<'a>>,
     stop: StopSettings,
 }
 
@@ -98,7 +98,11 @@ impl<'a> LoadDriver<'a> {
     ///
     /// # Errors
     /// If the system has no descriptor left.
-    pub fn new(shared: RunShared, stop: StopSettings, count_tokens: Option<&'a CountTokens>) -> std::io::Result<Self> {
+    pub fn new(
+        shared: RunShared,
+        stop: StopSettings,
+        count_tokens: Option<&'a CountTokens<'a>>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(shared);
         let threads = shared.options.threads.max(1);
         let workers = (0..threads).map(|index| Worker::new(Arc::clone(&shared), index)).collect::<Result<_, _>>()?;
@@ -308,7 +312,7 @@ fn take_in<E: LoadEvents>(
     receiver: &Receiver<Message>,
     threads: usize,
     stop: StopSettings,
-    count_tokens: Option<&CountTokens>,
+    count_tokens: Option<&CountTokens<'_>>,
     events: &mut E,
 ) -> Result<Taken, E::Error> {
     let mut ready = 0;
@@ -386,7 +390,7 @@ fn last_instant(row: &RequestRow) -> Option<u64> {
 }
 
 /// The row with its output tokens: the server's count, else the tokenizer's, else the chunks.
-fn counted(ended: Ended, count_tokens: Option<&CountTokens>) -> RequestRow {
+fn counted(ended: Ended, count_tokens: Option<&CountTokens<'_>>) -> RequestRow {
     let mut row = ended.row;
     if row.output_tokens.is_none() && row.outcome == Outcome::Ok {
         // A tool call has tokens that are in no text.

@@ -53,7 +53,8 @@ impl Finder {
     pub fn saw(&mut self, stage: &StageRecord, rows: &[RequestRow]) {
         let Some(load) = value(&stage.plan) else { return };
         let measured: Vec<&RequestRow> = rows.iter().filter(|row| row.phase == Phase::Measured).collect();
-        let kept = stage.stopped.is_none() && share_kept(&self.slo, &measured).is_some_and(|share| share >= self.slo.quantile);
+        let kept =
+            stage.stopped.is_none() && share_kept(&self.slo, &measured).is_some_and(|share| share >= self.slo.quantile);
         self.search.feed(load, kept);
         let seconds = stage.end_ns.saturating_sub(stage.begin_ns) as f64 / 1e9;
         let done = measured.iter().filter(|row| row.outcome == Outcome::Ok);
@@ -98,8 +99,12 @@ fn share_kept(slo: &Slo, rows: &[&RequestRow]) -> Option<f64> {
 }
 
 fn keeps(slo: &Slo, row: &RequestRow) -> bool {
-    let within = |value: Option<f64>, limit: Option<f64>| limit.is_none_or(|limit| value.is_some_and(|value| value <= limit));
+    let within =
+        |value: Option<f64>, limit: Option<f64>| limit.is_none_or(|limit| value.is_some_and(|value| value <= limit));
     let gap = row.gaps_ms().fold(0.0, f64::max);
     let tpot = slo.tpot_ms.is_none_or(|limit| row.tpot_ms().is_none_or(|tpot| tpot <= limit));
-    within(row.ttft_ms(), slo.ttft_ms) && tpot && slo.itl_ms.is_none_or(|limit| gap <= limit) && within(row.e2e_ms(), slo.e2e_ms)
+    within(row.ttft_ms(), slo.ttft_ms)
+        && tpot
+        && slo.itl_ms.is_none_or(|limit| gap <= limit)
+        && within(row.e2e_ms(), slo.e2e_ms)
 }

@@ -20,7 +20,8 @@ impl GpuWatch {
     pub fn start(run_id: &str, interval: Duration, origin_ns: u64) -> Option<Self> {
         let system = gpus().ok()?;
         let device = system.by_ordinal(0).or_else(|| system.devices.first())?.clone();
-        let sampler = GpuSampler::start_nvml(&device, interval).inspect_err(|reason| tracing::warn!("{reason}")).ok()?;
+        let sampler =
+            GpuSampler::start_nvml(&device, interval).inspect_err(|reason| tracing::warn!("{reason}")).ok()?;
         let offset_s = now_ns().saturating_sub(origin_ns) as f64 / 1e9 - sampler.now_s();
         let file = GpuTelemetry {
             schema_version: GPU_SCHEMA_VERSION,

@@ -3,8 +3,8 @@
 pub mod drive;
 pub mod find;
 pub mod gpu;
-pub mod prepare;
 pub mod over_saturation;
+pub mod prepare;
 pub mod saturation;
 pub mod search;
 pub mod summary;

@@ -93,12 +93,8 @@ pub(super) fn broken_limits(row: &RequestRow, level: &Slo) -> Vec<&'static str> 
 
 /// The limits that a level sets.
 fn set_limits(level: &Slo) -> impl Iterator<Item = &'static str> {
-    let limits = [
-        ("ttft_ms", level.ttft_ms),
-        ("tpot_ms", level.tpot_ms),
-        ("itl_ms", level.itl_ms),
-        ("e2e_ms", level.e2e_ms),
-    ];
+    let limits =
+        [("ttft_ms", level.ttft_ms), ("tpot_ms", level.tpot_ms), ("itl_ms", level.itl_ms), ("e2e_ms", level.e2e_ms)];
     limits.into_iter().filter(|(_, limit)| limit.is_some()).map(|(name, _)| name)
 }
 
