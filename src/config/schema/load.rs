@@ -140,7 +140,11 @@ pub const LOAD: &[Key] = &[
         Kind::Path,
         "A `tokenizer.json` or `.gguf`: exact lengths, and token counts where the server gives none.",
     ),
-    optional("max_tokens", Kind::Integer(1, U32), "New tokens at most. Null leaves it to the server."),
+    optional(
+        "max_tokens",
+        Kind::Integer(1, U32),
+        "New tokens at most; a request whose dataset says less asks for less. Null takes what the dataset says, 128 where prompts are made up, else leaves it to the server.",
+    ),
     optional("min_tokens", Kind::Integer(0, U32), "New tokens at least, where the server knows `min_tokens`."),
     key("ignore_eos", Kind::Bool, "Go on after the end-of-sequence token, where the server knows `ignore_eos`."),
     optional("temperature", Kind::Number(Range::NotNegative), "Temperature. Null leaves it to the server."),

@@ -18,7 +18,7 @@ pub struct BodyTemplate {
     pub include_usage: bool,
     /// Ask for counts in each chunk.
     pub continuous_usage: bool,
-    /// New tokens at most, where the turn does not say.
+    /// New tokens at most, whatever the turn says.
     pub max_tokens: Option<u32>,
     /// New tokens at least, where the turn does not say.
     pub min_tokens: Option<u32>,
@@ -33,9 +33,12 @@ pub struct BodyTemplate {
 }
 
 impl BodyTemplate {
-    /// New tokens at most for `turn`.
+    /// New tokens at most for `turn`: what it says, cut to the setting.
     pub fn max_tokens(&self, turn: &Turn) -> Option<u32> {
-        turn.max_tokens.or(self.max_tokens)
+        match (turn.max_tokens, self.max_tokens) {
+            (Some(own), Some(most)) => Some(own.min(most)),
+            (own, most) => own.or(most),
+        }
     }
 
     /// The body for `turn` after `history`, what was said before in the conversation.
@@ -65,7 +68,8 @@ impl BodyTemplate {
             let name = if self.endpoint == Endpoint::Responses { "max_output_tokens" } else { "max_tokens" };
             body.insert(name.to_owned(), json!(max));
         }
-        if let Some(min) = turn.min_tokens.or(self.min_tokens) {
+        let most = self.max_tokens(turn).unwrap_or(u32::MAX);
+        if let Some(min) = turn.min_tokens.or(self.min_tokens).map(|min| min.min(most)) {
             body.insert("min_tokens".to_owned(), json!(min));
         }
         // Left out where it is off: servers that do not know it refuse the field itself.

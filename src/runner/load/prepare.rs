@@ -10,6 +10,9 @@ use crate::load::executor::job::ClientOptions;
 use crate::record::load::context::StagePlan;
 use crate::runner::load::drive::StageSettings;
 
+/// New tokens of a request whose prompt is made up, where nothing says how many.
+const MADE_UP_TOKENS: u32 = 128;
+
 /// A limit of seconds, where 0 is none.
 fn limit(seconds: f64) -> Option<Duration> {
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok() } else { None }
@@ -36,13 +39,16 @@ pub fn client_options(config: &LoadConfig) -> ClientOptions {
 
 /// What the bodies of all requests have in common.
 pub fn body_template(config: &LoadConfig, model: &str) -> BodyTemplate {
+    let made_up = matches!(config.dataset.as_str(), "random" | "synthetic");
     BodyTemplate {
         endpoint: config.endpoint,
         model: model.to_owned(),
         stream: config.stream,
         include_usage: config.include_usage,
         continuous_usage: config.continuous_usage,
-        max_tokens: config.max_tokens,
+        max_tokens: config
+            .max_tokens
+            .or_else(|| (made_up && config.prompts.output_tokens.is_none()).then_some(MADE_UP_TOKENS)),
         min_tokens: config.min_tokens,
         ignore_eos: config.ignore_eos,
         temperature: config.temperature,
