@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::commands::Context;
+use crate::commands::load::calibrate::{self, CalibrateOptions};
 use crate::commands::load::{LoadOptions, run};
 use crate::diagnostics::ExitStatus;
 
 /// A load test.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct LoadArgs {
+    #[command(subcommand)]
+    action: Option<LoadAction>,
     /// Settings as `key=value`, `load=name`, `+key=value` or `~key`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -28,8 +32,43 @@ pub(super) struct LoadArgs {
     with: Vec<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum LoadAction {
+    /// Hold what this load generator reports against a mock server that records its own sends, on this machine.
+    Calibrate(CalibrateArgs),
+}
+
+#[derive(Debug, Args)]
+struct CalibrateArgs {
+    /// Requests in flight, as `concurrency` is written.
+    #[arg(long, value_name = "LIST", default_value = "16,64,256,1024")]
+    concurrency: String,
+    /// From a request to its first token, in ms.
+    #[arg(long, value_name = "MS", default_value_t = 100.0)]
+    ttft_ms: f64,
+    /// From one chunk to the next, in ms.
+    #[arg(long, value_name = "MS", default_value_t = 20.0)]
+    itl_ms: f64,
+    /// Tokens of each answer.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    tokens: u32,
+    /// Requests of each level as a multiple of its concurrency.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    waves: u32,
+    /// Further settings of the load run, e.g. `client.threads=2`.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
 impl LoadArgs {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<ExitStatus> {
+        if let Some(LoadAction::Calibrate(args)) = self.action {
+            let CalibrateArgs { concurrency, ttft_ms, itl_ms, tokens, waves, overrides } = args;
+            return calibrate::run(
+                &CalibrateOptions { concurrency, ttft_ms, itl_ms, tokens, waves, overrides },
+                context,
+            );
+        }
         let options = LoadOptions {
             overrides: self.overrides,
             run_config: self.run_config,

@@ -1,5 +1,6 @@
 //! `perfprof load`: drives an OpenAI-compatible server and writes a run directory.
 
+pub mod calibrate;
 mod credentials;
 mod host;
 mod output;
@@ -31,7 +32,7 @@ use crate::net::clock::{now_ns, wall_ns};
 use crate::net::tls::{Offer, TlsClient};
 use crate::record::gpu::GPU_FILE;
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, to_yaml};
-use crate::record::load::context::{LoadContext, StagePlan, StageRecord, WorkloadRecord};
+use crate::record::load::context::{LoadContext, StagePlan, StageRecord, TargetRecord, WorkloadRecord};
 use crate::record::load::{LOAD_CONTEXT_FILE, LOAD_SCHEMA_VERSION, REQUESTS_FILE, SERVER_METRICS_FILE};
 use crate::record::rows_writer::RowsWriter;
 use crate::record::run_dir::{RunDir, RunOptions, RunStatus, rfc3339};
@@ -261,7 +262,7 @@ fn run_in(
         context: LoadContext {
             schema_version: LOAD_SCHEMA_VERSION,
             run_id: directory.run_id().to_owned(),
-            backend: config.backend.clone(),
+            backend: config.backend.clone().unwrap_or_else(|| shown_backend(&found.targets)),
             model: directory.redactor().text(&found.model),
             endpoint: config.endpoint.name().to_owned(),
             stream: config.stream,
@@ -296,6 +297,10 @@ fn run_in(
         }
         _ => None,
     };
+    if let (None, Some(scraper)) = (&config.backend, &scraper) {
+        scraper.dialect().clone_into(&mut session.context.backend);
+    }
+    session.keep(directory)?;
     let gpu = if config.telemetry.gpu == Watch::Auto {
         GpuWatch::start(
             directory.run_id(),
@@ -408,6 +413,13 @@ fn drive_stages(
         index += 1;
     }
     Ok(())
+}
+
+/// What the server calls itself in its header; servers on uvicorn say no more than that.
+fn shown_backend(targets: &[TargetRecord]) -> String {
+    let shown = targets.iter().find_map(|target| target.server.clone());
+    let name = shown.as_deref().and_then(|name| name.split(['/', ' ']).next()).unwrap_or_default().to_lowercase();
+    if name.is_empty() || name == "uvicorn" { "server".to_owned() } else { name.chars().take(40).collect() }
 }
 
 /// The header lines for `target`: those of all, and its own user and password.

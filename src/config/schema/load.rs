@@ -28,7 +28,11 @@ pub const LOAD: &[Key] = &[
     ),
     optional("model", Kind::Text, "The model as the server calls it. Null takes the only one the server names."),
     key("endpoint", Kind::Word(&["chat.completions", "completions", "responses"]), "Which API is called."),
-    key("backend", Kind::Text, "What the reports call the server, e.g. `vllm`."),
+    optional(
+        "backend",
+        Kind::Text,
+        "What the reports call the server, e.g. `vllm`. Null is what its metrics or its `Server` header show.",
+    ),
     key("stream", Kind::Bool, "Ask for a stream. Without one there is no TTFT and no ITL."),
     key(
         "include_usage",
@@ -255,7 +259,7 @@ pub struct LoadConfig {
     pub base_url: Vec<String>,
     pub model: Option<String>,
     pub endpoint: Endpoint,
-    pub backend: String,
+    pub backend: Option<String>,
     pub stream: bool,
     pub include_usage: bool,
     pub continuous_usage: bool,

@@ -107,6 +107,8 @@ pub struct StageJob {
     pub grace: Duration,
     /// Number of the first conversation in the dataset.
     pub first_item: u64,
+    /// Whether the rate of an open loop is the same all the time.
+    pub steady_rate: bool,
     next_id: AtomicU64,
     next_item: AtomicU64,
     begin_ns: AtomicU64,
@@ -136,6 +138,7 @@ impl StageJob {
             duration,
             grace,
             first_item,
+            steady_rate: false,
             next_id: AtomicU64::new(0),
             next_item: AtomicU64::new(0),
             begin_ns: AtomicU64::new(0),

@@ -92,6 +92,11 @@ impl Scraper {
         Ok(Self { plan, dialect, kept, stop, thread: Some(thread) })
     }
 
+    /// Whose names were found.
+    pub fn dialect(&self) -> &str {
+        self.dialect
+    }
+
     /// Looks a last time, stops, and gives what was seen.
     pub fn finish(mut self, run_id: &str) -> ServerMetrics {
         self.end();

@@ -13,6 +13,7 @@ use crate::net::clock::{now_ns, process_cpu_ns};
 use crate::record::load::context::{ClientStage, StagePlan, StageRecord};
 use crate::record::load::outcome::Outcome;
 use crate::record::load::row::{Phase, RequestRow, TokenSource};
+use crate::runner::load::over_saturation::OverSaturation;
 
 /// Requests that the share of errors is taken over.
 const WINDOW: usize = 50;
@@ -170,7 +171,10 @@ impl<'a> LoadDriver<'a> {
         duration: Option<Duration>,
         settings: &StageSettings,
     ) -> StageJob {
-        StageJob::new(index, phase, arrivals, requests.map(u64::from), duration, settings.grace, self.next_item)
+        let mut job =
+            StageJob::new(index, phase, arrivals, requests.map(u64::from), duration, settings.grace, self.next_item);
+        job.steady_rate = settings.steady_rate;
+        job
     }
 
     fn drive<E: LoadEvents>(&mut self, job: &StageJob, events: &mut E) -> Result<Taken, DriveError<E::Error>> {
@@ -303,6 +307,8 @@ pub struct StageSettings {
     pub max_in_flight: Option<u32>,
     /// Drop what is due while the most are in flight.
     pub drop_when_full: bool,
+    /// Whether requests arrive at a rate that is the same all the time: only then does a pile that grows say that the server cannot keep up.
+    pub steady_rate: bool,
 }
 
 /// Takes in what the workers say until all have ended.
@@ -321,6 +327,7 @@ fn take_in<E: LoadEvents>(
     let mut stopped = None;
     let mut spans = Vec::new();
     let mut last_look = 0;
+    let mut pile = stop.over_saturation.then(OverSaturation::default).filter(|_| job.steady_rate);
     loop {
         let message = receiver.recv_timeout(LOOK);
         let now = now_ns();
@@ -346,6 +353,14 @@ fn take_in<E: LoadEvents>(
                     recent.push_back(row.outcome.is_error());
                 }
                 events.row(&row)?;
+                if let (Some(pile), Some(begin), Some(ttft)) = (&mut pile, job.begin_ns(), from_due_ms(&row))
+                    && job.phase == Phase::Measured
+                    && stopped.is_none()
+                    && let Some(found) = pile.feed(now.saturating_sub(begin) as f64 / 1e9, job.in_flight(), ttft)
+                {
+                    stopped = Some(format!("over-saturated: {found}"));
+                    job.stop(Stop::Issue, false);
+                }
                 if stopped.is_none()
                     && let Some(reason) = must_stop(&stop, &progress, &recent, &row)
                 {
@@ -381,6 +396,11 @@ fn take_in<E: LoadEvents>(
         spans,
         process_cpu_ns: 0,
     })
+}
+
+/// From when a request was due to its first token, in ms: what grows when requests pile up, wherever they do.
+fn from_due_ms(row: &RequestRow) -> Option<f64> {
+    Some(row.dispatch_delay_ms()? + row.ttft_ms().or_else(|| row.e2e_ms())?)
 }
 
 /// When a request was seen last, on the run's clock.

@@ -115,6 +115,7 @@ pub fn stage_settings(config: &LoadConfig, due_ns: Vec<u64>) -> StageSettings {
         due_ns: Arc::from(due_ns),
         max_in_flight: config.max_in_flight,
         drop_when_full: config.when_full == WhenFull::Drop,
+        steady_rate: matches!(config.arrival, ArrivalKind::Constant | ArrivalKind::Poisson | ArrivalKind::Gamma),
     }
 }
 
