@@ -16,7 +16,7 @@ pub(super) struct Credentials {
 
 /// Collects what `config` asks for.
 pub(super) fn collect(config: &LoadConfig, dotenv: &Path) -> Result<Credentials, Failure> {
-    collect_from(config, &|name| lookup(name, dotenv))
+    collect_from(config, &|name| variable(name, dotenv))
 }
 
 fn collect_from(config: &LoadConfig, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Credentials, Failure> {
@@ -80,7 +80,7 @@ fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(String
 }
 
 /// The variable `name` of the environment, else of `.env`.
-fn lookup(name: &str, dotenv: &Path) -> Option<String> {
+pub(in crate::commands) fn variable(name: &str, dotenv: &Path) -> Option<String> {
     if let Ok(value) = std::env::var(name)
         && !value.is_empty()
     {

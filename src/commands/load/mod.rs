@@ -1,7 +1,7 @@
 //! `perfprof load`: drives an OpenAI-compatible server and writes a run directory.
 
 pub mod calibrate;
-mod credentials;
+pub(in crate::commands) mod credentials;
 mod host;
 mod output;
 mod preflight;
