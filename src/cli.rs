@@ -16,8 +16,8 @@ use crate::commands::stage2::Stage2Options;
 use crate::commands::sweep::SweepOptions;
 use crate::commands::validate::ValidateOptions;
 use crate::commands::{
-    ColorChoice, Context, ab, analyze, compare, dataset, doctor, estimate, kernels, report, runs, stage1, stage2, sweep,
-    validate,
+    ColorChoice, Context, ab, analyze, compare, dataset, doctor, estimate, kernels, report, runs, stage1, stage2,
+    sweep, validate,
 };
 use crate::diagnostics::ExitStatus;
 use crate::engine::gpu::backend::HalfType;

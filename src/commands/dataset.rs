@@ -249,7 +249,8 @@ fn show(options: &ShowOptions, context: &Context) -> anyhow::Result<String> {
 }
 
 fn examine(input: &str, loaded: Loaded, counter: Option<&dyn Counter>) -> Shown {
-    let count = |text: &str| counter.map_or_else(|| text.split_whitespace().count(), |counter| counter.count(text)) as f64;
+    let count =
+        |text: &str| counter.map_or_else(|| text.split_whitespace().count(), |counter| counter.count(text)) as f64;
     let firsts: Vec<&SourceTurn> = loaded.records.iter().filter_map(|record| record.turns.first()).collect();
     let is_trace = firsts.iter().all(|turn| matches!(turn.asked, Asked::Made { .. }));
     let mut seen: HashSet<Vec<&str>> = HashSet::new();
@@ -394,7 +395,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("set.json");
         std::fs::write(&out, "old").unwrap();
-        let online = GenerateOptions { offline: false, base_url: Some("http://x".to_owned()), force: true, ..generation(&out) };
+        let online =
+            GenerateOptions { offline: false, base_url: Some("http://x".to_owned()), force: true, ..generation(&out) };
         let mut calls = 0;
         let mut prose = |_: &str| {
             calls += 1;
@@ -421,11 +423,20 @@ mod tests {
         )
         .unwrap();
         let found = shown(&path);
-        assert_eq!((&found["format"], &found["distinct_prompts"], &found["duplicates"]), (&"prompts".into(), &3.into(), &1.into()));
+        assert_eq!(
+            (&found["format"], &found["distinct_prompts"], &found["duplicates"]),
+            (&"prompts".into(), &3.into(), &1.into())
+        );
         assert_eq!(found["categories"]["math"], 2);
         let length = &found["prompt_length"];
-        assert_eq!((&length["unit"], &length["min"], &length["mean"], &length["p50"], &length["max"]), (&"words".into(), &1.0.into(), &2.25.into(), &2.5.into(), &3.0.into()));
-        assert_eq!((&found["max_output_tokens"]["count"], &found["max_output_tokens"]["mean"]), (&2.into(), &20.0.into()));
+        assert_eq!(
+            (&length["unit"], &length["min"], &length["mean"], &length["p50"], &length["max"]),
+            (&"words".into(), &1.0.into(), &2.25.into(), &2.5.into(), &3.0.into())
+        );
+        assert_eq!(
+            (&found["max_output_tokens"]["count"], &found["max_output_tokens"]["mean"]),
+            (&2.into(), &20.0.into())
+        );
         assert_eq!(found["span_s"], serde_json::Value::Null);
         let options = ShowOptions { input: path.display().to_string(), tokenizer: None, lenient: false };
         let text = show(&options, &context(false)).unwrap();
@@ -440,12 +451,19 @@ mod tests {
         std::fs::write(&path, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,20,3\n2023-11-16 18:00:05,40,6\n2023-11-16 18:00:10,60,9\n").unwrap();
         let found = shown(&path);
         assert_eq!((&found["span_s"], &found["mean_rate"]), (&10.0.into(), &0.2.into()));
-        assert_eq!((&found["prompt_length"]["unit"], &found["distinct_prompts"]), (&"tokens".into(), &serde_json::Value::Null));
+        assert_eq!(
+            (&found["prompt_length"]["unit"], &found["distinct_prompts"]),
+            (&"tokens".into(), &serde_json::Value::Null)
+        );
         convert(&conversion(&path, &out), &context(false)).unwrap();
         let found = shown(&out);
-        assert_eq!((&found["format"], &found["span_s"], &found["distinct_prompts"]), (&"prompts".into(), &10.0.into(), &3.into()));
+        assert_eq!(
+            (&found["format"], &found["span_s"], &found["distinct_prompts"]),
+            (&"prompts".into(), &10.0.into(), &3.into())
+        );
         assert_eq!(found["prompt_length"]["mean"], 40.0);
-        let first: serde_json::Value = serde_json::from_str(std::fs::read_to_string(&out).unwrap().lines().next().unwrap()).unwrap();
+        let first: serde_json::Value =
+            serde_json::from_str(std::fs::read_to_string(&out).unwrap().lines().next().unwrap()).unwrap();
         assert_eq!((&first["at_ns"], &first["max_output_tokens"]), (&0.into(), &3.into()));
         let error = convert(&conversion(&path, &out), &context(false)).unwrap_err().to_string();
         assert!(error.contains("is kept"), "{error}");

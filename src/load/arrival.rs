@@ -121,7 +121,8 @@ impl Arrival {
     /// # Errors
     /// If the file of a series cannot be used, the dataset has no times, or the loop is closed.
     pub fn of(config: &LoadConfig, rate: f64, dataset: &Dataset) -> Result<Self, ArrivalError> {
-        let lacks = |setting: &str| ArrivalError::NotOpen(format!("`arrival={}` needs `{setting}`", config.arrival.name()));
+        let lacks =
+            |setting: &str| ArrivalError::NotOpen(format!("`arrival={}` needs `{setting}`", config.arrival.name()));
         Ok(match config.arrival {
             ArrivalKind::Closed => return Err(ArrivalError::NotOpen("a closed loop has no schedule".to_owned())),
             ArrivalKind::Constant => Self::Constant { rate },
@@ -133,7 +134,9 @@ impl Arrival {
                 over_s: config.duration_s.ok_or_else(|| lacks("duration_s"))?,
                 even: false,
             },
-            ArrivalKind::Series => Self::Series(read_series(config.rate_series.as_deref().ok_or_else(|| lacks("rate_series"))?)?),
+            ArrivalKind::Series => {
+                Self::Series(read_series(config.rate_series.as_deref().ok_or_else(|| lacks("rate_series"))?)?)
+            }
             ArrivalKind::Trace => {
                 let at_ns: Option<Vec<u64>> = dataset.items.iter().map(|item| item.at_ns).collect();
                 let at_ns = at_ns.ok_or_else(|| ArrivalError::NoTimes(dataset.name.clone()))?;
@@ -285,7 +288,8 @@ impl Schedule {
             other => other,
         };
         let end_ns = duration_s.map_or(u64::MAX, |seconds| (seconds * NS) as u64);
-        let mut schedule = Self { arrival, gaps, sum: 0.0, issued: 0, requests: requests.unwrap_or(u64::MAX), end_ns, last_ns: 0 };
+        let mut schedule =
+            Self { arrival, gaps, sum: 0.0, issued: 0, requests: requests.unwrap_or(u64::MAX), end_ns, last_ns: 0 };
         // An even process has a request at its begin, a random one a gap before its first.
         schedule.sum = schedule.gap().unwrap_or(0.0);
         Ok(schedule)

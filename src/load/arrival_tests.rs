@@ -36,8 +36,13 @@ fn a_constant_rate_does_not_drift_and_counts_exactly() {
     assert_eq!(at[0], 0.0);
     assert_eq!(at[3_000_000], 1_000_000.0);
     assert_eq!(at[1], 0.333_333_333);
-    for (rate, duration, count) in [(10.0, 3.0, 30), (0.1, 30.0, 3), (3.0, 1.0, 3), (2.5, 1.0, 3), (1000.0, 0.0005, 1)] {
-        assert_eq!(times(Arrival::Constant { rate }, None, Some(duration), 0).len(), count, "{rate}/s for {duration} s");
+    for (rate, duration, count) in [(10.0, 3.0, 30), (0.1, 30.0, 3), (3.0, 1.0, 3), (2.5, 1.0, 3), (1000.0, 0.0005, 1)]
+    {
+        assert_eq!(
+            times(Arrival::Constant { rate }, None, Some(duration), 0).len(),
+            count,
+            "{rate}/s for {duration} s"
+        );
     }
     assert_eq!(times(Arrival::Constant { rate: 10.0 }, Some(7), Some(3.0), 0).len(), 7);
 }
@@ -53,7 +58,8 @@ fn poisson_gaps_are_exponential() {
     let statistic = kolmogorov(gaps, |gap| 1.0 - (-50.0 * gap).exp());
     assert!(statistic < 1.95, "{statistic}");
     // The count of a duration is Poisson distributed: mean 1000, variance 1000.
-    let counts: Vec<f64> = (0..200).map(|seed| times(Arrival::Poisson { rate: 100.0 }, None, Some(10.0), seed).len() as f64).collect();
+    let counts: Vec<f64> =
+        (0..200).map(|seed| times(Arrival::Poisson { rate: 100.0 }, None, Some(10.0), seed).len() as f64).collect();
     let (mean, cv) = mean_and_cv(&counts);
     assert!((mean - 1000.0).abs() < 5.0 * (1000f64 / 200.0).sqrt(), "{mean}");
     let variance = (mean * cv).powi(2);
@@ -111,7 +117,8 @@ fn a_random_ramp_is_uniform_in_the_integral_of_its_rate() {
 
 #[test]
 fn a_series_has_each_rate_in_its_own_stretch() {
-    let steps = parse_series("\u{feff}seconds,rate\r\n# a pause before\r\n5,200\r\n10,0\r\n12.5, 1000\r\n15,100\n").unwrap();
+    let steps =
+        parse_series("\u{feff}seconds,rate\r\n# a pause before\r\n5,200\r\n10,0\r\n12.5, 1000\r\n15,100\n").unwrap();
     assert_eq!(steps, [(5.0, 200.0), (10.0, 0.0), (12.5, 1000.0), (15.0, 100.0)]);
     let series = Arrival::Series(steps);
     assert_eq!(series.expected(20.0), 1000.0 + 0.0 + 2500.0 + 500.0);
@@ -159,7 +166,8 @@ fn the_same_seed_gives_the_same_times_and_another_gives_others() {
 
 #[test]
 fn what_is_no_schedule_is_refused() {
-    let refused = |arrival, requests, duration| Schedule::new(arrival, requests, duration, 0).expect_err("refused").to_string();
+    let refused =
+        |arrival, requests, duration| Schedule::new(arrival, requests, duration, 0).expect_err("refused").to_string();
     assert!(refused(Arrival::Poisson { rate: 1.0 }, None, None).contains("says when a stage ends"));
     for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(refused(Arrival::Constant { rate }, Some(1), None).contains("`rate`"));
@@ -191,7 +199,12 @@ fn the_settings_choose_the_arrivals() {
         compose(&request).unwrap().load().unwrap()
     };
     let item = |at_ns| Item { turns: vec![Turn::new(Prompt::Text("x".to_owned()))], at_ns, id: None };
-    let mut dataset = Dataset { name: "set".to_owned(), format: "prompts".to_owned(), items: vec![item(Some(3)), item(Some(8))], notes: Vec::new() };
+    let mut dataset = Dataset {
+        name: "set".to_owned(),
+        format: "prompts".to_owned(),
+        items: vec![item(Some(3)), item(Some(8))],
+        notes: Vec::new(),
+    };
     let of = |settings: &[&str], dataset: &Dataset| Arrival::of(&config(settings), 5.0, dataset);
     assert_eq!(of(&["arrival=poisson", "rate=5"], &dataset).unwrap(), Arrival::Poisson { rate: 5.0 });
     let gamma = of(&["arrival=gamma", "rate=5", "burstiness=0.5"], &dataset).unwrap();

@@ -182,7 +182,11 @@ const TEMPLATES: [Template; 18] = [
                 "Why do leaves change color in autumn?",
                 "Why does ice float on water?",
             ],
-            &["Answer in at most three sentences.", "Answer for a ten-year-old.", "Name the one cause that matters most."],
+            &[
+                "Answer in at most three sentences.",
+                "Answer for a ten-year-old.",
+                "Name the one cause that matters most.",
+            ],
             &["Avoid technical terms.", "Give one everyday example."],
         ],
     },
@@ -206,7 +210,11 @@ const TEMPLATES: [Template; 18] = [
         text: "The function below should return {0}, but {1}. Find the bug, explain it in {2}, and give the corrected function.\n\n```python\ndef pick(values):\n    best = 0\n    for i in range(1, len(values) - 1):\n        if values[i] > values[best]:\n            best = i\n    return values[best]\n```",
         places: &[
             &["the largest value of a list", "the highest of the given readings", "the maximum of its argument"],
-            &["it is wrong for some lists", "the last element is never returned", "a test with an ascending list fails"],
+            &[
+                "it is wrong for some lists",
+                "the last element is never returned",
+                "a test with an ascending list fails",
+            ],
             &["two sentences", "plain words", "a comment above the changed line"],
         ],
     },
@@ -313,7 +321,11 @@ const TEMPLATES: [Template; 18] = [
         text: "{0} What is wrong, and what is the smallest change that repairs it? {1}\n\n```javascript\nasync function total(ids) {\n  let sum = 0;\n  ids.forEach(async (id) => {\n    const {2} = await load(id);\n    sum += {2}.price;\n  });\n  return sum;\n}\n```",
         places: &[
             &["This function always returns 0.", "Callers of this function get 0.", "The sum here is never right."],
-            &["Answer in three steps.", "Show only the changed lines.", "Say also how to load the entries in parallel."],
+            &[
+                "Answer in three steps.",
+                "Show only the changed lines.",
+                "Say also how to load the entries in parallel.",
+            ],
             &["entry", "item", "row"],
         ],
     },
@@ -332,7 +344,10 @@ mod tests {
         for item in &set {
             *by_category.entry(&item.category).or_default() += 1;
             assert!(OUTPUT_TOKENS.contains(&item.max_output_tokens), "{item:?}");
-            assert!(!item.prompt.contains("{0}") && !item.prompt.contains("{1}") && !item.prompt.contains("{2}"), "{item:?}");
+            assert!(
+                !item.prompt.contains("{0}") && !item.prompt.contains("{1}") && !item.prompt.contains("{2}"),
+                "{item:?}"
+            );
         }
         assert_eq!(by_category.len(), 9);
         assert!(by_category.values().all(|count| *count == 2));

@@ -87,8 +87,26 @@ pub(super) mod testing {
         vocabulary.extend(["Ġ", "Ċ", ".", ",", "'", "-", ";", ":", "!", "?"].map(str::to_owned));
         let mut merges = Vec::new();
         for (left, right) in [
-            ("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("Ġ", "a"), ("i", "n"), ("o", "n"), ("e", "r"), ("Ġ", "s"), ("a", "t"), ("o", "r"),
-            ("r", "e"), ("Ġ", "w"), ("Ġ", "c"), ("in", "g"), ("e", "n"), ("Ġ", "b"), ("e", "s"), ("Ġ", "p"), ("l", "e"), ("Ġ", "m"),
+            ("Ġ", "t"),
+            ("h", "e"),
+            ("Ġt", "he"),
+            ("Ġ", "a"),
+            ("i", "n"),
+            ("o", "n"),
+            ("e", "r"),
+            ("Ġ", "s"),
+            ("a", "t"),
+            ("o", "r"),
+            ("r", "e"),
+            ("Ġ", "w"),
+            ("Ġ", "c"),
+            ("in", "g"),
+            ("e", "n"),
+            ("Ġ", "b"),
+            ("e", "s"),
+            ("Ġ", "p"),
+            ("l", "e"),
+            ("Ġ", "m"),
         ] {
             merges.push(format!("{left} {right}"));
             vocabulary.push(format!("{left}{right}"));

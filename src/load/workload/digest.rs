@@ -103,7 +103,11 @@ mod tests {
         named.items[0].turns[0].input_tokens = Some(3);
         assert_eq!(named.sha256(), base.sha256());
         assert_eq!(base.sha256().len(), 64);
-        let mut hashes = vec![base.sha256(), dataset(vec![text("a"), text("bc")]).sha256(), dataset(vec![text("c"), text("ab")]).sha256()];
+        let mut hashes = vec![
+            base.sha256(),
+            dataset(vec![text("a"), text("bc")]).sha256(),
+            dataset(vec![text("c"), text("ab")]).sha256(),
+        ];
         for change in [
             (|turn: &mut Turn| turn.max_tokens = Some(0)) as fn(&mut Turn),
             |turn| turn.min_tokens = Some(0),

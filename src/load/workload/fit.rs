@@ -66,9 +66,7 @@ impl<'a> Maker<'a> {
     /// What a reader should know of the lengths, if anything.
     pub(super) fn note(&self) -> Option<String> {
         match (self.counter, self.missed.get()) {
-            (None, _) => Some(
-                "lengths are words and not tokens: `prompts.tokenizer` names no tokenizer".to_owned(),
-            ),
+            (None, _) => Some("lengths are words and not tokens: `prompts.tokenizer` names no tokenizer".to_owned()),
             (Some(_), 0) => None,
             (Some(_), missed) => Some(format!(
                 "{missed} texts could not be made of exactly the length that was drawn; the farthest misses it by {} tokens",
@@ -135,7 +133,8 @@ impl<'a> Maker<'a> {
         let mut shrunk = false;
         let mut best: Option<(usize, String)> = None;
         for _ in 0..ATTEMPTS {
-            let rate = if ends.is_empty() { 1.0 } else { ((count.saturating_sub(fixed)) as f64 / ends.len() as f64).max(1.0) };
+            let rate =
+                if ends.is_empty() { 1.0 } else { ((count.saturating_sub(fixed)) as f64 / ends.len() as f64).max(1.0) };
             if count < target || ends.is_empty() {
                 let missing = target.saturating_sub(count).max(1);
                 match self.filler.filter(|_| shrunk) {
@@ -162,7 +161,9 @@ impl<'a> Maker<'a> {
                 text.truncate(end);
             }
             count = counter.count(&text);
-            if !ends.is_empty() && best.as_ref().is_none_or(|(found, _)| count.abs_diff(target) < found.abs_diff(target)) {
+            if !ends.is_empty()
+                && best.as_ref().is_none_or(|(found, _)| count.abs_diff(target) < found.abs_diff(target))
+            {
                 best = Some((count, text.clone()));
             }
             if count == target && !ends.is_empty() {
@@ -229,7 +230,9 @@ fn vocabulary_words(counter: &dyn Counter, seed: u64) -> Vec<String> {
 /// A short text that is one token however often it is said.
 fn filler(counter: &dyn Counter) -> Option<&'static str> {
     let one_each = |filler: &&str| {
-        [1, 2, 3, 8].into_iter().all(|times| counter.count(&format!("word{}", filler.repeat(times))) == counter.count("word") + times)
+        [1, 2, 3, 8]
+            .into_iter()
+            .all(|times| counter.count(&format!("word{}", filler.repeat(times))) == counter.count("word") + times)
     };
     [" a", " the", " of", ".", " -", "a"].into_iter().find(one_each)
 }

@@ -20,7 +20,8 @@ pub fn request(count: usize, seed: Option<u64>) -> String {
     let (least, most) = (OUTPUT_TOKENS.start(), OUTPUT_TOKENS.end());
     let names = CATEGORIES.join(", ");
     let every = if count >= CATEGORIES.len() { " Use every category at least once." } else { "" };
-    let variety = seed.map_or_else(String::new, |seed| format!(" Take number {seed} as a hint to choose unusual subjects."));
+    let variety =
+        seed.map_or_else(String::new, |seed| format!(" Take number {seed} as a hint to choose unusual subjects."));
     format!(
         "Write {count} prompts that test a language model under load. Each belongs to one of these categories: {names}.{every} They must differ in \
          subject, in length (from one sentence to several paragraphs) and in the length of the answer they call for. A prompt must be complete: where it \
@@ -43,11 +44,18 @@ pub fn ask(
     let mut text = plain.clone();
     let mut wrong = String::new();
     for _ in 0..=RETRIES {
-        match ask(&text).map_err(|error| (error, false)).and_then(|reply| parse_reply(&reply, count).map_err(|error| (error, true))) {
+        match ask(&text)
+            .map_err(|error| (error, false))
+            .and_then(|reply| parse_reply(&reply, count).map_err(|error| (error, true)))
+        {
             Ok(items) => return Ok(items),
             Err((error, answered)) => {
                 // Only words of our own go back to the model.
-                text = if answered { format!("{plain}\n\nAn earlier answer could not be used: {error}.") } else { plain.clone() };
+                text = if answered {
+                    format!("{plain}\n\nAn earlier answer could not be used: {error}.")
+                } else {
+                    plain.clone()
+                };
                 wrong = error;
             }
         }
@@ -119,8 +127,13 @@ fn array(text: &str) -> Option<Vec<Value>> {
 
 /// The text without control characters, and without characters that change how others are shown.
 fn clean(text: &str) -> String {
-    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    let kept: String = text.replace("\r\n", "\n").chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || hidden(*c))).collect();
+    let hidden =
+        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let kept: String = text
+        .replace("\r\n", "\n")
+        .chars()
+        .filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || hidden(*c)))
+        .collect();
     kept.trim().to_owned()
 }
 

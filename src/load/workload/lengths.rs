@@ -97,7 +97,8 @@ impl Sampler {
         };
         let tokens = value.round().max(1.0);
         if tokens > MOST_TOKENS as f64 {
-            let message = format!("drew {tokens} tokens, more than {MOST_TOKENS}: give the distribution a greatest value");
+            let message =
+                format!("drew {tokens} tokens, more than {MOST_TOKENS}: give the distribution a greatest value");
             return Err(WorkloadError::Setting { setting: self.setting, message });
         }
         Ok(tokens as u32)

@@ -108,7 +108,13 @@ impl<'a> Items<'a> {
     }
 
     /// The conversation of a record, with at most `turns` turns; those that the record lacks are made up if `follow_up` says so.
-    pub(super) fn of_record(&self, index: u64, record: &Record, turns: usize, follow_up: bool) -> Result<Item, WorkloadError> {
+    pub(super) fn of_record(
+        &self,
+        index: u64,
+        record: &Record,
+        turns: usize,
+        follow_up: bool,
+    ) -> Result<Item, WorkloadError> {
         let mut made = Vec::new();
         for (position, source) in record.turns.iter().take(turns).enumerate() {
             made.push(self.turn(index, position as u64, source, record.line)?);
@@ -161,7 +167,9 @@ impl<'a> Items<'a> {
             input_tokens,
             max_tokens,
             min_tokens: min_tokens.filter(|min| !self.recipe.leave_out_defaults || *min > 1 || self.recipe.min_tokens),
-            ignore_eos: source.ignore_eos.filter(|ignore| !self.recipe.leave_out_defaults || *ignore || self.recipe.ignore_eos),
+            ignore_eos: source
+                .ignore_eos
+                .filter(|ignore| !self.recipe.leave_out_defaults || *ignore || self.recipe.ignore_eos),
             think_ns,
         })
     }

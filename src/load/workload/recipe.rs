@@ -180,7 +180,9 @@ pub fn prepare(recipe: &Recipe, counter: Option<&dyn Counter>, needed: u64) -> R
     notes.extend(items.note().filter(|_| made_text));
     let has_ids = || made.iter().any(|item| item.turns.iter().any(|turn| matches!(turn.prompt, Prompt::TokenIds(_))));
     if counter.is_none() && (recipe.salt || recipe.shared_prefix_tokens > 0) && has_ids() {
-        notes.push("prompts of token ids have neither salt nor prefix: there is no tokenizer to make ids of them".to_owned());
+        notes.push(
+            "prompts of token ids have neither salt nor prefix: there is no tokenizer to make ids of them".to_owned(),
+        );
     }
     if recipe.needs_times && made.iter().any(|item| item.at_ns.is_none()) {
         let message = format!("is `trace`, and the dataset `{}` has no times of its own", recipe.dataset);
@@ -256,7 +258,9 @@ fn collect(
     let mut bytes = 0;
     for index in 0..wanted {
         if index >= most || bytes > MOST_BYTES {
-            notes.push(format!("{index} of {wanted} prompts were made, and they repeat: more would take too much memory"));
+            notes.push(format!(
+                "{index} of {wanted} prompts were made, and they repeat: more would take too much memory"
+            ));
             break;
         }
         let item = make(index)?;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::build;
-use super::counter::testing::{bpe, bytes};
 use super::counter::Counter;
+use super::counter::testing::{bpe, bytes};
 use super::error::WorkloadError;
 use super::item::{Dataset, Item, Message, Prompt};
 use crate::config::compose::{ComposeRequest, compose};
@@ -17,7 +17,10 @@ fn config(settings: &[&str]) -> LoadConfig {
         overrides: settings.iter().map(|text| (*text).to_owned()).collect(),
         ..ComposeRequest::default()
     };
-    compose(&request).unwrap_or_else(|error| panic!("{settings:?}: {error}")).load().unwrap_or_else(|error| panic!("{error}"))
+    compose(&request)
+        .unwrap_or_else(|error| panic!("{settings:?}: {error}"))
+        .load()
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 fn built(settings: &[&str], counter: Option<&dyn Counter>, needed: u64) -> Dataset {
     build(&config(settings), counter, needed).unwrap_or_else(|error| panic!("{settings:?}: {error}"))
@@ -58,11 +61,8 @@ fn the_built_in_set_asks_for_lengths_of_its_own_and_for_nothing_a_server_may_not
 #[test]
 fn random_prompts_have_the_lengths_that_were_drawn() {
     let counter = bpe();
-    let dataset = built(
-        &["dataset=random", "prompts.input_tokens=100-120", "prompts.output_tokens=5-9"],
-        Some(&counter),
-        60,
-    );
+    let dataset =
+        built(&["dataset=random", "prompts.input_tokens=100-120", "prompts.output_tokens=5-9"], Some(&counter), 60);
     assert_eq!(dataset.items.len(), 60);
     let mut lengths = HashSet::new();
     for item in &dataset.items {
@@ -85,7 +85,13 @@ fn random_prompts_have_the_lengths_that_were_drawn() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_a_larger_set_begins_alike() {
     let counter = bpe();
-    let settings = ["dataset=synthetic", "prompts.input_tokens=normal(80,10)", "prompts.turns=2", "prompts.think_time_s=exponential(2)", "prompts.salt=true"];
+    let settings = [
+        "dataset=synthetic",
+        "prompts.input_tokens=normal(80,10)",
+        "prompts.turns=2",
+        "prompts.think_time_s=exponential(2)",
+        "prompts.salt=true",
+    ];
     let one = built(&settings, Some(&counter), 20);
     assert_eq!(one.sha256(), built(&settings, Some(&counter), 20).sha256());
     assert_eq!(one.items[..], built(&settings, Some(&counter), 50).items[..20]);
@@ -98,7 +104,8 @@ fn the_same_seed_gives_the_same_bytes_and_a_larger_set_begins_alike() {
 #[test]
 fn a_shared_prefix_comes_before_the_drawn_length_and_differs_by_group() {
     let counter = bytes();
-    let settings = ["dataset=random", "prompts.input_tokens=50", "prompts.shared_prefix_tokens=200", "prompts.prefixes=3"];
+    let settings =
+        ["dataset=random", "prompts.input_tokens=50", "prompts.shared_prefix_tokens=200", "prompts.prefixes=3"];
     let dataset = built(&settings, Some(&counter), 9);
     let head = |index: usize| &text(&dataset.items[index], 0)[..202];
     assert!(dataset.items.iter().all(|item| text(item, 0).len() == 252 && item.turns[0].input_tokens == Some(252)));
@@ -174,7 +181,10 @@ fn equal_hashes_are_equal_blocks_of_512_tokens_and_unequal_ones_are_not() {
     let dataset = built(&[&name, "arrival=trace"], Some(&counter), 0);
     assert_eq!(dataset.format, "mooncake");
     // In order of time, from the first on.
-    assert_eq!(dataset.items.iter().map(|item| item.at_ns.unwrap()).collect::<Vec<_>>(), [0, 500_000_000, 2_500_000_000]);
+    assert_eq!(
+        dataset.items.iter().map(|item| item.at_ns.unwrap()).collect::<Vec<_>>(),
+        [0, 500_000_000, 2_500_000_000]
+    );
     let [first, other, second] = [0, 1, 2].map(|index| text(&dataset.items[index], 0));
     assert_eq!([first.len(), other.len(), second.len()], [1300, 600, 1100], "bytes are tokens here");
     assert_eq!(dataset.items[0].turns[0].input_tokens, Some(1300));
@@ -193,7 +203,8 @@ fn equal_hashes_are_equal_blocks_of_512_tokens_and_unequal_ones_are_not() {
 
 #[test]
 fn a_trace_in_csv_keeps_its_times_when_shuffled_and_is_cut_to_what_is_needed() {
-    let rows: String = (0..20).map(|index| format!("{},GPT-4,{},{}\n", 100 + index * 2, 10 + index, 5 + index)).collect();
+    let rows: String =
+        (0..20).map(|index| format!("{},GPT-4,{},{}\n", 100 + index * 2, 10 + index, 5 + index)).collect();
     let (_directory, name) = file(&format!("Timestamp,Model,Request tokens,Response tokens\n{rows}"));
     let dataset = built(&[&name, "arrival=trace", "prompts.shuffle=true"], None, 10);
     let times: Vec<u64> = dataset.items.iter().map(|item| item.at_ns.unwrap() / 1_000_000_000).collect();
@@ -221,7 +232,8 @@ fn prompts_of_a_file_take_drawn_lengths_salt_and_prefix_like_made_up_ones() {
 
 #[test]
 fn what_an_item_says_beats_the_settings_only_where_it_says_something() {
-    let (_directory, name) = file("{\"prompt\":\"x\",\"min_output_tokens\":1,\"max_output_tokens\":9,\"ignore_eos\":false}\n");
+    let (_directory, name) =
+        file("{\"prompt\":\"x\",\"min_output_tokens\":1,\"max_output_tokens\":9,\"ignore_eos\":false}\n");
     let turn = |settings: &[&str]| {
         let turn = built(&[&[name.as_str()], settings].concat(), None, 0).items[0].turns[0].clone();
         (turn.min_tokens, turn.max_tokens, turn.ignore_eos)

@@ -143,6 +143,9 @@ mod tests {
         let item = |turn: &Turn| Item { turns: vec![turn.clone()], at_ns: None, id: None };
         assert_eq!(line(&item(&turn), None).to_string(), r#"{"prompt":"hi"}"#);
         turn.max_tokens = Some(9);
-        assert_eq!(line(&item(&turn), Some("math")).to_string(), r#"{"category":"math","prompt":"hi","max_output_tokens":9}"#);
+        assert_eq!(
+            line(&item(&turn), Some("math")).to_string(),
+            r#"{"category":"math","prompt":"hi","max_output_tokens":9}"#
+        );
     }
 }

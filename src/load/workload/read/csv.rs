@@ -1,8 +1,8 @@
 //! Traces in CSV: BurstGPT and the Azure LLM inference traces.
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 
 use super::super::error::WorkloadError;
 use super::record::{Asked, Record, SourceTurn};
@@ -16,8 +16,7 @@ const MOST_TOKENS: u64 = 1 << 24;
 
 /// Reads `text`, whose first line must name the columns.
 pub(super) fn read(text: &str, sink: &mut Sink) -> Result<(), WorkloadError> {
-    let mut reader =
-        ::csv::ReaderBuilder::new().flexible(true).trim(::csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = ::csv::ReaderBuilder::new().flexible(true).trim(::csv::Trim::All).from_reader(text.as_bytes());
     let headers: Vec<String> = match reader.headers() {
         Ok(headers) => headers.iter().map(str::to_owned).collect(),
         Err(error) => return Err(sink.error(1, error.to_string())),
@@ -70,17 +69,29 @@ fn record(
     let tokens = |column: usize| -> Result<u64, String> {
         let text = cell(column);
         // Some exports write whole numbers as `12.0`.
-        let number = text.parse::<f64>().ok().filter(|number| number.fract() == 0.0 && (0.0..=MOST_TOKENS as f64).contains(number));
-        number.map(|number| number as u64).ok_or_else(|| format!("`{}` is `{text:.40}`: expected a number of tokens", headers[column]))
+        let number = text
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.fract() == 0.0 && (0.0..=MOST_TOKENS as f64).contains(number));
+        number
+            .map(|number| number as u64)
+            .ok_or_else(|| format!("`{}` is `{text:.40}`: expected a number of tokens", headers[column]))
     };
     let at_ns = match format {
         Format::BurstGpt => seconds(cell(when)),
         _ => date_time(cell(when)),
     };
-    let at_ns = at_ns.ok_or_else(|| format!("`{}` is `{:.40}`: expected {}", headers[when], cell(when), match format {
-        Format::BurstGpt => "seconds",
-        _ => "a date and a time",
-    }))?;
+    let at_ns = at_ns.ok_or_else(|| {
+        format!(
+            "`{}` is `{:.40}`: expected {}",
+            headers[when],
+            cell(when),
+            match format {
+                Format::BurstGpt => "seconds",
+                _ => "a date and a time",
+            }
+        )
+    })?;
     let (input, output) = (tokens(input)?, tokens(output)?);
     let turn = SourceTurn {
         max_tokens: u32::try_from(output).ok().filter(|tokens| *tokens > 0),

@@ -29,9 +29,11 @@ fn is_document(text: &str) -> bool {
         Ok(value) => LISTS.iter().any(|name| value.get(name).is_some_and(Value::is_array)),
         // A line that is more than an opened object and is followed by whole objects is a broken line of JSON lines, unless all is one document.
         Err(_) => {
-            let followed = || text.trim_start().lines().skip(1).any(|line| {
-                line.trim_start().starts_with('{') && serde_json::from_str::<Value>(line.trim()).is_ok()
-            });
+            let followed = || {
+                text.trim_start().lines().skip(1).any(|line| {
+                    line.trim_start().starts_with('{') && serde_json::from_str::<Value>(line.trim()).is_ok()
+                })
+            };
             first == "{" || serde_json::from_str::<Value>(text).is_ok() || !followed()
         }
     }

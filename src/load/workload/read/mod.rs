@@ -188,7 +188,8 @@ impl Sink {
     }
 
     fn finish(self) -> Result<Loaded, WorkloadError> {
-        let mut notes: Vec<String> = self.left_out.iter().map(|(why, count)| format!("{count} {why} were left out")).collect();
+        let mut notes: Vec<String> =
+            self.left_out.iter().map(|(why, count)| format!("{count} {why} were left out")).collect();
         notes.sort();
         if let Some(first) = &self.first_skipped {
             notes.push(format!("{} lines could not be used and were skipped; the first: {first}", self.skipped));
@@ -228,13 +229,29 @@ mod tests {
             ("\u{feff}[\"one\",\r\n {\"prompt\": \"two\"}\r\n]\r\n", Format::Prompts, 2),
             ("{\"prompt\": \"one\"}\r\n\r\n{\"prompt\": \"two\"}\r\n", Format::Prompts, 2),
             ("\"one\"\n\"two\"\n\"three\"", Format::Prompts, 3),
-            ("{\n  \"name\": \"mine\",\n  \"prompts\": [\n    {\"prompt\": \"one\"},\n    \"two\"\n  ]\n}", Format::Prompts, 2),
-            ("{\"version\": 2, \"data\": [{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}]}", Format::Prompts, 1),
+            (
+                "{\n  \"name\": \"mine\",\n  \"prompts\": [\n    {\"prompt\": \"one\"},\n    \"two\"\n  ]\n}",
+                Format::Prompts,
+                2,
+            ),
+            (
+                "{\"version\": 2, \"data\": [{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}]}",
+                Format::Prompts,
+                1,
+            ),
             ("{\n \"prompt\": \"alone\"\n}", Format::Prompts, 1),
             ("[{\"id\": \"a\", \"conversations\": [{\"from\": \"human\", \"value\": \"hi\"}]}]", Format::ShareGpt, 1),
             ("{\"timestamp\": 0, \"input_length\": 9, \"output_length\": 2, \"hash_ids\": [0]}\n", Format::Mooncake, 1),
-            ("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\r\n5,ChatGPT,9,3,12,API log\r\n", Format::BurstGpt, 1),
-            ("\u{feff}TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n", Format::Azure, 1),
+            (
+                "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\r\n5,ChatGPT,9,3,12,API log\r\n",
+                Format::BurstGpt,
+                1,
+            ),
+            (
+                "\u{feff}TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n",
+                Format::Azure,
+                1,
+            ),
         ] {
             let loaded = strict(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((loaded.format, loaded.records.len()), (format, count), "{text}");
@@ -253,13 +270,22 @@ mod tests {
             ("[\"x\"]\nmore", "set.dat:2: text follows"),
             ("{\"prompt\":\" \\n\"}\n", "set.dat:1: the prompt is empty"),
             ("{\"prompt\":\"x\",\"max_output_tokens\":0}", "set.dat:1: `max_output_tokens` is 0"),
-            ("{\"prompt\":\"x\",\"max_tokens\":4,\"min_output_tokens\":5}", "set.dat:1: at least 5 tokens are asked for, and at most 4"),
-            ("{\"prompt\":\"x\",\"id\":\"i\"}\n{\"prompt\":\"y\",\"id\":\"i\"}", "set.dat:2: the id `i` is used already on line 1"),
+            (
+                "{\"prompt\":\"x\",\"max_tokens\":4,\"min_output_tokens\":5}",
+                "set.dat:1: at least 5 tokens are asked for, and at most 4",
+            ),
+            (
+                "{\"prompt\":\"x\",\"id\":\"i\"}\n{\"prompt\":\"y\",\"id\":\"i\"}",
+                "set.dat:2: the id `i` is used already on line 1",
+            ),
             ("{\"messages\":[{\"role\":\"pirate\",\"content\":\"x\"}]}", "set.dat:1: a message has the role `pirate`"),
             ("{\"messages\":[]}", "set.dat:1: `messages` has no message to answer"),
             ("3\n", "set.dat:1: "),
             ("just some text\n", "set.dat:1: this is none of the known formats"),
-            ("Timestamp,Model,Request tokens,Response tokens\n1,a,2,3\n2,a,many,3\n", "set.dat:3: `Request tokens` is `many`"),
+            (
+                "Timestamp,Model,Request tokens,Response tokens\n1,a,2,3\n2,a,many,3\n",
+                "set.dat:3: `Request tokens` is `many`",
+            ),
             ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,1\n", "set.dat:2: `TIMESTAMP` is `yesterday`"),
             ("{\"timestamp\":1,\"input_length\":0,\"output_length\":1}", "set.dat:1: `input_length` is 0"),
             ("", "`set.dat` has no prompts"),
@@ -273,12 +299,15 @@ mod tests {
         let bytes = b"{\"prompt\":\"x\"}\n{\"prompt\":\"\xff\"}\n";
         let error = parse(Path::new("set.dat"), bytes, ReadOptions::default()).unwrap_err().to_string();
         assert_eq!(error, "set.dat:2: the file is not UTF-8 text");
-        assert!(parse(Path::new("x"), b"\xff\xfea\0", ReadOptions::default()).unwrap_err().to_string().contains("UTF-16"));
+        assert!(
+            parse(Path::new("x"), b"\xff\xfea\0", ReadOptions::default()).unwrap_err().to_string().contains("UTF-16")
+        );
     }
 
     #[test]
     fn lenient_skips_what_cannot_be_used_and_says_how_much() {
-        let loaded = lenient("{\"prompt\":\"x\",\"id\":1}\n{\"prompt\"\n{}\n{\"prompt\":\"y\",\"id\":1}\n{\"prompt\":\"z\"}\n");
+        let loaded =
+            lenient("{\"prompt\":\"x\",\"id\":1}\n{\"prompt\"\n{}\n{\"prompt\":\"y\",\"id\":1}\n{\"prompt\":\"z\"}\n");
         assert_eq!((loaded.records.len(), loaded.skipped), (2, 3));
         assert!(loaded.notes[0].starts_with("3 lines could not be used"), "{:?}", loaded.notes);
         assert!(loaded.notes[0].contains("set.dat:2: "), "{:?}", loaded.notes);
@@ -301,7 +330,8 @@ mod tests {
 
     #[test]
     fn categories_beside_the_known_ones_are_named_and_no_mistake() {
-        let loaded = strict("{\"prompt\":\"x\",\"category\":\"poetry\"}\n{\"prompt\":\"y\",\"category\":\"math\"}\n").unwrap();
+        let loaded =
+            strict("{\"prompt\":\"x\",\"category\":\"poetry\"}\n{\"prompt\":\"y\",\"category\":\"math\"}\n").unwrap();
         assert_eq!(loaded.notes, ["categories of its own: poetry"]);
         assert_eq!(loaded.records[1].category.as_deref(), Some("math"));
     }

@@ -47,7 +47,15 @@ pub struct SourceTurn {
 impl SourceTurn {
     /// A turn of which only the prompt is known.
     pub fn new(asked: Asked) -> Self {
-        Self { asked, reply: None, input_tokens: None, max_tokens: None, min_tokens: None, ignore_eos: None, think_ns: None }
+        Self {
+            asked,
+            reply: None,
+            input_tokens: None,
+            max_tokens: None,
+            min_tokens: None,
+            ignore_eos: None,
+            think_ns: None,
+        }
     }
 }
 
@@ -76,9 +84,8 @@ impl Record {
 /// Hands the record of `value` to the sink, or what is wrong with it.
 pub(super) fn take(line: u64, value: Value, sink: &mut Sink) -> Result<(), WorkloadError> {
     let made = match value {
-        Value::String(text) => text_prompt(text).map(|prompt| {
-            Some((Format::Prompts, Record::of(vec![SourceTurn::new(Asked::Prompt(prompt))], line)))
-        }),
+        Value::String(text) => text_prompt(text)
+            .map(|prompt| Some((Format::Prompts, Record::of(vec![SourceTurn::new(Asked::Prompt(prompt))], line)))),
         Value::Object(mut fields) => of_object(&mut fields, line),
         other => Err(format!("expected a prompt or an object with one, found {}", kind(&other))),
     };
@@ -95,7 +102,9 @@ pub(super) fn take(line: u64, value: Value, sink: &mut Sink) -> Result<(), Workl
 type Made = Result<Option<(Format, Record)>, String>;
 
 fn of_object(fields: &mut Map<String, Value>, line: u64) -> Made {
-    let (format, turns) = if let Some(value) = fields.shift_remove("conversations").or_else(|| fields.shift_remove("conversation")) {
+    let (format, turns) = if let Some(value) =
+        fields.shift_remove("conversations").or_else(|| fields.shift_remove("conversation"))
+    {
         let turns = conversation(value)?;
         if turns.is_empty() {
             return Ok(None);
@@ -111,7 +120,8 @@ fn of_object(fields: &mut Map<String, Value>, line: u64) -> Made {
             other => Err(format!("a turn is {}", kind(&other))),
         });
         (Format::Prompts, turns.collect::<Result<Vec<_>, _>>()?)
-    } else if fields.contains_key("input_length") && !fields.contains_key("prompt") && !fields.contains_key("messages") {
+    } else if fields.contains_key("input_length") && !fields.contains_key("prompt") && !fields.contains_key("messages")
+    {
         (Format::Mooncake, vec![mooncake(fields)?])
     } else {
         (Format::Prompts, vec![single(fields)?])
@@ -128,11 +138,14 @@ fn of_object(fields: &mut Map<String, Value>, line: u64) -> Made {
         Some(other) => return Err(format!("`category` is {}: expected text", kind(&other))),
     };
     let at_ns = match (fields.get("at_ns"), fields.get("timestamp")) {
-        (Some(value), _) => Some(value.as_u64().ok_or_else(|| format!("`at_ns` is {}: expected nanoseconds", short(value)))?),
+        (Some(value), _) => {
+            Some(value.as_u64().ok_or_else(|| format!("`at_ns` is {}: expected nanoseconds", short(value)))?)
+        }
         (None, Some(Value::Number(number))) => {
-            let ns = number.as_u64().and_then(|ms| ms.checked_mul(1_000_000)).or_else(|| {
-                number.as_f64().filter(|ms| (0.0..1e13).contains(ms)).map(|ms| (ms * 1e6).round() as u64)
-            });
+            let ns = number
+                .as_u64()
+                .and_then(|ms| ms.checked_mul(1_000_000))
+                .or_else(|| number.as_f64().filter(|ms| (0.0..1e13).contains(ms)).map(|ms| (ms * 1e6).round() as u64));
             Some(ns.ok_or_else(|| format!("`timestamp` is {number}: expected milliseconds"))?)
         }
         // Other forms of a time stamp are columns of some other use.
@@ -172,14 +185,20 @@ fn single(fields: &mut Map<String, Value>) -> Result<SourceTurn, String> {
     };
     turn.think_ns = match fields.get("think_ns") {
         None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_u64().ok_or_else(|| format!("`think_ns` is {}: expected nanoseconds", short(value)))?),
+        Some(value) => {
+            Some(value.as_u64().ok_or_else(|| format!("`think_ns` is {}: expected nanoseconds", short(value)))?)
+        }
     };
     Ok(turn)
 }
 
 /// What to say of an object without a prompt: the field that may have been meant.
 fn missing(fields: &Map<String, Value>) -> String {
-    let near = fields.keys().take(50).filter(|name| name.len() <= 40).find(|name| strsim::jaro_winkler(name, "prompt") >= LIKE);
+    let near = fields
+        .keys()
+        .take(50)
+        .filter(|name| name.len() <= 40)
+        .find(|name| strsim::jaro_winkler(name, "prompt") >= LIKE);
     near.map_or_else(|| "`prompt` is missing".to_owned(), |name| format!("`prompt` is missing; it has `{name}`"))
 }
 
@@ -273,11 +292,15 @@ fn conversation(value: Value) -> Result<Vec<SourceTurn>, String> {
     // Whether the last thing said was a human's.
     let mut open = false;
     for entry in list {
-        let Value::Object(mut fields) = entry else { return Err(format!("a part of a conversation is {}", kind(&entry))) };
-        let mut text = |names: [&str; 2]| names.iter().find_map(|name| match fields.shift_remove(*name) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        });
+        let Value::Object(mut fields) = entry else {
+            return Err(format!("a part of a conversation is {}", kind(&entry)));
+        };
+        let mut text = |names: [&str; 2]| {
+            names.iter().find_map(|name| match fields.shift_remove(*name) {
+                Some(Value::String(text)) => Some(text),
+                _ => None,
+            })
+        };
         let from = text(["from", "role"]).ok_or("a part of a conversation has no `from`")?;
         let said = text(["value", "content"]).ok_or("a part of a conversation has no `value`")?;
         match from.as_str() {
@@ -324,7 +347,9 @@ fn number(fields: &Map<String, Value>, name: &str, least: u32) -> Result<Option<
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let number = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number >= least);
-            number.map(Some).ok_or_else(|| format!("`{name}` is {}: expected a whole number, {least} or more", short(value)))
+            number
+                .map(Some)
+                .ok_or_else(|| format!("`{name}` is {}: expected a whole number, {least} or more", short(value)))
         }
     }
 }
@@ -397,7 +422,10 @@ mod tests {
         assert_eq!(loaded.notes, ["2 conversations without a word of a human were left out"]);
         let turns = &loaded.records[0].turns;
         assert_eq!(turns.len(), 2);
-        assert_eq!(turns[0].asked, Asked::Prompt(Prompt::Messages(vec![message("system", "rules"), message("user", "one")])));
+        assert_eq!(
+            turns[0].asked,
+            Asked::Prompt(Prompt::Messages(vec![message("system", "rules"), message("user", "one")]))
+        );
         assert_eq!(turns[1].asked, Asked::Prompt(Prompt::Text("two".to_owned())));
         assert_eq!((turns[0].reply.as_deref(), turns[1].reply.as_deref()), (Some("1"), Some("2")));
         assert_eq!(loaded.records[1].turns[0].reply, None);
