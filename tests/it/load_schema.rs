@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 
 use perfprof::config::schema::load::{ArrivalKind, Slo};
 use perfprof::record::load::LOAD_SCHEMA_VERSION;
-use perfprof::record::load::context::{
-    ClientStage, LoadContext, StagePlan, StageRecord, TargetRecord, WorkloadRecord,
-};
+use perfprof::record::load::context::{ClientStage, LoadContext, StagePlan, StageRecord, TargetRecord, WorkloadRecord};
 use perfprof::record::load::metrics::{
     CostBlock, Knee, LoadMetrics, MaxUnderSlo, Peak, Rates, Saturation, ServerBlock, SteadyBlock,
 };
@@ -29,7 +27,9 @@ fn errors(document: &Value) -> Vec<String> {
 /// A request of a closed loop: 5 chunks, 20 ms apart after 100 ms, sent `sent_ms` after the begin of the run.
 fn row(stage: u32, id: u64, sent_ms: u64) -> RequestRow {
     let mut chunks = Chunks::default();
-    (0..5).for_each(|chunk| chunks.push(100_000 + chunk * 20_000, ChunkKind::Content));
+    for chunk in 0..5 {
+        chunks.push(100_000 + chunk * 20_000, ChunkKind::Content);
+    }
     RequestRow {
         stage,
         phase: Phase::Measured,
@@ -183,11 +183,8 @@ fn example() -> LoadMetrics {
     stage.plan.duration_s = Some(3.0);
     let rates = Rates { window_s: Some(2.0), ..stage.rates.clone() };
     stage.steady = Some(SteadyBlock { from_s: 0.1, to_s: 2.1, measures: stage.measures.clone(), rates });
-    stage.cost = CostBlock {
-        energy_j: Some(100.0),
-        j_per_output_token: Some(1.0),
-        usd_per_million_output_tokens: Some(2.0),
-    };
+    stage.cost =
+        CostBlock { energy_j: Some(100.0), j_per_output_token: Some(1.0), usd_per_million_output_tokens: Some(2.0) };
     stage.server = Some(ServerBlock {
         dialect: "vllm".to_owned(),
         gauges: BTreeMap::from([("running".to_owned(), [1.5, 2.0])]),
@@ -245,7 +242,8 @@ fn a_hand_made_run_says_what_was_put_in() {
     assert_eq!(metrics.saturation.unwrap().best.unwrap().stage, "c=2");
     let mut names: Vec<&str> = one.measures.keys().map(String::as_str).collect();
     let mut known = MEASURES;
-    (names.sort_unstable(), known.sort_unstable());
+    names.sort_unstable();
+    known.sort_unstable();
     assert_eq!(names, known);
     let written = serde_json::to_value(&metrics.stages).unwrap();
     assert_eq!((&written[0]["client"]["lag_p99_ms"], &written[0]["client"]["lag_ms"][2]), (&json!(0.03), &json!(0.03)));

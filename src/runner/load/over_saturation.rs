@@ -133,7 +133,9 @@ impl OverSaturation {
             .chunks(2)
             .map(|pair| {
                 let mut joined = Bin::default();
-                pair.iter().for_each(|bin| joined.add(bin));
+                for bin in pair {
+                    joined.add(bin);
+                }
                 joined
             })
             .collect();
@@ -149,8 +151,9 @@ impl OverSaturation {
         }
         let third = means.len() / 3;
         let mean = |part: &[[f64; 3]], of: usize| part.iter().map(|mean| mean[of]).sum::<f64>() / part.len() as f64;
-        let thirds =
-            |of: usize| [&means[..third], &means[third..2 * third], &means[means.len() - third..]].map(|part| mean(part, of));
+        let thirds = |of: usize| {
+            [&means[..third], &means[third..2 * third], &means[means.len() - third..]].map(|part| mean(part, of))
+        };
         let ([first, middle, last], [first_ms, middle_ms, last_ms]) = (thirds(1), thirds(2));
         let still = last >= STILL_GROWING * middle && last_ms >= STILL_GROWING * middle_ms;
         if last < DOUBLED * first.max(1.0) || !still {
@@ -172,7 +175,8 @@ impl OverSaturation {
 /// correlation ρ of neighbouring residuals.
 fn slope(means: &[[f64; 3]], of: usize) -> Option<[f64; 2]> {
     let n = means.len() as f64;
-    let (t, y) = (means.iter().map(|mean| mean[0]).sum::<f64>() / n, means.iter().map(|mean| mean[of]).sum::<f64>() / n);
+    let (t, y) =
+        (means.iter().map(|mean| mean[0]).sum::<f64>() / n, means.iter().map(|mean| mean[of]).sum::<f64>() / n);
     let tt: f64 = means.iter().map(|mean| (mean[0] - t).powi(2)).sum();
     let ty: f64 = means.iter().map(|mean| (mean[0] - t) * (mean[of] - y)).sum();
     if tt <= 0.0 {
@@ -287,7 +291,10 @@ mod tests {
         // Ten in flight more, and 500 ms more, each second: the bins are exact.
         let grown = (0..1000u32).map(|point| (f64::from(point) * 0.1, 10 + point, 100.0 + 50.0 * f64::from(point)));
         let pile = watch(grown).unwrap();
-        assert!((pile.in_flight_per_s[0] - 10.0).abs() < 0.1 && (pile.ttft_ms_per_s[0] - 500.0).abs() < 5.0, "{pile:?}");
+        assert!(
+            (pile.in_flight_per_s[0] - 10.0).abs() < 0.1 && (pile.ttft_ms_per_s[0] - 500.0).abs() < 5.0,
+            "{pile:?}"
+        );
         assert!((20.0..22.0).contains(&pile.seen_s));
         let text = pile.to_string();
         assert!(text.starts_with("requests pile up: in 20 s") && text.contains("+500 ± 0 ms each second"), "{text}");

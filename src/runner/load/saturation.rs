@@ -53,7 +53,8 @@ fn largest<'a, 'b>(
 where
     'a: 'b,
 {
-    places.filter_map(|place| Some((place, get(place)?))).fold(None, |best: Option<(&Place<'a>, f64)>, next| match best {
+    places.filter_map(|place| Some((place, get(place)?))).fold(None, |best: Option<(&Place<'a>, f64)>, next| match best
+    {
         Some(best) if best.1 >= next.1 => Some(best),
         _ => Some(next),
     })
@@ -68,7 +69,9 @@ struct Throughput {
 }
 
 fn throughput(places: &[Place<'_>]) -> Option<Throughput> {
-    let all = |get: &dyn Fn(&StageBlock) -> Option<f64>| places.iter().map(|place| get(place.stage)).collect::<Option<Vec<f64>>>();
+    let all = |get: &dyn Fn(&StageBlock) -> Option<f64>| {
+        places.iter().map(|place| get(place.stage)).collect::<Option<Vec<f64>>>()
+    };
     let steady = |stage: &StageBlock| stage.steady.as_ref().map(|steady| steady.rates.clone());
     let made = |unit, part, values: Option<Vec<f64>>| values.map(|values| Throughput { unit, part, values });
     made("output tok/s", "steady parts", all(&|stage| steady(stage)?.output_tok_per_s))
@@ -114,10 +117,15 @@ pub fn saturation(stages: &[StageBlock], sought: Option<MaxUnderSlo>) -> Option<
             figure(ms),
             figure(first)
         ),
-        None => format!("p99 of the end-to-end time nowhere reaches {P99_RISES} times the {} ms of {axis} {}", figure(first), figure(places[0].x)),
+        None => format!(
+            "p99 of the end-to-end time nowhere reaches {P99_RISES} times the {} ms of {axis} {}",
+            figure(first),
+            figure(places[0].x)
+        ),
     }));
-    let failing =
-        places.iter().find_map(|place| Some((place, place.stage.error_rate.filter(|rate| *rate > ERRORS_WORTH_A_WORD)?)));
+    let failing = places
+        .iter()
+        .find_map(|place| Some((place, place.stage.error_rate.filter(|rate| *rate > ERRORS_WORTH_A_WORD)?)));
     evidence.push(match failing {
         Some((place, rate)) => format!("errors exceed 1 % from {axis} {} on: {:.1} %", figure(place.x), rate * 100.0),
         None => "no stage has more than 1 % of errors".to_owned(),
@@ -201,9 +209,10 @@ fn best(axis: &str, places: &[Place<'_>], knee: Option<&Knee>) -> (Option<Peak>,
     match largest(valid().filter(|place| place.x <= end), rate) {
         Some((place, value)) => {
             let unit = if place.stage.rates.output_tok_per_s.is_some() { "output tokens" } else { "requests" };
-            let before =
-                knee.map_or_else(String::new, |knee| format!(" up to the end of the knee at {axis} {:.1}", knee.ci95[1]));
-            let because = format!("the most {unit} per second{before}: {} at {axis} {}", figure(value), figure(place.x));
+            let before = knee
+                .map_or_else(String::new, |knee| format!(" up to the end of the knee at {axis} {:.1}", knee.ci95[1]));
+            let because =
+                format!("the most {unit} per second{before}: {} at {axis} {}", figure(value), figure(place.x));
             (Some(place.peak(value)), because)
         }
         None => (None, "no VALID stage before the end of the knee has a throughput".to_owned()),
@@ -289,7 +298,11 @@ mod tests {
         assert_eq!(found.best.unwrap().stage, "c=8");
         assert!(found.best_because.contains("end of the knee"), "{}", found.best_because);
         let text = found.evidence.join("\n");
-        for part in ["up to concurrency 8.", "2.1 times that of concurrency 1 from concurrency 16 on", "no stage has more than 1 % of errors"] {
+        for part in [
+            "up to concurrency 8.",
+            "2.1 times that of concurrency 1 from concurrency 16 on",
+            "no stage has more than 1 % of errors",
+        ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");
         }
     }
@@ -306,7 +319,9 @@ mod tests {
         assert_eq!(best.value, kept(&best.stage));
         assert!(kept(&best.stage) >= kept("c=8") && kept(&best.stage) >= kept("c=12") && kept("c=16") == 0.0);
         assert!(found.best_because.contains("keep `slo`"), "{}", found.best_because);
-        assert!(found.evidence.iter().any(|text| text.contains("kept up to concurrency 12 and broken at concurrency 16")));
+        assert!(
+            found.evidence.iter().any(|text| text.contains("kept up to concurrency 12 and broken at concurrency 16"))
+        );
         let strict = saturation(&self::stages(&[1, 2], Some(1.0)), None).unwrap();
         assert_eq!((strict.best, strict.best_because.as_str()), (None, "no request of any VALID stage kept `slo`"));
     }
@@ -334,16 +349,23 @@ mod tests {
     fn errors_are_seen_where_they_begin_and_rates_are_an_axis() {
         let good: Vec<RequestRow> = (0..40).map(|id| even(id, id * 50, 10, 10, 5)).collect();
         let mut bad = good.clone();
-        bad.iter_mut().for_each(|row| row.stage = 1);
+        for row in &mut bad {
+            row.stage = 1;
+        }
         for id in 0..4 {
             bad[id * 10] = RequestRow { stage: 1, ..failed(id as u64 * 10, 50, Outcome::Http5xx, "status", "busy") };
         }
         let records = vec![stage(open(20.0), &good), stage(open(25.0), &bad)];
-        let metrics = summarize(&context(records), &[good, bad].concat(), Extras { status: "complete", ..Extras::default() });
+        let metrics =
+            summarize(&context(records), &[good, bad].concat(), Extras { status: "complete", ..Extras::default() });
         let found = metrics.saturation.unwrap();
         assert_eq!(found.axis, "rate");
         assert_eq!(found.errors_rise_at.unwrap(), Peak { stage: "25/s".to_owned(), value: 0.1 });
-        assert!(found.evidence.iter().any(|text| text == "errors exceed 1 % from rate 25 on: 10.0 %"), "{:?}", found.evidence);
+        assert!(
+            found.evidence.iter().any(|text| text == "errors exceed 1 % from rate 25 on: 10.0 %"),
+            "{:?}",
+            found.evidence
+        );
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub(super) fn energy_j(telemetry: &GpuTelemetry, from_s: f64, to_s: f64) -> Opti
     }
     let counter: Vec<(f64, f64)> =
         series.samples.iter().filter_map(|sample| Some((sample.t_s, sample.reading.energy_j?))).collect();
-    let around = counter.first().is_some_and(|look| look.0 <= from_s) && counter.last().is_some_and(|look| look.0 >= to_s);
+    let around =
+        counter.first().is_some_and(|look| look.0 <= from_s) && counter.last().is_some_and(|look| look.0 >= to_s);
     Some(growth(&counter, from_s, to_s).filter(|_| around).unwrap_or(inside))
 }
 
@@ -112,7 +113,10 @@ mod tests {
 
     #[test]
     fn without_a_counter_energy_is_the_integral_of_the_power() {
-        let power = telemetry(|t_s| GpuReading { power_w: Some(if t_s < 5.0 { 100.0 } else { 500.0 }), ..GpuReading::default() });
+        let power = telemetry(|t_s| GpuReading {
+            power_w: Some(if t_s < 5.0 { 100.0 } else { 500.0 }),
+            ..GpuReading::default()
+        });
         let joules = energy_j(&power, 1.0, 9.0).unwrap();
         // 4 s of 100 W and 4 s of 500 W, the step spread over one interval.
         assert!((joules - 2400.0).abs() < 25.0, "{joules}");

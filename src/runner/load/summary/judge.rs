@@ -100,7 +100,9 @@ impl Facts<'_> {
         }
         let cancelled = self.measured.iter().filter(|row| row.outcome == Outcome::CancelledUser).count();
         if self.cut_off || cancelled > 0 {
-            verdict.reasons.push(format!("interrupted: {} of {told} requests had ended by themselves", told - cancelled as u64));
+            verdict
+                .reasons
+                .push(format!("interrupted: {} of {told} requests had ended by themselves", told - cancelled as u64));
         }
         if let Some(why) = &self.record.stopped {
             verdict.reasons.push(format!("given up: {why}"));
@@ -134,7 +136,9 @@ impl Facts<'_> {
         }
         if n > 0 && !supported(0.99, n) {
             let needed = samples_needed(0.99, SUPPORT).unwrap_or(u64::MAX);
-            let text = format!("{n} requests do not support a p99, which needs {needed}; raise `requests_per_stage` or `duration_s`");
+            let text = format!(
+                "{n} requests do not support a p99, which needs {needed}; raise `requests_per_stage` or `duration_s`"
+            );
             self.note(diagnostics, "few_requests", Severity::Info, 1, &text);
         }
     }
@@ -173,7 +177,9 @@ impl Facts<'_> {
             && self.record.issued >= u64::from(wanted)
             && f64::from(self.peak_in_flight) < PEAK_SHARE * f64::from(wanted)
         {
-            verdict.reasons.push(format!("at most {} of {wanted} requests were in flight at once", self.peak_in_flight));
+            verdict
+                .reasons
+                .push(format!("at most {} of {wanted} requests were in flight at once", self.peak_in_flight));
         }
         if client.longest_pause_ms > PAUSE_LIMIT_MS {
             let text = format!("this process stood still for {:.2} s", client.longest_pause_ms / 1e3);
@@ -192,7 +198,8 @@ impl Facts<'_> {
         if sources.len() > 1 {
             verdict.reasons.push(format!("mixed sources of token counts, with their requests: {}", words.join(", ")));
         }
-        let without: u64 = sources.iter().filter(|(name, _)| **name != TokenSource::Usage.name()).map(|entry| entry.1).sum();
+        let without: u64 =
+            sources.iter().filter(|(name, _)| **name != TokenSource::Usage.name()).map(|entry| entry.1).sum();
         if without > 0 {
             let others: Vec<&str> = sources.keys().copied().filter(|name| *name != TokenSource::Usage.name()).collect();
             let text = format!(

@@ -103,13 +103,14 @@ pub(super) fn measures(ok: &[&RequestRow], issued: &[&RequestRow], open: bool) -
     put("output_tokens", "tok", &|row| row.output_tokens.map(|tokens| tokens as f64));
     put("output_tok_per_s_per_user", "tok/s", &per_user_tok_per_s);
 
-    let late: Vec<f64> =
-        if open { issued.iter().filter_map(|row| waited_ms(row)).collect() } else { Vec::new() };
+    let late: Vec<f64> = if open { issued.iter().filter_map(|row| waited_ms(row)).collect() } else { Vec::new() };
     map.insert("dispatch_delay_ms".to_owned(), distribution("ms", &late));
     let gaps = ok.iter().flat_map(|row| row.gaps_ms()).map(|gap| (gap, 1.0)).collect();
     map.insert("inter_chunk_ms".to_owned(), weighted("ms", gaps));
     let mut tokens = Vec::new();
-    ok.iter().for_each(|row| token_gaps(row, &mut tokens));
+    for row in ok {
+        token_gaps(row, &mut tokens);
+    }
     map.insert("itl_ms".to_owned(), weighted("ms", tokens));
     map
 }
@@ -172,7 +173,8 @@ mod tests {
     #[test]
     fn an_answer_in_one_piece_has_an_end_and_no_first_token() {
         let map = of(&[row(0, 0)]);
-        for name in ["ttft_ms", "ttfo_ms", "tpot_ms", "itl_ms", "inter_chunk_ms", "first_event_ms", "ttft_from_due_ms"] {
+        for name in ["ttft_ms", "ttfo_ms", "tpot_ms", "itl_ms", "inter_chunk_ms", "first_event_ms", "ttft_from_due_ms"]
+        {
             assert_eq!((map[name].summary.n, map[name].summary.p50), (0, None), "{name}");
         }
         assert_eq!((map["e2e_ms"].summary.p50, map["response_end_ms"].summary.p50), (Some(100.0), Some(100.0)));

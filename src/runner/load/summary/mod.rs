@@ -91,7 +91,10 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>)
     let best = saturation.as_ref().and_then(|saturation| saturation.best.as_ref()).map(|best| best.stage.as_str());
     let measures = match stages.as_slice() {
         [only] => only.measures.clone(),
-        several => several.iter().find(|stage| Some(stage.plan.label.as_str()) == best).map_or_else(Measures::new, |stage| stage.measures.clone()),
+        several => several
+            .iter()
+            .find(|stage| Some(stage.plan.label.as_str()) == best)
+            .map_or_else(Measures::new, |stage| stage.measures.clone()),
     };
     let validity = Validity::from_reasons(run_reasons(&stages, interrupted, extras.status == "failed"));
     let status = match extras.status {
@@ -133,9 +136,12 @@ fn run_reasons(stages: &[StageBlock], interrupted: bool, failed: bool) -> Vec<St
     }
     let of_stages: Vec<String> = stages
         .iter()
-        .flat_map(|stage| stage.validity.reasons.iter().map(move |reason| format!("stage `{}`: {reason}", stage.plan.label)))
+        .flat_map(|stage| {
+            stage.validity.reasons.iter().map(move |reason| format!("stage `{}`: {reason}", stage.plan.label))
+        })
         .collect();
-    let told = stages.iter().flat_map(|stage| &stage.validity.reasons).any(|reason| reason.starts_with("interrupted: "));
+    let told =
+        stages.iter().flat_map(|stage| &stage.validity.reasons).any(|reason| reason.starts_with("interrupted: "));
     if interrupted && !told {
         reasons.push("interrupted before all stages had run".to_owned());
     }
@@ -163,16 +169,8 @@ fn stage_block(
     let failed = measured.iter().filter(|row| row.outcome.is_error()).count();
     let judged = measured.iter().filter(|row| !row.outcome.is_cancelled()).count();
     let error_rate = (judged > 0).then(|| failed as f64 / judged as f64);
-    let facts = judge::Facts {
-        context,
-        record,
-        measured,
-        ok: &ok,
-        error_rate,
-        errors: &errors,
-        peak_in_flight,
-        cut_off,
-    };
+    let facts =
+        judge::Facts { context, record, measured, ok: &ok, error_rate, errors: &errors, peak_in_flight, cut_off };
     let verdict = facts.judge(diagnostics);
 
     let steady = steady::window(record, &steps, &ok).map(|window| {
@@ -184,13 +182,11 @@ fn stage_block(
             rates: rates::within(&ok, &sent, window),
         }
     });
-    let goodput: Vec<_> =
-        context.levels.iter().map(|level| rates::goodput(measured, &ok, level, elapsed_s)).collect();
+    let goodput: Vec<_> = context.levels.iter().map(|level| rates::goodput(measured, &ok, level, elapsed_s)).collect();
     let output_tokens = rates::total(&ok, |row| row.output_tokens);
     let cached: Vec<u64> = ok.iter().filter_map(|row| row.cached_tokens).collect();
-    let energy = extras
-        .gpu
-        .and_then(|telemetry| beside::energy_j(telemetry, record.begin_ns as f64 / 1e9, end_ns as f64 / 1e9));
+    let energy =
+        extras.gpu.and_then(|telemetry| beside::energy_j(telemetry, record.begin_ns as f64 / 1e9, end_ns as f64 / 1e9));
     StageBlock {
         plan: record.plan.clone(),
         backend: context.backend.clone(),

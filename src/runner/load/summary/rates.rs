@@ -93,12 +93,8 @@ pub(super) fn broken_limits(row: &RequestRow, level: &Slo) -> Vec<&'static str> 
 
 /// The limits that a level sets.
 fn set_limits(level: &Slo) -> impl Iterator<Item = &'static str> {
-    let limits = [
-        ("ttft_ms", level.ttft_ms),
-        ("tpot_ms", level.tpot_ms),
-        ("itl_ms", level.itl_ms),
-        ("e2e_ms", level.e2e_ms),
-    ];
+    let limits =
+        [("ttft_ms", level.ttft_ms), ("tpot_ms", level.tpot_ms), ("itl_ms", level.itl_ms), ("e2e_ms", level.e2e_ms)];
     limits.into_iter().filter(|(_, limit)| limit.is_some()).map(|(name, _)| name)
 }
 
@@ -112,7 +108,9 @@ pub(super) fn goodput(measured: &[&RequestRow], ok: &[&RequestRow], level: &Slo,
         if limits.is_empty() {
             good.push(row);
         }
-        limits.into_iter().for_each(|name| *broken.entry(name.to_owned()).or_default() += 1);
+        for name in limits {
+            *broken.entry(name.to_owned()).or_default() += 1;
+        }
     }
     let share = (of > 0).then(|| good.len() as f64 / of as f64);
     let rate = |count: f64| (of > 0 && window_s > 0.0).then(|| count / window_s);

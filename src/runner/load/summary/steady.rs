@@ -53,11 +53,8 @@ pub(super) fn in_flight(rows: &[&RequestRow], stage_end_ns: u64) -> Vec<(u64, u3
 /// were.
 fn full_window(steps: &[(u64, u32)], concurrency: u32) -> Option<(u64, u64)> {
     let wanted = STEADY_SHARE * f64::from(concurrency);
-    let full: Vec<(u64, u64)> = steps
-        .windows(2)
-        .filter(|pair| f64::from(pair[0].1) >= wanted)
-        .map(|pair| (pair[0].0, pair[1].0))
-        .collect();
+    let full: Vec<(u64, u64)> =
+        steps.windows(2).filter(|pair| f64::from(pair[0].1) >= wanted).map(|pair| (pair[0].0, pair[1].0)).collect();
     let mut windows: Vec<(u64, u64)> = Vec::new();
     for (from, to) in full {
         match windows.last_mut() {
@@ -87,11 +84,7 @@ fn open_window(record: &StageRecord, ok: &[&RequestRow]) -> Option<(u64, u64)> {
 
 /// The steady window of a stage in ns of the run's clock; `None` if it is shorter than [`STEADY_LEAST_S`] or fewer than
 /// [`STEADY_LEAST_REQUESTS`] successful requests were sent in it.
-pub(super) fn window(
-    record: &StageRecord,
-    steps: &[(u64, u32)],
-    ok: &[&RequestRow],
-) -> Option<(u64, u64)> {
+pub(super) fn window(record: &StageRecord, steps: &[(u64, u32)], ok: &[&RequestRow]) -> Option<(u64, u64)> {
     let (from, to) = match record.plan.concurrency {
         Some(concurrency) if record.plan.arrival == ArrivalKind::Closed => full_window(steps, concurrency)?,
         _ => open_window(record, ok)?,
@@ -155,10 +148,13 @@ mod tests {
 
     /// Four slots one after the other, begun 90 ms apart; each sends 10 requests of 200 ms, 1 ms between them.
     fn four_slots() -> Vec<RequestRow> {
-        (0..4u64).flat_map(|slot| (0..10u64).map(move |turn| row(turn * 4 + slot, slot * 90 + turn * 201))).map(|mut row| {
-            row.end_us = Some(200_000);
-            row
-        }).collect()
+        (0..4u64)
+            .flat_map(|slot| (0..10u64).map(move |turn| row(turn * 4 + slot, slot * 90 + turn * 201)))
+            .map(|mut row| {
+                row.end_us = Some(200_000);
+                row
+            })
+            .collect()
     }
 
     #[test]

@@ -96,7 +96,11 @@ fn too_many_errors_make_a_stage_invalid_and_none_that_succeeded_the_run() {
     assert_eq!(stage.measures["e2e_ms"].summary.p50, None);
     rows.push(row(9, 20));
     let metrics = one(closed(1), &rows);
-    assert!(reasons(&metrics).contains("stage `c=1`: 90.0 % of the requests failed (limit 50.0 %)"), "{}", reasons(&metrics));
+    assert!(
+        reasons(&metrics).contains("stage `c=1`: 90.0 % of the requests failed (limit 50.0 %)"),
+        "{}",
+        reasons(&metrics)
+    );
     assert!(!reasons(&metrics).contains("no request succeeded"));
 }
 
@@ -125,7 +129,10 @@ fn a_run_that_was_cut_off_says_what_it_has() {
     assert_eq!(diagnostic(&metrics, "accounting"), None);
     context.stages[0].issued = 15;
     let metrics = summarize(&context, &rows, complete());
-    assert_eq!(diagnostic(&metrics, "rows_lost").map(|lost| (lost.severity, lost.count)), Some((Severity::DataLoss, 3)));
+    assert_eq!(
+        diagnostic(&metrics, "rows_lost").map(|lost| (lost.severity, lost.count)),
+        Some((Severity::DataLoss, 3))
+    );
 }
 
 #[test]
@@ -195,7 +202,10 @@ fn an_open_loop_that_is_late_is_invalid_and_a_closed_one_has_no_schedule() {
         late.due_ns -= 25 * MS;
     }
     let metrics = one(open(10.0), &rows);
-    assert!(reasons(&metrics).contains("load generator late: p99 of the delay between due and sent is 25.00 ms (limit 10 ms)"));
+    assert!(
+        reasons(&metrics)
+            .contains("load generator late: p99 of the delay between due and sent is 25.00 ms (limit 10 ms)")
+    );
     let stage = &metrics.stages[0];
     assert_eq!((stage.late, stage.measures["dispatch_delay_ms"].summary.n), (10, 40));
     assert_eq!(stage.measures["ttft_from_due_ms"].summary.max, Some(35.0));
@@ -209,7 +219,9 @@ fn an_open_loop_that_is_late_is_invalid_and_a_closed_one_has_no_schedule() {
 #[test]
 fn token_counts_of_two_sources_are_not_mixed_and_missing_usage_is_said() {
     let mut rows = plain_rows();
-    rows.iter_mut().for_each(|row| row.token_source = Some(TokenSource::Chunks));
+    for row in &mut rows {
+        row.token_source = Some(TokenSource::Chunks);
+    }
     let metrics = one(closed(2), &rows);
     assert!(metrics.validity.is_valid(), "one source is one source");
     let missing = diagnostic(&metrics, "usage_missing").unwrap();
@@ -265,7 +277,8 @@ fn warm_up_is_in_no_figure_and_stages_stay_apart() {
     let mut rows = plain_rows();
     let mut slow = even(0, 0, 5000, 20, 10);
     slow.phase = Phase::Warmup;
-    let second: Vec<RequestRow> = (0..12).map(|id| RequestRow { stage: 1, ..even(id, 10_000 + (id / 4) * 281, 100, 20, 10) }).collect();
+    let second: Vec<RequestRow> =
+        (0..12).map(|id| RequestRow { stage: 1, ..even(id, 10_000 + (id / 4) * 281, 100, 20, 10) }).collect();
     let mut records = vec![stage(closed(2), &rows), stage(closed(4), &second)];
     records[1].begin_ns = 10_000 * MS;
     rows.push(slow);
