@@ -43,8 +43,11 @@ impl Model {
             None => String::new(),
             Some(variable_name) => {
                 let key = variable(variable_name, Path::new(".env")).ok_or_else(|| {
-                    Failure::new(ExitStatus::Usage, format!("the variable `{variable_name}` is neither in the environment nor in `.env`"))
-                        .hint(format!("export {variable_name}=…"))
+                    Failure::new(
+                        ExitStatus::Usage,
+                        format!("the variable `{variable_name}` is neither in the environment nor in `.env`"),
+                    )
+                    .hint(format!("export {variable_name}=…"))
                 })?;
                 if key.chars().any(char::is_control) {
                     let message = format!("the value of `{variable_name}` has a line break in it and is no key");
@@ -66,7 +69,14 @@ impl Model {
         })
         .to_string();
         let path = format!("{}/chat/completions", self.target.base_path);
-        let question = Question { method: "POST", path: &path, headers: &self.headers, body: body.as_bytes(), timeout: TIMEOUT };
+        let question = Question {
+            method: "POST",
+            path: &path,
+            headers: &self.headers,
+            body: body.as_bytes(),
+            timeout: TIMEOUT,
+            watch: None,
+        };
         let reply = ask(&self.target, self.tls.as_ref(), &question).map_err(|error| error.to_string())?;
         let (mut answer, mut reasoning) = (String::new(), String::new());
         let said = delta::read(&reply.body, &mut answer, &mut reasoning);

@@ -16,7 +16,7 @@ use super::Context;
 use super::interrupt::Interrupt;
 use super::stage1::HASH_LIMIT_BYTES;
 use crate::config::compose::{ComposeRequest, Composed, compose};
-use crate::config::schema::load::{ArrivalKind, FindChoice, HttpChoice, LoadConfig, UiChoice, Watch};
+use crate::config::schema::load::{ArrivalKind, ConnectionChoice, FindChoice, HttpChoice, LoadConfig, UiChoice, Watch};
 use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity};
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify;
@@ -44,7 +44,7 @@ use crate::runner::load::gpu::GpuWatch;
 use crate::runner::load::prepare;
 use crate::runner::summary::Ending;
 
-/// How long the machine is looked at before a run.
+/// How long the machine is looked at after a run.
 const LOOK: Duration = Duration::from_millis(200);
 /// Wall and monotonic clock may differ by so much at the end of a run before somebody has set the clock.
 const CLOCK_STEP_NS: u64 = 1_000_000_000;
@@ -109,6 +109,8 @@ struct Prepared {
     dataset: Dataset,
     counter: Option<TokenizerCounter>,
     stages: Vec<StagePlan>,
+    /// Whether the server closes connections after an answer.
+    server_closes: bool,
 }
 
 fn target_failure(error: &TargetError) -> Failure {
@@ -176,10 +178,11 @@ impl Prepared {
         preflight::limits(config, targets.len())?;
         preflight::stamps(config)?;
         let found = preflight::look(config, &targets, tls.as_ref(), &credentials.lines)?;
-        if let Some(first) = targets.first() {
-            preflight::probe(config, first, tls.as_ref(), &credentials.lines, &found)?;
-        }
-        Ok(Self { targets, tls, credentials, found, dataset, counter, stages })
+        let server_closes = match targets.first() {
+            Some(first) => preflight::probe(config, first, tls.as_ref(), &credentials.lines, &found)?,
+            None => false,
+        };
+        Ok(Self { targets, tls, credentials, found, dataset, counter, stages, server_closes })
     }
 }
 
@@ -234,9 +237,6 @@ fn run_in(
     directory.write(INPUTS_FILE, to_yaml(&inputs(config, &prepared))?.as_bytes()).map_err(record)?;
 
     let mut diagnostics = Diagnostics::default();
-    for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
-        diagnostics.note("busy_machine", Severity::Warn, warning);
-    }
     if config.tls.insecure {
         diagnostics.note(
             "tls_insecure",
@@ -245,7 +245,11 @@ fn run_in(
         );
     }
     let (origin_ns, started_wall_ns) = (now_ns(), wall_ns());
-    let Prepared { targets, tls, credentials, found, dataset, counter, stages } = prepared;
+    let Prepared { targets, tls, credentials, found, dataset, counter, stages, server_closes } = prepared;
+    if server_closes && config.connections == ConnectionChoice::Auto {
+        let text = "the server closes each connection after its answer: each request has a connection of its own, made before it is sent";
+        diagnostics.note("server_closes_connections", Severity::Info, text.to_owned());
+    }
     let workload = WorkloadRecord {
         dataset: directory.redactor().text(&dataset.name),
         format: dataset.format.clone(),
@@ -319,7 +323,7 @@ fn run_in(
         tls,
         template: prepare::body_template(config, &found.model),
         dataset,
-        options: prepare::client_options(config),
+        options: prepare::client_options(config, server_closes),
         origin_ns,
     };
     let mut host = Host::new(
@@ -343,6 +347,10 @@ fn run_in(
     }
     if let Some(gpu) = gpu {
         directory.write_json(GPU_FILE, &gpu.finish()).map_err(record)?;
+    }
+    // Looked at when all is over: before, it would keep the first request waiting, and during the test a server on this machine is what is busy.
+    for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
+        diagnostics.note("busy_machine", Severity::Warn, warning);
     }
     let stepped = (wall_ns().saturating_sub(started_wall_ns)).abs_diff(now_ns().saturating_sub(origin_ns));
     if stepped > CLOCK_STEP_NS {

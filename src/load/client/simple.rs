@@ -25,6 +25,8 @@ pub struct Question<'a> {
     pub body: &'a [u8],
     /// How long all of it may take.
     pub timeout: Duration,
+    /// Keep the connection open for so long after the answer, to see whether the server closes it.
+    pub watch: Option<Duration>,
 }
 
 /// An answer.
@@ -34,6 +36,8 @@ pub struct Reply {
     pub head: Head,
     /// Its body.
     pub body: Vec<u8>,
+    /// Whether the server closed the connection by itself after the answer; `None` if that was not watched, or the answer said that it would.
+    pub closed: Option<bool>,
 }
 
 /// Why there is no answer.
@@ -105,11 +109,12 @@ fn exchange(
     let mut poller = Poller::new(1).map_err(failed)?;
     poller.add(transport.fd(), 0, Interest::BOTH).map_err(failed)?;
     let mut out = format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: perfprof/{}\r\nAccept-Encoding: identity\r\nConnection: close\r\n{}",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: perfprof/{}\r\nAccept-Encoding: identity\r\n{}{}",
         question.method,
         question.path,
         target.host_header(),
         env!("CARGO_PKG_VERSION"),
+        if question.watch.is_some() { "" } else { "Connection: close\r\n" },
         question.headers
     )
     .into_bytes();
@@ -172,5 +177,26 @@ fn exchange(
         poller.change(transport.fd(), 0, interest).map_err(failed)?;
     }
     let head = head.ok_or(NoReply::Timeout)?;
-    Ok(Reply { head, body })
+    let closed = match question.watch {
+        Some(time) if whole && head.keep_alive => Some(closes(&mut transport, &mut poller, time, &mut scratch)?),
+        _ => None,
+    };
+    Ok(Reply { head, body, closed })
+}
+
+/// Whether the other side ends the connection within `time`.
+fn closes(transport: &mut Transport, poller: &mut Poller, time: Duration, scratch: &mut [u8]) -> Result<bool, NoReply> {
+    let (deadline, mut ready, mut plain) = (now_ns().saturating_add(ns(time)), Vec::new(), vec![0; 1024]);
+    loop {
+        let Some(left) = deadline.checked_sub(now_ns()).filter(|left| *left > 0) else { return Ok(false) };
+        let waited = poller.wait(Some(left), &mut ready);
+        waited.map_err(|error| NoReply::Transport(TransportError::io(&error)))?;
+        if ready.first().is_some_and(|event| event.readable) {
+            match transport.read(&mut plain, scratch) {
+                Ok(Read::End) | Err(_) => return Ok(true),
+                // The encryption has words of its own after an answer, e.g. tickets.
+                Ok(Read::Data { .. } | Read::Nothing) => {}
+            }
+        }
+    }
 }
