@@ -26,7 +26,6 @@ use crate::load::executor::job::RunShared;
 use crate::load::telemetry::scrape::{ScrapePlan, Scraper};
 use crate::load::workload;
 use crate::load::workload::counter::{Counter, TokenizerCounter};
-use crate::load::workload::error::WorkloadError;
 use crate::load::workload::item::Dataset;
 use crate::net::clock::{now_ns, wall_ns};
 use crate::net::tls::{Offer, TlsClient};
@@ -121,14 +120,6 @@ fn target_failure(error: &TargetError) -> Failure {
     Failure::new(status, error.to_string()).hint(error.hint())
 }
 
-fn workload_failure(error: &WorkloadError) -> Failure {
-    let failure = Failure::new(ExitStatus::Usage, error.to_string());
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
 impl Prepared {
     fn new(config: &LoadConfig) -> anyhow::Result<Self> {
         if config.output.ui == UiChoice::Tui {
@@ -153,7 +144,7 @@ impl Prepared {
         };
         let needed = prepare::requests_needed(config, &stages);
         let dyn_counter = counter.as_ref().map(|counter| counter as &dyn Counter);
-        let dataset = workload::build(config, dyn_counter, needed).map_err(|error| workload_failure(&error))?;
+        let dataset = workload::build(config, dyn_counter, needed).map_err(Failure::from)?;
         for plan in &stages {
             arrivals(config, plan, &dataset)?;
         }

@@ -129,7 +129,14 @@ fn exchange(
     let (mut parser, mut head, mut body, mut whole) = (ResponseParser::default(), None, Vec::new(), false);
     let (mut plain, mut scratch, mut ready) = (vec![0; 64 << 10], vec![0; 64 << 10], Vec::new());
     while !whole {
-        let left = deadline.checked_sub(now_ns()).filter(|left| *left > 0).ok_or(NoReply::Timeout)?;
+        let Some(left) = deadline.checked_sub(now_ns()).filter(|left| *left > 0) else {
+            return Err(if connected && transport.is_handshaking() {
+                let message = "the server does not answer to TLS on this port: is it `http`?";
+                NoReply::Transport(TransportError::Tls("no_tls", message.to_owned()))
+            } else {
+                NoReply::Timeout
+            });
+        };
         poller.wait(Some(left), &mut ready).map_err(failed)?;
         let Some(event) = ready.first().copied() else { continue };
         if !connected {

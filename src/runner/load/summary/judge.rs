@@ -163,7 +163,7 @@ impl Facts<'_> {
             } else {
                 "what arrives is stamped as late"
             };
-            limited(format!("p99 of this client's lag is {lag:.2} ms (limit {limit:.3} ms): {effect}"));
+            limited(format!("p99 of this client's lag is {lag:.2} ms (limit {limit:.1} ms): {effect}"));
         }
         if client.busiest_worker > BUSY_LIMIT {
             limited(format!(
