@@ -5,13 +5,14 @@ pub(in crate::commands) mod credentials;
 mod host;
 mod output;
 mod preflight;
+mod tui;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use output::{RenderedLoad, print_summary, render_load};
 
-use self::host::Host;
+use self::host::{Host, Title};
 use super::Context;
 use super::interrupt::Interrupt;
 use super::stage1::HASH_LIMIT_BYTES;
@@ -122,11 +123,6 @@ fn target_failure(error: &TargetError) -> Failure {
 
 impl Prepared {
     fn new(config: &LoadConfig) -> anyhow::Result<Self> {
-        if config.output.ui == UiChoice::Tui {
-            return Err(Failure::new(ExitStatus::Usage, "`output.ui=tui` is not available in this version")
-                .hint("use `output.ui=auto`")
-                .into());
-        }
         if config.http == HttpChoice::Http2 {
             return Err(Failure::new(ExitStatus::Usage, "`http=2` is not available in this version")
                 .hint("use `http=1.1`")
@@ -322,7 +318,14 @@ fn run_in(
         directory.redactor().clone(),
         interrupt,
         if config.output.ui == UiChoice::Auto && !context.progress { UiChoice::None } else { config.output.ui },
-    );
+        &Title {
+            backend: &session.context.backend,
+            model: &session.context.model,
+            url: found.targets.first().map_or("", |target| &target.url),
+            stages: stages.len(),
+        },
+        config.find != FindChoice::None,
+    )?;
     let count = |text: &str| counter.as_ref().map(|counter| counter.count(text) as u64);
     let counts: Option<&CountTokens<'_>> = if counter.is_some() { Some(&count) } else { None };
     let mut driver = LoadDriver::new(shared, config.stop, counts).map_err(|error| {
@@ -404,8 +407,9 @@ fn drive_stages(
                 Failure::new(ExitStatus::CouldNotStart, format!("the load generator failed: {error}"))
             }
         })?;
+        let rows = host.stage_ended(&stage);
         if config.find != FindChoice::None {
-            finder.saw(&stage, &host.take_rows());
+            finder.saw(&stage, &rows);
         }
         session.context.stages.push(stage);
         session.keep(directory)?;
