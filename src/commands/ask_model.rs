@@ -13,7 +13,7 @@ use crate::load::client::target::Target;
 use crate::net::tls::{Offer, TlsClient};
 
 /// A model may write for minutes.
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_mins(10);
 /// Written with some freedom: the same prompts each time would be no set of prompts.
 const TEMPERATURE: f64 = 0.8;
 /// Room for a set of prompts.

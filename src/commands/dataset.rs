@@ -121,8 +121,11 @@ fn written(answer: &Written<'_>, context: &Context) -> anyhow::Result<String> {
     if context.json {
         return Ok(serde_json::to_string_pretty(answer)? + "\n");
     }
-    let notes: String = answer.notes.iter().map(|note| format!("  {}\n", escape_control(note))).collect();
-    Ok(format!("{}: {} prompts\n{notes}", answer.path, answer.prompts))
+    let mut text = format!("{}: {} prompts\n", answer.path, answer.prompts);
+    for note in answer.notes {
+        text.push_str(&format!("  {}\n", escape_control(note)));
+    }
+    Ok(text)
 }
 
 /// Makes the set and writes it; `ask` reaches the model, where one is to be asked. What is printed comes back.

@@ -51,7 +51,7 @@ fn collect_from(config: &LoadConfig, lookup: &dyn Fn(&str) -> Option<String>) ->
 impl Credentials {
     fn line(&mut self, name: &str, value: &str, key: &str) -> Result<(), Failure> {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(token) || value.chars().any(|c| c.is_control()) {
+        if name.is_empty() || !name.chars().all(token) || value.chars().any(char::is_control) {
             return Err(Failure::new(
                 ExitStatus::Usage,
                 format!(

@@ -459,22 +459,18 @@ fn scraper(
     if config.telemetry.server == Watch::Off {
         return None;
     }
-    let (target, path) = match &config.telemetry.metrics_url {
-        Some(url) => {
-            let parsed = Target::parse(url).and_then(Target::resolve);
-            let target = match parsed {
-                Ok(target) => target,
-                Err(error) => return Some(Err(error.to_string())),
-            };
-            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-            let path = rest.find('/').map_or("/metrics".to_owned(), |at| rest[at..].to_owned());
-            (target, path)
-        }
-        None => {
-            let target = targets.first()?.clone();
-            let path = format!("{}/metrics", target.root_path());
-            (target, path)
-        }
+    let (target, path) = if let Some(url) = &config.telemetry.metrics_url {
+        let target = match Target::parse(url).and_then(Target::resolve) {
+            Ok(target) => target,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let path = rest.find('/').map_or("/metrics".to_owned(), |at| rest[at..].to_owned());
+        (target, path)
+    } else {
+        let target = targets.first()?.clone();
+        let path = format!("{}/metrics", target.root_path());
+        (target, path)
     };
     let interval = Duration::from_secs_f64(config.telemetry.interval_s);
     let headers = head_lines(&target, lines);

@@ -18,7 +18,7 @@ use crate::runner::load::prepare::most_in_flight;
 /// How long a look at the server may take.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the first answer may take: a server may still be loading its model.
-const FIRST_ANSWER: Duration = Duration::from_secs(60);
+const FIRST_ANSWER: Duration = Duration::from_mins(1);
 
 /// How long after an answer the server may take to close the connection, for it to count as one that does: on this machine, and elsewhere.
 const WATCH: [Duration; 2] = [Duration::from_millis(15), Duration::from_millis(150)];

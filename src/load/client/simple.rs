@@ -56,9 +56,8 @@ pub enum NoReply {
 impl std::fmt::Display for NoReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Transport(TransportError::Io(_, message) | TransportError::Tls(_, message)) => f.write_str(message),
+            Self::Transport(TransportError::Io(_, message) | TransportError::Tls(_, message)) | Self::NotHttp(message) => f.write_str(message),
             Self::Timeout => f.write_str("no answer in time"),
-            Self::NotHttp(message) => f.write_str(message),
             Self::TooLong => f.write_str("the answer is too long"),
         }
     }
@@ -89,7 +88,7 @@ pub fn ask(target: &Target, tls: Option<&TlsClient>, question: &Question<'_>) ->
             Ok(transport) => match exchange(transport, target, question, deadline) {
                 // Another address may listen where this one does not.
                 Err(NoReply::Transport(error @ TransportError::Io("refused" | "unreachable", _))) => {
-                    last = NoReply::Transport(error)
+                    last = NoReply::Transport(error);
                 }
                 other => return other,
             },
