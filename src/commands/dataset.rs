@@ -109,8 +109,11 @@ fn written(answer: &Written<'_>, context: &Context) -> anyhow::Result<String> {
     if context.json {
         return Ok(serde_json::to_string_pretty(answer)? + "\n");
     }
-    let notes: String = answer.notes.iter().map(|note| format!("  {}\n", escape_control(note))).collect();
-    Ok(format!("{}: {} prompts\n{notes}", answer.path, answer.prompts))
+    let mut text = format!("{}: {} prompts\n", answer.path, answer.prompts);
+    for note in answer.notes {
+        text += &format!("  {}\n", escape_control(note));
+    }
+    Ok(text)
 }
 
 /// Makes the set and writes it; `ask` reaches the model, where one is to be asked. What is printed comes back.
@@ -332,8 +335,12 @@ fn text_of(shown: &Shown) -> String {
         lines.push(("time span", format!("{span:.1} s{rate}")));
     }
     lines.extend(shown.notes.iter().map(|note| ("note", note.clone())));
-    // What a file says is shown, not obeyed.
-    lines.iter().map(|(name, value)| format!("{name:<17} {}\n", escape_control(value).replace('\n', " "))).collect()
+    let mut text = String::new();
+    for (name, value) in lines {
+        // What a file says is shown, not obeyed.
+        text += &format!("{name:<17} {}\n", escape_control(&value).replace('\n', " "));
+    }
+    text
 }
 
 #[cfg(test)]
