@@ -344,8 +344,12 @@ fn text_of(shown: &Shown) -> String {
         lines.push(("time span", format!("{span:.1} s{rate}")));
     }
     lines.extend(shown.notes.iter().map(|note| ("note", note.clone())));
-    // What a file says is shown, not obeyed.
-    lines.iter().map(|(name, value)| format!("{name:<17} {}\n", escape_control(value).replace('\n', " "))).collect()
+    let mut text = String::new();
+    for (name, value) in lines {
+        // What a file says is shown, not obeyed.
+        text += &format!("{name:<17} {}\n", escape_control(&value).replace('\n', " "));
+    }
+    text
 }
 
 #[cfg(test)]
