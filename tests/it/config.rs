@@ -561,19 +561,19 @@ fn a_command_without_settings_is_refused() {
 
 #[test]
 fn a_command_without_types_composes_from_its_own_root() {
-    let directory =
-        written(&[("load.yaml", "defaults:\n  - _self_\n  - load: closed\nbase_url: null\nload:\n  note: mine\n")]);
+    let root = "defaults:\n  - _self_\n  - backend: vllm\nbase_url: null\nbackend:\n  note: mine\n";
+    let directory = written(&[("serve.yaml", root)]);
     let compose_with = |overrides: &[&str]| {
-        compose(&ComposeRequest { command: "load".into(), ..with_dir(directory.path(), overrides) })
+        compose(&ComposeRequest { command: "serve".into(), ..with_dir(directory.path(), overrides) })
     };
-    let value = compose_with(&["base_url=http://localhost:8000", "load.max_tokens=5", "+load.extra=1"]).unwrap().value;
+    let value = compose_with(&["base_url=http://localhost:8000", "backend.port=5", "+backend.extra=1"]).unwrap().value;
     assert_eq!(value["base_url"], "http://localhost:8000");
-    assert_eq!((&value["load"]["max_tokens"], &value["load"]["note"]), (&5.into(), &"mine".into()));
-    assert_eq!((&value["load"]["arrival"], &value["load"]["extra"]), (&"closed".into(), &1.into()));
-    assert_eq!(compose_with(&["load=open"]).unwrap().value["load"]["arrival"], "poisson");
-    assert!(compose_with(&["~load.note"]).unwrap().value["load"].get("note").is_none());
-    let text = text_of(compose_with(&["load.max_token=5"]).unwrap_err());
-    assert!(text.contains("unknown key `load.max_token`") && text.contains("did you mean `load.max_tokens`"), "{text}");
+    assert_eq!((&value["backend"]["port"], &value["backend"]["note"]), (&5.into(), &"mine".into()));
+    assert_eq!((&value["backend"]["kind"], &value["backend"]["extra"]), (&"vllm".into(), &1.into()));
+    assert_eq!(compose_with(&["backend=sglang"]).unwrap().value["backend"]["kind"], "sglang");
+    assert!(compose_with(&["~backend.note"]).unwrap().value["backend"].get("note").is_none());
+    let text = text_of(compose_with(&["backend.prt=5"]).unwrap_err());
+    assert!(text.contains("unknown key `backend.prt`") && text.contains("did you mean `backend.port`"), "{text}");
 }
 
 /// The keys with their defaults, as `docs/CONFIG.md` shows them.

@@ -313,7 +313,14 @@ pub struct NotJson {
 /// # Errors
 /// [`NotJson`].
 pub fn read(data: &[u8], text: &mut String, reasoning: &mut String) -> Result<Said, NotJson> {
-    let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| not_json(data, &error))?;
+    // A list would be read as the fields in their order.
+    if data.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        let text = String::from_utf8_lossy(data);
+        return Err(NotJson { reason: format!("no JSON object at byte 0 of an event: {}", cut(text.trim())) });
+    }
+    // Checked once for the whole: what is passed over is checked too, and nothing a second time.
+    let json = std::str::from_utf8(data).map_err(|bad| not_text(data, bad.valid_up_to()))?;
+    let chunk: Chunk<'_> = serde_json::from_str(json).map_err(|error| not_json(json, &error))?;
     let mut said = Said {
         usage: chunk.usage.map(Usage::from),
         timings: chunk.timings.map(|raw| ServerTimings {
@@ -463,24 +470,21 @@ pub fn cut(text: &str) -> String {
     }
 }
 
-fn not_json(data: &[u8], error: &serde_json::Error) -> NotJson {
+/// Bytes that are no text are shown as such.
+fn not_text(data: &[u8], valid: usize) -> NotJson {
+    let from = valid.saturating_sub(8);
+    let hex: Vec<String> = data[from..data.len().min(from + 24)].iter().map(|byte| format!("{byte:02x}")).collect();
+    NotJson { reason: format!("no UTF-8 at byte {valid} of an event: {}", hex.join(" ")) }
+}
+
+fn not_json(json: &str, error: &serde_json::Error) -> NotJson {
     let mut message = error.to_string();
     if let Some(at) = message.rfind(" at line ") {
         message.truncate(at);
     }
     let offset =
         if error.line() <= 1 { error.column().to_string() } else { format!("{}:{}", error.line(), error.column()) };
-    // Text that is no UTF-8 is shown as bytes.
-    let excerpt = match std::str::from_utf8(data) {
-        Ok(text) => cut(text),
-        Err(bad) => {
-            let from = bad.valid_up_to().saturating_sub(8);
-            let bytes = &data[from..data.len().min(from + 24)];
-            let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("no UTF-8 from byte {}: {}", bad.valid_up_to(), hex.join(" "))
-        }
-    };
-    NotJson { reason: format!("{message} at byte {offset} of an event: {excerpt}") }
+    NotJson { reason: format!("{message} at byte {offset} of an event: {}", cut(json)) }
 }
 
 #[cfg(test)]

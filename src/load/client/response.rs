@@ -291,7 +291,7 @@ impl ResponseParser {
                 return Err(ResponseError::Malformed("a chunk is longer than it says".to_owned()));
             }
             Framing::Trailers => {
-                self.trailer_bytes += line.len();
+                self.trailer_bytes += line.len() + 2;
                 if line.is_empty() {
                     self.framing = Framing::Done;
                 } else if self.trailer_bytes > MOST_LINE_BYTES {

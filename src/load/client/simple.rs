@@ -56,7 +56,8 @@ pub enum NoReply {
 impl std::fmt::Display for NoReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Transport(TransportError::Io(_, message) | TransportError::Tls(_, message)) | Self::NotHttp(message) => f.write_str(message),
+            Self::Transport(TransportError::Io(_, message) | TransportError::Tls(_, message))
+            | Self::NotHttp(message) => f.write_str(message),
             Self::Timeout => f.write_str("no answer in time"),
             Self::TooLong => f.write_str("the answer is too long"),
         }

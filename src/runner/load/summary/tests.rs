@@ -168,8 +168,10 @@ fn a_client_that_is_too_slow_says_so_with_its_numbers() {
     let lag = with(&|record| record.client.lag_ms = Some([0.1, 1.0, 3.5, 4.0, 9.0]));
     assert!(lag.stages[0].client.limited && lag.stages[0].client.lag_ms == Some(3.5));
     let text = reasons(&lag);
-    assert!(text.contains("client-limited: p99 of this client's lag is 3.50 ms (limit 2 ms)"), "{text}");
+    assert!(text.contains("client-limited: p99 of this client's lag is 3.50 ms (limit 2.8 ms)"), "{text}");
     assert!(text.contains("sent late"), "the kernel's stamps are not late: {text}");
+    let little = with(&|record| record.client.lag_ms = Some([0.1, 1.0, 2.7, 4.0, 9.0]));
+    assert!(little.validity.is_valid(), "a hundredth of the median request of 280 ms: {}", reasons(&little));
     let user = with(&|record| {
         record.client.lag_ms = Some([0.1, 1.0, 3.5, 4.0, 9.0]);
         record.client.stamps = "user".to_owned();
