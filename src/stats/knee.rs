@@ -263,18 +263,18 @@ mod tests {
             let rows: Vec<[f64; 3]> = x.iter().map(|x| [1.0, (x - at).min(0.0), (x - at).max(0.0)]).collect();
             let mut system = [[0.0; 4]; 3];
             for (row, y) in rows.iter().zip(y) {
-                for i in 0..3 {
-                    for j in 0..3 {
-                        system[i][j] += row[i] * row[j];
+                for (equation, factor) in system.iter_mut().zip(row) {
+                    for (cell, term) in equation.iter_mut().zip(row.iter().chain([&y])) {
+                        *cell += factor * term;
                     }
-                    system[i][3] += row[i] * y;
                 }
             }
             for pivot in 0..3 {
-                for other in (0..3).filter(|other| *other != pivot) {
-                    let factor = system[other][pivot] / system[pivot][pivot];
-                    for column in 0..4 {
-                        system[other][column] -= factor * system[pivot][column];
+                let from = system[pivot];
+                for equation in system.iter_mut().enumerate().filter(|(other, _)| *other != pivot).map(|(_, it)| it) {
+                    let factor = equation[pivot] / from[pivot];
+                    for (cell, term) in equation.iter_mut().zip(from) {
+                        *cell -= factor * term;
                     }
                 }
             }

@@ -232,7 +232,7 @@ impl RequestRow {
     pub fn tpot_ms(&self) -> Option<f64> {
         let (first, last) = (*self.chunks.at_us.first()?, *self.chunks.at_us.last()?);
         let later = self.output_tokens?.checked_sub(self.first_tokens()).filter(|later| *later > 0)?;
-        Some((last - first) as f64 / 1e3 / later as f64)
+        Some(last.saturating_sub(first) as f64 / 1e3 / later as f64)
     }
     /// Gaps between chunks, in ms.
     pub fn gaps_ms(&self) -> impl Iterator<Item = f64> + '_ {
@@ -240,6 +240,6 @@ impl RequestRow {
     }
     /// Instant of an offset on the run's clock, in nanoseconds.
     pub fn at_ns(&self, offset_us: u64) -> Option<u64> {
-        self.sent_ns.map(|sent| sent + offset_us * 1000)
+        self.sent_ns.map(|sent| sent.saturating_add(offset_us.saturating_mul(1000)))
     }
 }

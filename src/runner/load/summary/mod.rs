@@ -202,7 +202,8 @@ fn stage_block(
         token_sources: count(ok.iter().filter_map(|row| Some((row.token_source?.name(), row.output_tokens?)))),
         input_tokens: rates::total(&ok, |row| row.input_tokens),
         output_tokens,
-        cached_tokens: (!cached.is_empty()).then(|| cached.iter().sum()),
+        cached_tokens: (!cached.is_empty())
+            .then(|| cached.iter().fold(0, |sum: u64, tokens| sum.saturating_add(*tokens))),
         peak_in_flight,
         late: if open { late(measured) } else { 0 },
         goodput_per_s: goodput.first().and_then(|first| first.request_per_s),
@@ -232,7 +233,8 @@ fn late(measured: &[&RequestRow]) -> u64 {
 fn count<'a>(values: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for (name, value) in values {
-        *counts.entry(name.to_owned()).or_default() += value;
+        let count: &mut u64 = counts.entry(name.to_owned()).or_default();
+        *count = count.saturating_add(value);
     }
     counts
 }

@@ -12,7 +12,8 @@ use crate::stats::summary::sum;
 
 /// The sum of a number of every row; `None` for no row, or if one does not know it: a part would pass for the whole.
 pub(super) fn total(rows: &[&RequestRow], get: impl Fn(&RequestRow) -> Option<u64>) -> Option<u64> {
-    (!rows.is_empty()).then(|| rows.iter().map(|row| get(row)).sum::<Option<u64>>()).flatten()
+    let sum = rows.iter().try_fold(0u64, |sum, row| Some(sum.saturating_add(get(row)?)));
+    sum.filter(|_| !rows.is_empty())
 }
 
 /// Jain's index (Jain, Chiu & Hawe, DEC-TR-301, 1984): (Σx)² / (n Σx²); `None` without values or where all are 0.
@@ -65,12 +66,12 @@ pub(super) fn within(ok: &[&RequestRow], sent: &[&RequestRow], window: (u64, u64
     let ended = ok.iter().filter(|row| inside(row, row.end_us)).count() as f64;
     let output: Option<f64> = ok.iter().map(|row| tokens_received(row, window)).sum();
     let prompts = ok.iter().filter(|row| inside(row, row.chunks.at_us.first().copied().or(row.end_us)));
-    let input: Option<u64> = prompts.map(|row| row.input_tokens).sum();
+    let input: Option<f64> = prompts.map(|row| row.input_tokens.map(|tokens| tokens as f64)).sum();
     Rates {
         window_s: Some(window_s),
         request_per_s: Some(ended / window_s),
         output_tok_per_s: output.map(|tokens| tokens / window_s),
-        total_tok_per_s: output.zip(input).map(|(output, input)| (output + input as f64) / window_s),
+        total_tok_per_s: output.zip(input).map(|(output, input)| (output + input) / window_s),
         ..of_requests(sent)
     }
 }

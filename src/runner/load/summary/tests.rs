@@ -344,6 +344,20 @@ proptest! {
 }
 
 #[test]
+fn rows_somebody_edited_give_figures_and_no_panic() {
+    let mut rows = plain_rows();
+    rows[0].chunks.at_us = vec![u64::MAX, 0, 7];
+    rows[1].output_tokens = Some(u64::MAX);
+    rows[2].chunks.tokens = Some(vec![0; 10]);
+    rows[3].end_us = Some(u64::MAX);
+    rows[4].sent_ns = Some(u64::MAX);
+    rows[5].connect_ms = Some(f64::INFINITY);
+    let metrics = one(closed(2), &rows);
+    assert_eq!(metrics.stages[0].outcomes["ok"], 12);
+    assert_eq!(metrics.stages[0].measures["connect_ms"].summary.mean, None);
+}
+
+#[test]
 fn the_stream_helper_and_the_even_one_agree() {
     assert_eq!(stream(1, 5, &[10, 30, 50]), even(1, 5, 10, 20, 3));
 }
