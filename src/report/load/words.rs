@@ -32,7 +32,7 @@ pub(super) const MEASURES: [Measure; 16] = [
         "TTFO",
         "time to first output: as TTFT, to the first chunk of the answer itself, reasoning left out",
     ),
-    measure("first_byte_ms", "first byte", "from sending to the first byte of the answer, whatever it holds"),
+    measure("ttfb_ms", "TTFB", "from sending to the first byte of the answer, whatever it holds"),
     measure("first_event_ms", "first event", "from sending to the first event of the stream, whatever it holds"),
     measure(
         "tpot_ms",
@@ -43,8 +43,8 @@ pub(super) const MEASURES: [Measure; 16] = [
     measure(
         "itl_ms",
         "ITL",
-        "inter-token latency: the gap before each token; where a chunk is known to carry several tokens its gap is shared among them. One value a \
-         token, all requests together",
+        "inter-token latency: one value for each token after the first chunk, all requests together: the gap before its chunk over the tokens of \
+         the chunk, which the server counts, else spread evenly over the chunks",
     ),
     measure(
         "inter_chunk_ms",
@@ -60,9 +60,9 @@ pub(super) const MEASURES: [Measure; 16] = [
     measure(
         "dispatch_delay_ms",
         "dispatch delay",
-        "from the instant a request was due to its first byte sent: queueing and lateness of this client",
+        "of an open loop: from the instant a request was due to its first byte sent, of all requests that were sent: lateness of this client",
     ),
-    measure("queue_ms", "queued", "from the instant a request was due to its first byte sent"),
+    measure("queue_ms", "queued", "due to sent of successful requests: how long they waited in this client"),
     measure(
         "ttft_from_due_ms",
         "TTFT from due",
