@@ -134,11 +134,6 @@ impl Prepared {
                 .hint("use `output.ui=auto`")
                 .into());
         }
-        if config.http == HttpChoice::Http2 {
-            return Err(Failure::new(ExitStatus::Usage, "`http=2` is not available in this version")
-                .hint("use `http=1.1`")
-                .into());
-        }
         if config.base_url.is_empty() {
             return Err(Failure::new(ExitStatus::Usage, "no server is given")
                 .hint("give `base_url=http://HOST:PORT`")
@@ -158,11 +153,17 @@ impl Prepared {
         let credentials = credentials::collect(config, Path::new(".env"))?;
         let mut targets = Vec::new();
         for url in &config.base_url {
-            targets.push(Target::parse(url).and_then(Target::resolve).map_err(|error| target_failure(&error))?);
+            let mut target = Target::parse(url).and_then(Target::resolve).map_err(|error| target_failure(&error))?;
+            target.http2 = config.http == HttpChoice::Http2;
+            targets.push(target);
         }
         let tls = if targets.iter().any(|target| target.tls) {
-            // HTTP/2 is not offered as long as it is not spoken.
-            let tls = TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, Offer::Http1);
+            let offer = match config.http {
+                HttpChoice::Auto => Offer::Both,
+                HttpChoice::Http1 => Offer::Http1,
+                HttpChoice::Http2 => Offer::Http2,
+            };
+            let tls = TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, offer);
             Some(tls.map_err(|error| {
                 let failure = Failure::new(ExitStatus::CouldNotStart, error.to_string());
                 match std::error::Error::source(&error) {
@@ -349,6 +350,11 @@ fn run_in(
         let seconds = stepped as f64 / 1e9;
         let text = format!("the wall clock was set by {seconds:.1} s during the run; durations are not affected");
         diagnostics.note("clock_step", Severity::Warn, text);
+    }
+    for (index, target) in session.context.targets.iter_mut().enumerate() {
+        if let Some(http) = driver.spoken(index) {
+            http.clone_into(&mut target.http);
+        }
     }
     session.context.diagnostics = diagnostics.into_vec();
     let interrupted = interrupt.asked();
