@@ -462,7 +462,7 @@ fn scraper(
     if config.telemetry.server == Watch::Off {
         return None;
     }
-    let (target, path) = match &config.telemetry.metrics_url {
+    let (target, path, tls) = match &config.telemetry.metrics_url {
         Some(url) => {
             let parsed = Target::parse(url).and_then(Target::resolve);
             let target = match parsed {
@@ -471,17 +471,22 @@ fn scraper(
             };
             let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
             let path = rest.find('/').map_or("/metrics".to_owned(), |at| rest[at..].to_owned());
-            (target, path)
+            // It may be another server, which speaks what it likes.
+            let tls = target.tls.then(|| TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, Offer::Both));
+            match tls.transpose() {
+                Ok(tls) => (target, path, tls),
+                Err(error) => return Some(Err(error.to_string())),
+            }
         }
         None => {
             let target = targets.first()?.clone();
             let path = format!("{}/metrics", target.root_path());
-            (target, path)
+            (target, path, tls.cloned())
         }
     };
     let interval = Duration::from_secs_f64(config.telemetry.interval_s);
     let headers = head_lines(&target, lines);
-    Some(Scraper::start(ScrapePlan { target, path, tls: tls.cloned(), headers, interval, origin_ns }))
+    Some(Scraper::start(ScrapePlan { target, path, tls, headers, interval, origin_ns }))
 }
 
 fn inputs(config: &LoadConfig, prepared: &Prepared) -> Inputs {
