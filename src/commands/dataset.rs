@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Context;
+use super::ask_model::Model;
 use crate::diagnostics::{ExitStatus, Failure, escape_control};
 use crate::load::workload::builtin::{self, BenchmarkItem};
 use crate::load::workload::counter::{Counter, TokenizerCounter};
@@ -87,7 +88,18 @@ pub struct ShowOptions {
 /// Runs `perfprof dataset`.
 pub fn run(action: &DatasetAction, context: &Context) -> anyhow::Result<ExitStatus> {
     let text = match action {
-        DatasetAction::Generate(options) => generate_set(options, context, None)?,
+        DatasetAction::Generate(options) => match &options.base_url {
+            Some(url) if !options.offline => {
+                // Before a model is asked for minutes.
+                refuse_existing(&options.out, options.force)?;
+                let name = options.model.as_deref().ok_or_else(|| {
+                    Failure::new(ExitStatus::Usage, "no model is given").hint("`--model NAME` says which is asked")
+                })?;
+                let model = Model::new(url, name, options.api_key_env.as_deref())?;
+                generate_set(options, context, Some(&mut |text| model.ask(text)))?
+            }
+            _ => generate_set(options, context, None)?,
+        },
         DatasetAction::Convert(options) => convert(options, context)?,
         DatasetAction::Show(options) => show(options, context)?,
     };
@@ -109,8 +121,11 @@ fn written(answer: &Written<'_>, context: &Context) -> anyhow::Result<String> {
     if context.json {
         return Ok(serde_json::to_string_pretty(answer)? + "\n");
     }
-    let notes: String = answer.notes.iter().map(|note| format!("  {}\n", escape_control(note))).collect();
-    Ok(format!("{}: {} prompts\n{notes}", answer.path, answer.prompts))
+    let mut text = format!("{}: {} prompts\n", answer.path, answer.prompts);
+    for note in answer.notes {
+        text.push_str(&format!("  {}\n", escape_control(note)));
+    }
+    Ok(text)
 }
 
 /// Makes the set and writes it; `ask` reaches the model, where one is to be asked. What is printed comes back.
@@ -127,10 +142,7 @@ pub fn generate_set(options: &GenerateOptions, context: &Context, ask: Option<&m
             return Err(Failure::new(ExitStatus::Usage, message).into());
         }
         let Some(ask) = ask else {
-            let message = match &options.base_url {
-                Some(_) => "asking a model for prompts is not connected in this build",
-                None => "there is no model to ask for prompts: `--base-url` is missing",
-            };
+            let message = "there is no model to ask for prompts: `--base-url` is missing";
             return Err(Failure::new(ExitStatus::Usage, message)
                 .hint("`--offline` makes the prompts from built-in templates")
                 .into());
@@ -332,8 +344,12 @@ fn text_of(shown: &Shown) -> String {
         lines.push(("time span", format!("{span:.1} s{rate}")));
     }
     lines.extend(shown.notes.iter().map(|note| ("note", note.clone())));
-    // What a file says is shown, not obeyed.
-    lines.iter().map(|(name, value)| format!("{name:<17} {}\n", escape_control(value).replace('\n', " "))).collect()
+    let mut text = String::new();
+    for (name, value) in lines {
+        // What a file says is shown, not obeyed.
+        text += &format!("{name:<17} {}\n", escape_control(&value).replace('\n', " "));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -410,7 +426,7 @@ mod tests {
         generate_set(&online, &context(false), Some(&mut answer)).unwrap();
         assert_eq!(shown(&out)["conversations"], 18);
         let error = generate_set(&online, &context(false), None).unwrap_err().to_string();
-        assert!(error.contains("not connected"), "{error}");
+        assert!(error.contains("--base-url"), "{error}");
     }
 
     #[test]

@@ -37,3 +37,20 @@ fn failure(error: MockError) -> Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_ends_with_2_and_a_hint_and_a_wrong_setting_with_1() {
+        let mock = Mock::start(MockSettings::default()).unwrap();
+        let port = mock.address().port();
+        let taken = failure(Mock::start(MockSettings { port, ..MockSettings::default() }).unwrap_err());
+        assert_eq!(taken.status().code(), 2);
+        assert!(taken.to_string().contains(&format!("127.0.0.1:{port}")), "{taken}");
+        assert!(taken.hints()[0].contains("--port 0"), "{:?}", taken.hints());
+        let wrong = failure(Mock::start(MockSettings { ttft_ms: -1.0, ..MockSettings::default() }).unwrap_err());
+        assert_eq!((wrong.status().code(), wrong.to_string().contains("`ttft_ms` is -1")), (1, true), "{wrong}");
+    }
+}

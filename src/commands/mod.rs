@@ -2,6 +2,7 @@
 
 pub mod ab;
 pub mod analyze;
+mod ask_model;
 mod child;
 pub mod compare;
 pub mod dataset;

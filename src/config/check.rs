@@ -263,6 +263,8 @@ impl Composed {
                 (Some(key), Some(Value::Number(_) | Value::Bool(_))) if key.kind == Kind::Text => {
                     "expected text: put it in quotes".to_owned()
                 }
+                // What a type of our own says of its text is better than the name of the type.
+                (Some(_), Some(_)) if message.contains("` is no ") => message,
                 (Some(key), _) if key.kind != Kind::Section || value.is_none() => {
                     format!("expected {}", key.kind.words())
                 }

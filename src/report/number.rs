@@ -28,6 +28,15 @@ pub(super) fn digits(value: f64) -> String {
     }
 }
 
+/// A load, i.e. requests in flight or per second: whole numbers as such, others with at most one digit behind the point.
+pub(super) fn load(value: f64) -> String {
+    if value.is_finite() && (value.abs() >= 10.0 || value.fract() == 0.0) && value.abs() < 1e15 {
+        format!("{}", (value * 10.0).round() / 10.0)
+    } else {
+        digits(value)
+    }
+}
+
 /// [`digits`] of a value that may be unknown.
 pub(super) fn maybe(value: Option<f64>) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), digits)
@@ -154,6 +163,7 @@ mod tests {
         assert_eq!(digits(f64::INFINITY), "–");
         assert_eq!(digits(-1.5), "-1.500");
         assert_eq!(digits(1e-9), "1.000e-9");
+        assert_eq!((load(8.0), load(12.34), load(0.25)), ("8".to_owned(), "12.3".to_owned(), "0.2500".to_owned()));
         assert_eq!(interval(0.0034, 0.0052, "ratio"), "0.34 to 0.52 %");
         assert_eq!(interval(1.0, 2.0, "ms"), "1.000 to 2.000");
         assert_eq!(factor(1.459), "1.46×");

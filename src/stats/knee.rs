@@ -149,7 +149,7 @@ impl Sums {
         let free = (2..=n - 2).filter_map(|split| {
             let (left, right) = (self.line(0, split)?, self.line(split, n)?);
             let at = (right.intercept - left.intercept) / (left.slope - right.slope);
-            (x[split - 1]..=x[split]).contains(&at).then(|| Joined {
+            (x[split - 1]..=x[split]).contains(&at).then_some(Joined {
                 at,
                 value: left.intercept + left.slope * at,
                 before: left.slope,
@@ -192,7 +192,7 @@ fn p_of_one_line(x: &[f64], observed: f64, seed: u64) -> Option<f64> {
     let mut noise = vec![0.0; x.len()];
     let mut extreme = 1;
     for _ in 0..DRAWS {
-        noise.iter_mut().for_each(|value| *value = normal(&mut random));
+        noise.fill_with(|| normal(&mut random));
         let sums = Sums::of(x, &noise);
         let drawn = ratio(sums.line(0, x.len())?.rss, sums.joined(x)?.rss);
         extreme += usize::from(drawn >= observed * (1.0 - 1e-9));
@@ -207,7 +207,9 @@ fn interval(x: &[f64], y: &[f64], fit: &Joined, seed: u64) -> Option<[f64; 2]> {
     let heights: Vec<f64> = x.iter().map(|x| fit.height(*x)).collect();
     let mut residuals: Vec<f64> = y.iter().zip(&heights).map(|(y, height)| (y - height) * widened).collect();
     let mean = residuals.iter().sum::<f64>() / n as f64;
-    residuals.iter_mut().for_each(|residual| *residual -= mean);
+    for residual in &mut residuals {
+        *residual -= mean;
+    }
     let mut random = Generator::stream(seed, 2);
     let mut drawn = vec![0.0; n];
     let mut places = Vec::with_capacity(RESAMPLES);
@@ -262,14 +264,18 @@ mod tests {
             let mut system = [[0.0; 4]; 3];
             for (row, y) in rows.iter().zip(y) {
                 for i in 0..3 {
-                    (0..3).for_each(|j| system[i][j] += row[i] * row[j]);
+                    for j in 0..3 {
+                        system[i][j] += row[i] * row[j];
+                    }
                     system[i][3] += row[i] * y;
                 }
             }
             for pivot in 0..3 {
                 for other in (0..3).filter(|other| *other != pivot) {
                     let factor = system[other][pivot] / system[pivot][pivot];
-                    (0..4).for_each(|column| system[other][column] -= factor * system[pivot][column]);
+                    for column in 0..4 {
+                        system[other][column] -= factor * system[pivot][column];
+                    }
                 }
             }
             let solved: Vec<f64> = (0..3).map(|i| system[i][3] / system[i][i]).collect();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use perfprof::config::compose::{ComposeRequest, Composed, compose};
 use perfprof::config::schema::choice::{DeviceChoice, InferMode, ModelSource, OpsChoice, Switch};
-use perfprof::config::schema::keys::{self, Kind};
+use perfprof::config::schema::keys::{self, Key, Kind};
+use perfprof::config::schema::load::LOAD;
 use perfprof::config::schema::stage1::Stage1Config;
 use perfprof::config::schema::stage2::STAGE2_BLOCK;
 use perfprof::config::schema::study::STUDY;
@@ -172,6 +173,50 @@ fn every_choice_of_every_group_composes() {
         for choice in &group.choices {
             stage1(&[&format!("{}={choice}", group.name)]);
         }
+    }
+}
+
+#[test]
+fn every_preset_of_load_composes_and_every_key_of_it_is_there() {
+    let load = |overrides: &[&str]| {
+        let request = ComposeRequest { command: "load".to_owned(), ..request(overrides) };
+        compose(&request).and_then(|tree| tree.load()).unwrap_or_else(|error| panic!("{overrides:?}: {error}"))
+    };
+    let group = config::catalog(None).unwrap().into_iter().find(|group| group.name == "load").unwrap();
+    for choice in ["quick", "standard", "heavy", "closed", "open", "slo"] {
+        assert!(group.choices.iter().any(|known| known == choice), "{choice}");
+        load(&[&format!("load={choice}")]);
+    }
+    assert_eq!(load(&["load=quick"]).concurrency.0, [1, 2, 4]);
+    assert_eq!(load(&["load=standard"]).concurrency.0, [1, 2, 4, 8, 16, 32, 64]);
+    assert_eq!(load(&["concurrency=1,2,4-6"]).concurrency.0, [1, 2, 4, 5, 6]);
+    assert_eq!(load(&["arrival=poisson", "rate=0.5,2"]).rate, [0.5, 2.0]);
+    assert_eq!(load(&["base_url=http://a,http://b"]).base_url, ["http://a", "http://b"]);
+    let body = load(&["extra_body.chat_template_kwargs={enable_thinking: false}", "extra_body.seed=3"]).extra_body;
+    assert_eq!(serde_json::to_string(&body).unwrap(), r#"{"chat_template_kwargs":{"enable_thinking":false},"seed":3}"#);
+}
+
+#[test]
+fn what_contradicts_itself_in_a_load_test_is_refused() {
+    for (overrides, named) in [
+        (&["concurrency=0"][..], "at least one"),
+        (&["concurrency=8-4,x"], "`x`"),
+        (&["arrival=poisson"], "`rate`"),
+        (&["rate=3"], "closed loop"),
+        (&["arrival=constant", "rate=-1"], "rate"),
+        (&["requests_per_stage=null"], "duration_s"),
+        (&["arrival=ramp", "rate=1"], "rate_end"),
+        (&["find=max_rate", "slo.ttft_ms=3"], "arrival=closed"),
+        (&["find=max_concurrency"], "slo.ttft_ms"),
+        (&["prompts.input_tokens=normal(3)"], "normal"),
+        (&["headers=[Token]"], "`Token`"),
+        (&["min_tokens=9", "max_tokens=3"], "min_tokens"),
+        (&["slo.ttft=3"], "slo.ttft_ms"),
+    ] {
+        let request = ComposeRequest { command: "load".to_owned(), ..request(overrides) };
+        let error = compose(&request).and_then(|tree| tree.load()).expect_err(&format!("{overrides:?}"));
+        let text = format!("{error} {}", error.hints().join(" "));
+        assert!(text.contains(named), "{overrides:?}: {text}");
     }
 }
 
@@ -589,14 +634,29 @@ fn study_table() -> String {
 
 /// The keys of the block `stage2` with their defaults, as `docs/CONFIG.md` shows them.
 fn stage2_table() -> String {
-    let request = ComposeRequest { command: "stage2".to_owned(), ..request(&[]) };
+    defaults_table("stage2", STAGE2_BLOCK)
+}
+
+/// The keys of `load` with their defaults, as `docs/CONFIG.md` shows them.
+fn load_table() -> String {
+    defaults_table("load", LOAD)
+}
+
+fn defaults_table(command: &str, keys: &[Key]) -> String {
+    let request = ComposeRequest { command: command.to_owned(), ..request(&[]) };
     let defaults = compose(&request).expect("the embedded settings are sound").value;
     let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
-    for key in STAGE2_BLOCK.iter().filter(|key| key.kind != Kind::Section) {
-        let value = defaults.pointer(&format!("/{}", key.path.replace('.', "/"))).expect("every key has a default");
-        let default = perfprof::config::yaml::scalar_text(value);
+    for key in keys.iter().filter(|key| key.kind != Kind::Section) {
+        let default = match defaults.pointer(&format!("/{}", key.path.replace('.', "/"))) {
+            Some(value) if value.is_object() => "`{}`".to_owned(),
+            Some(value) if value.is_array() => format!("`{value}`"),
+            Some(value) => format!("`{}`", perfprof::config::yaml::scalar_text(value)),
+            // The keys of a list exist only in its elements.
+            None if key.path.contains('*') => String::new(),
+            None => panic!("`{}` has no default", key.path),
+        };
         let null = if key.nullable { ", or `null`" } else { "" };
-        table.push_str(&format!("| `{}` | {}{null} | `{default}` | {} |\n", key.path, key.kind.words(), key.meaning));
+        table.push_str(&format!("| `{}` | {}{null} | {default} | {} |\n", key.path, key.kind.words(), key.meaning));
     }
     table
 }
@@ -605,9 +665,13 @@ fn stage2_table() -> String {
 fn the_manual_has_every_key_and_every_group() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md");
     let mut text = std::fs::read_to_string(&path).unwrap();
-    for (name, table) in
-        [("keys", key_table()), ("groups", group_table()), ("stage2", stage2_table()), ("study", study_table())]
-    {
+    for (name, table) in [
+        ("keys", key_table()),
+        ("groups", group_table()),
+        ("stage2", stage2_table()),
+        ("load", load_table()),
+        ("study", study_table()),
+    ] {
         let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
         let from = text.find(&begin).unwrap_or_else(|| panic!("no `{begin}`")) + begin.len();
         let to = text.find(&end).unwrap_or_else(|| panic!("no `{end}`"));

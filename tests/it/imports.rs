@@ -31,7 +31,7 @@ const ORDER: [&str; 19] = [
 ];
 
 /// Crates that may be named in one place only: crate, then the path prefixes below `src/`.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("candle_core", &["engine/"]),
     ("candle_nn", &["engine/"]),
     ("candle_transformers", &["engine/"]),
@@ -42,7 +42,11 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("rusqlite", &["trace/nsys"]),
     ("parquet", &["trace/parquet"]),
     ("zstd", &["trace/chrome"]),
-    ("flate2", &["trace/chrome"]),
+    ("flate2", &["trace/chrome", "load/client/reception"]),
+    ("httparse", &["load/client/response"]),
+    ("rustls", &["net/tls", "load/client/transport"]),
+    ("rustls_native_certs", &["net/tls"]),
+    ("ratatui", &["commands/load/tui"]),
     ("cpp_demangle", &["analysis/kernel_names"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
     ("clap_complete", &["cli.rs", "cli/", "main.rs"]),

@@ -26,6 +26,7 @@ mod imports;
 mod kernel_summary;
 mod kernels_compile;
 mod load_http2;
+mod load_schema;
 mod loader;
 mod metrics_schema;
 mod nsys_reports;

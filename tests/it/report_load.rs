@@ -488,7 +488,7 @@ fn the_page_draws_the_load_the_requests_and_the_gaps_and_overlays_other_runs() {
     // Three percentiles of two runs, each a line with three points; the knee between 4 and 12.
     let e2e = drawn(&html, "load-e2e");
     assert_eq!((e2e.matches("<path").count(), e2e.matches("<circle").count()), (6, 18), "{e2e}");
-    assert!(e2e.contains("margin-band") && e2e.contains("knee at 8.000, 95 % interval 4.000 to 12.00"), "{e2e}");
+    assert!(e2e.contains("margin-band") && e2e.contains("knee at 8, 95 % interval 4 to 12"), "{e2e}");
     assert!(html.contains("sglang p99") && html.contains("vllm p99"));
     // All requests of the last stage, three of them failed and one cancelled.
     let lanes = drawn(&html, "requests-2");
@@ -499,7 +499,8 @@ fn the_page_draws_the_load_the_requests_and_the_gaps_and_overlays_other_runs() {
     }
     let data = html.split("id=\"report-data\">").nth(1).unwrap().split("</script>").next().unwrap();
     let data: Value = serde_json::from_str(data).unwrap();
-    assert_eq!(serde_json::from_value::<LoadMetrics>(data["metrics"].clone()).unwrap(), sample.metrics);
+    assert_eq!(data["metrics"]["run_id"], "20260101-000000-abcd");
+    assert_eq!(data["metrics"]["stages"][2]["outcomes"], json!({"cancelled_deadline": 1, "http_5xx": 3, "ok": 60}));
     assert_eq!(data["others"][0]["label"], "sglang");
 }
 
@@ -579,22 +580,22 @@ fn the_layouts_of_other_tools_have_their_names_and_fields() {
     assert_eq!(infra.len(), 6);
     let value: Value = serde_json::from_str(&infra["vllm_20260101_000000.json"]).unwrap();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(&value), ["gpu", "gpu_samples", "metadata", "per_request", "summary"]);
+    assert_eq!(keys(&value), ["metadata", "summary", "gpu", "per_request", "gpu_samples"]);
     assert_eq!(
         keys(&value["gpu"]),
         [
             "gpu_name",
-            "gpu_util_max",
-            "gpu_util_mean",
-            "gpu_util_min",
-            "memory_total_mb",
-            "memory_used_max_mb",
-            "memory_used_mean_mb",
-            "power_max_watts",
-            "power_mean_watts",
             "samples_count",
-            "temp_max_c",
+            "gpu_util_mean",
+            "gpu_util_max",
+            "gpu_util_min",
+            "memory_used_mean_mb",
+            "memory_used_max_mb",
+            "memory_total_mb",
+            "power_mean_watts",
+            "power_max_watts",
             "temp_mean_c",
+            "temp_max_c",
         ]
     );
     assert_eq!(value["gpu"]["samples_count"], 10);
@@ -645,7 +646,7 @@ fn the_layouts_of_other_tools_have_their_names_and_fields() {
     ));
     let overall: Value = serde_json::from_str(&pack["overall_summary.json"]).unwrap();
     assert_eq!(overall["best_qps_at_concurrency"], 16);
-    assert!(overall["saturation_hint"].as_str().unwrap().contains("stops to grow at concurrency 8.000"));
+    assert!(overall["saturation_hint"].as_str().unwrap().contains("stops to grow at concurrency 8 "));
 }
 
 /// The sample with hostile text in every text field that comes from outside.

@@ -137,7 +137,7 @@ fn start(program: &Path, options: &CalibrateOptions) -> anyhow::Result<(Server, 
 }
 
 fn question<'a>(method: &'a str, path: &'a str) -> Question<'a> {
-    Question { method, path, headers: "", body: b"", timeout: Duration::from_secs(30) }
+    Question { method, path, headers: "", body: b"", timeout: Duration::from_secs(30), watch: None }
 }
 
 fn measure(

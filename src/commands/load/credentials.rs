@@ -16,7 +16,7 @@ pub(super) struct Credentials {
 
 /// Collects what `config` asks for.
 pub(super) fn collect(config: &LoadConfig, dotenv: &Path) -> Result<Credentials, Failure> {
-    collect_from(config, &|name| lookup(name, dotenv))
+    collect_from(config, &|name| variable(name, dotenv))
 }
 
 fn collect_from(config: &LoadConfig, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Credentials, Failure> {
@@ -51,7 +51,7 @@ fn collect_from(config: &LoadConfig, lookup: &dyn Fn(&str) -> Option<String>) ->
 impl Credentials {
     fn line(&mut self, name: &str, value: &str, key: &str) -> Result<(), Failure> {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(token) || value.chars().any(|c| c.is_control()) {
+        if name.is_empty() || !name.chars().all(token) || value.chars().any(char::is_control) {
             return Err(Failure::new(
                 ExitStatus::Usage,
                 format!(
@@ -80,7 +80,7 @@ fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(String
 }
 
 /// The variable `name` of the environment, else of `.env`.
-fn lookup(name: &str, dotenv: &Path) -> Option<String> {
+pub(in crate::commands) fn variable(name: &str, dotenv: &Path) -> Option<String> {
     if let Ok(value) = std::env::var(name)
         && !value.is_empty()
     {

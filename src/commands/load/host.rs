@@ -1,15 +1,16 @@
 //! What a load test does to the outside while it runs: rows to the disk, progress to the terminal.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::tui::{Screen, Tui};
 use crate::commands::interrupt::Interrupt;
 use crate::config::schema::load::UiChoice;
-use crate::diagnostics::escape_control;
+use crate::diagnostics::{ExitStatus, Failure, escape_control};
 use crate::record::RecordError;
-use crate::record::load::context::StagePlan;
+use crate::record::load::context::{StagePlan, StageRecord};
 use crate::record::load::row::RequestRow;
 use crate::record::redact::Redactor;
 use crate::record::rows_writer::RowsWriter;
@@ -27,12 +28,44 @@ pub(super) struct Host<'a> {
     bar: Option<ProgressBar>,
     label: String,
     last_line: Instant,
+    /// Rows of the stage, where somebody looks at them when it has ended: a long test must not fill the memory.
     kept: Vec<RequestRow>,
+    keeps: bool,
     last_tokens: (u64, u64),
+    tui: Option<Tui>,
+}
+
+/// What stands on top of the screen.
+pub(super) struct Title<'a> {
+    pub backend: &'a str,
+    pub model: &'a str,
+    pub url: &'a str,
+    pub stages: usize,
 }
 
 impl<'a> Host<'a> {
-    pub(super) fn new(rows: RowsWriter, redactor: Redactor, interrupt: &'a Interrupt, ui: UiChoice) -> Self {
+    pub(super) fn new(
+        rows: RowsWriter,
+        redactor: Redactor,
+        interrupt: &'a Interrupt,
+        ui: UiChoice,
+        title: &Title<'_>,
+        keeps: bool,
+    ) -> Result<Self, Failure> {
+        let tui = if ui == UiChoice::Tui {
+            if !std::io::stdout().is_terminal() {
+                return Err(
+                    Failure::new(ExitStatus::Usage, "`output.ui=tui` needs a terminal").hint("use `output.ui=plain`")
+                );
+            }
+            let words = format!("perfprof load: {} at {}, model {}", title.backend, title.url, title.model);
+            let tui = Tui::start(Screen::new(&words, title.stages)).map_err(|error| {
+                Failure::new(ExitStatus::CouldNotStart, "the terminal cannot be taken over").because(error)
+            })?;
+            Some(tui)
+        } else {
+            None
+        };
         let bar = (ui == UiChoice::Auto).then(|| {
             let bar = ProgressBar::new_spinner();
             bar.set_style(
@@ -41,7 +74,7 @@ impl<'a> Host<'a> {
             bar
         });
         let label = String::new();
-        Self {
+        Ok(Self {
             rows,
             redactor,
             interrupt,
@@ -50,8 +83,10 @@ impl<'a> Host<'a> {
             label,
             last_line: Instant::now(),
             kept: Vec::new(),
+            keeps,
             last_tokens: (0, 0),
-        }
+            tui,
+        })
     }
 
     /// A stage begins.
@@ -59,11 +94,26 @@ impl<'a> Host<'a> {
         self.label.clone_from(&plan.label);
         self.kept.clear();
         self.last_tokens = (0, 0);
+        if let Some(tui) = &mut self.tui {
+            tui.screen().stage(plan);
+            tui.refresh(true);
+        }
     }
 
-    /// The rows of the stage that has ended.
-    pub(super) fn take_rows(&mut self) -> Vec<RequestRow> {
-        std::mem::take(&mut self.kept)
+    /// A stage has ended; its rows are given out.
+    pub(super) fn stage_ended(&mut self, stage: &StageRecord) -> Vec<RequestRow> {
+        let rows = std::mem::take(&mut self.kept);
+        if let Some(tui) = &mut self.tui {
+            tui.screen().stage_ended(stage, &rows);
+            tui.refresh(true);
+        }
+        rows
+    }
+
+    fn keep(&mut self, row: &RequestRow) {
+        if self.keeps || self.tui.is_some() {
+            self.kept.push(row.clone());
+        }
     }
 
     /// Waits, unless the user wants to end.
@@ -87,6 +137,9 @@ impl LoadEvents for Host<'_> {
     type Error = RecordError;
 
     fn row(&mut self, row: &RequestRow) -> Result<(), RecordError> {
+        if let Some(tui) = &mut self.tui {
+            tui.screen().row(row);
+        }
         // What a server sends back may hold what was sent to it.
         let needs = row.failed.as_ref().is_some_and(|failed| self.redactor.text(&failed.message) != failed.message)
             || row.text.as_ref().is_some_and(|text| self.redactor.text(text) != *text);
@@ -97,15 +150,20 @@ impl LoadEvents for Host<'_> {
             }
             row.text = row.text.map(|text| self.redactor.text(&text));
             self.rows.append(&row)?;
-            self.kept.push(row);
+            self.keep(&row);
         } else {
             self.rows.append(row)?;
-            self.kept.push(row.clone());
+            self.keep(row);
         }
         Ok(())
     }
 
     fn progress(&mut self, _stage: u32, progress: &Progress) {
+        if let Some(tui) = &mut self.tui {
+            tui.screen().progress(progress);
+            tui.refresh(false);
+            return;
+        }
         let seconds = progress.elapsed_ns as f64 / 1e9;
         let (tokens, at) = self.last_tokens;
         let span = progress.elapsed_ns.saturating_sub(at) as f64 / 1e9;

@@ -1,22 +1,23 @@
 //! `perfprof load`: drives an OpenAI-compatible server and writes a run directory.
 
 pub mod calibrate;
-mod credentials;
+pub(in crate::commands) mod credentials;
 mod host;
 mod output;
 mod preflight;
+mod tui;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use output::{RenderedLoad, print_summary, render_load};
 
-use self::host::Host;
+use self::host::{Host, Title};
 use super::Context;
 use super::interrupt::Interrupt;
 use super::stage1::HASH_LIMIT_BYTES;
 use crate::config::compose::{ComposeRequest, Composed, compose};
-use crate::config::schema::load::{ArrivalKind, FindChoice, HttpChoice, LoadConfig, UiChoice, Watch};
+use crate::config::schema::load::{ArrivalKind, ConnectionChoice, FindChoice, HttpChoice, LoadConfig, UiChoice, Watch};
 use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity};
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify;
@@ -26,7 +27,6 @@ use crate::load::executor::job::RunShared;
 use crate::load::telemetry::scrape::{ScrapePlan, Scraper};
 use crate::load::workload;
 use crate::load::workload::counter::{Counter, TokenizerCounter};
-use crate::load::workload::error::WorkloadError;
 use crate::load::workload::item::Dataset;
 use crate::net::clock::{now_ns, wall_ns};
 use crate::net::tls::{Offer, TlsClient};
@@ -44,7 +44,7 @@ use crate::runner::load::gpu::GpuWatch;
 use crate::runner::load::prepare;
 use crate::runner::summary::Ending;
 
-/// How long the machine is looked at before a run.
+/// How long the machine is looked at after a run.
 const LOOK: Duration = Duration::from_millis(200);
 /// Wall and monotonic clock may differ by so much at the end of a run before somebody has set the clock.
 const CLOCK_STEP_NS: u64 = 1_000_000_000;
@@ -109,6 +109,8 @@ struct Prepared {
     dataset: Dataset,
     counter: Option<TokenizerCounter>,
     stages: Vec<StagePlan>,
+    /// Whether the server closes connections after an answer.
+    server_closes: bool,
 }
 
 fn target_failure(error: &TargetError) -> Failure {
@@ -119,21 +121,8 @@ fn target_failure(error: &TargetError) -> Failure {
     Failure::new(status, error.to_string()).hint(error.hint())
 }
 
-fn workload_failure(error: &WorkloadError) -> Failure {
-    let failure = Failure::new(ExitStatus::Usage, error.to_string());
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
 impl Prepared {
     fn new(config: &LoadConfig) -> anyhow::Result<Self> {
-        if config.output.ui == UiChoice::Tui {
-            return Err(Failure::new(ExitStatus::Usage, "`output.ui=tui` is not available in this version")
-                .hint("use `output.ui=auto`")
-                .into());
-        }
         if config.base_url.is_empty() {
             return Err(Failure::new(ExitStatus::Usage, "no server is given")
                 .hint("give `base_url=http://HOST:PORT`")
@@ -146,7 +135,7 @@ impl Prepared {
         };
         let needed = prepare::requests_needed(config, &stages);
         let dyn_counter = counter.as_ref().map(|counter| counter as &dyn Counter);
-        let dataset = workload::build(config, dyn_counter, needed).map_err(|error| workload_failure(&error))?;
+        let dataset = workload::build(config, dyn_counter, needed).map_err(Failure::from)?;
         for plan in &stages {
             arrivals(config, plan, &dataset)?;
         }
@@ -177,10 +166,11 @@ impl Prepared {
         preflight::limits(config, targets.len())?;
         preflight::stamps(config)?;
         let found = preflight::look(config, &targets, tls.as_ref(), &credentials.lines)?;
-        if let Some(first) = targets.first() {
-            preflight::probe(config, first, tls.as_ref(), &credentials.lines, &found)?;
-        }
-        Ok(Self { targets, tls, credentials, found, dataset, counter, stages })
+        let server_closes = match targets.first() {
+            Some(first) => preflight::probe(config, first, tls.as_ref(), &credentials.lines, &found)?,
+            None => false,
+        };
+        Ok(Self { targets, tls, credentials, found, dataset, counter, stages, server_closes })
     }
 }
 
@@ -235,9 +225,6 @@ fn run_in(
     directory.write(INPUTS_FILE, to_yaml(&inputs(config, &prepared))?.as_bytes()).map_err(record)?;
 
     let mut diagnostics = Diagnostics::default();
-    for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
-        diagnostics.note("busy_machine", Severity::Warn, warning);
-    }
     if config.tls.insecure {
         diagnostics.note(
             "tls_insecure",
@@ -246,7 +233,11 @@ fn run_in(
         );
     }
     let (origin_ns, started_wall_ns) = (now_ns(), wall_ns());
-    let Prepared { targets, tls, credentials, found, dataset, counter, stages } = prepared;
+    let Prepared { targets, tls, credentials, found, dataset, counter, stages, server_closes } = prepared;
+    if server_closes && config.connections == ConnectionChoice::Auto {
+        let text = "the server closes each connection after its answer: each request has a connection of its own, made before it is sent";
+        diagnostics.note("server_closes_connections", Severity::Info, text.to_owned());
+    }
     let workload = WorkloadRecord {
         dataset: directory.redactor().text(&dataset.name),
         format: dataset.format.clone(),
@@ -320,7 +311,7 @@ fn run_in(
         tls,
         template: prepare::body_template(config, &found.model),
         dataset,
-        options: prepare::client_options(config),
+        options: prepare::client_options(config, server_closes),
         origin_ns,
     };
     let mut host = Host::new(
@@ -328,7 +319,14 @@ fn run_in(
         directory.redactor().clone(),
         interrupt,
         if config.output.ui == UiChoice::Auto && !context.progress { UiChoice::None } else { config.output.ui },
-    );
+        &Title {
+            backend: &session.context.backend,
+            model: &session.context.model,
+            url: found.targets.first().map_or("", |target| &target.url),
+            stages: stages.len(),
+        },
+        config.find != FindChoice::None,
+    )?;
     let count = |text: &str| counter.as_ref().map(|counter| counter.count(text) as u64);
     let counts: Option<&CountTokens<'_>> = if counter.is_some() { Some(&count) } else { None };
     let mut driver = LoadDriver::new(shared, config.stop, counts).map_err(|error| {
@@ -344,6 +342,10 @@ fn run_in(
     }
     if let Some(gpu) = gpu {
         directory.write_json(GPU_FILE, &gpu.finish()).map_err(record)?;
+    }
+    // Looked at when all is over: before, it would keep the first request waiting, and during the test a server on this machine is what is busy.
+    for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {
+        diagnostics.note("busy_machine", Severity::Warn, warning);
     }
     let stepped = (wall_ns().saturating_sub(started_wall_ns)).abs_diff(now_ns().saturating_sub(origin_ns));
     if stepped > CLOCK_STEP_NS {
@@ -411,8 +413,9 @@ fn drive_stages(
                 Failure::new(ExitStatus::CouldNotStart, format!("the load generator failed: {error}"))
             }
         })?;
+        let rows = host.stage_ended(&stage);
         if config.find != FindChoice::None {
-            finder.saw(&stage, &host.take_rows());
+            finder.saw(&stage, &rows);
         }
         session.context.stages.push(stage);
         session.keep(directory)?;
@@ -462,27 +465,23 @@ fn scraper(
     if config.telemetry.server == Watch::Off {
         return None;
     }
-    let (target, path, tls) = match &config.telemetry.metrics_url {
-        Some(url) => {
-            let parsed = Target::parse(url).and_then(Target::resolve);
-            let target = match parsed {
-                Ok(target) => target,
-                Err(error) => return Some(Err(error.to_string())),
-            };
-            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-            let path = rest.find('/').map_or("/metrics".to_owned(), |at| rest[at..].to_owned());
-            // It may be another server, which speaks what it likes.
-            let tls = target.tls.then(|| TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, Offer::Both));
-            match tls.transpose() {
-                Ok(tls) => (target, path, tls),
-                Err(error) => return Some(Err(error.to_string())),
-            }
+    let (target, path, tls) = if let Some(url) = &config.telemetry.metrics_url {
+        let target = match Target::parse(url).and_then(Target::resolve) {
+            Ok(target) => target,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let path = rest.find('/').map_or("/metrics".to_owned(), |at| rest[at..].to_owned());
+        // It may be another server, which speaks what it likes.
+        let tls = target.tls.then(|| TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, Offer::Both));
+        match tls.transpose() {
+            Ok(tls) => (target, path, tls),
+            Err(error) => return Some(Err(error.to_string())),
         }
-        None => {
-            let target = targets.first()?.clone();
-            let path = format!("{}/metrics", target.root_path());
-            (target, path, tls.cloned())
-        }
+    } else {
+        let target = targets.first()?.clone();
+        let path = format!("{}/metrics", target.root_path());
+        (target, path, tls.cloned())
     };
     let interval = Duration::from_secs_f64(config.telemetry.interval_s);
     let headers = head_lines(&target, lines);

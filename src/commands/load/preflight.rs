@@ -18,7 +18,10 @@ use crate::runner::load::prepare::most_in_flight;
 /// How long a look at the server may take.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the first answer may take: a server may still be loading its model.
-const FIRST_ANSWER: Duration = Duration::from_secs(60);
+const FIRST_ANSWER: Duration = Duration::from_mins(1);
+
+/// How long after an answer the server may take to close the connection, for it to count as one that does: on this machine, and elsewhere.
+const WATCH: [Duration; 2] = [Duration::from_millis(15), Duration::from_millis(150)];
 
 /// The server as it was found.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ pub(super) fn look(
     let mut records = Vec::new();
     for target in targets {
         let path = format!("{}/models", target.base_path);
-        let question = Question { method: "GET", path: &path, headers: lines, body: b"", timeout: LOOK };
+        let question = Question { method: "GET", path: &path, headers: lines, body: b"", timeout: LOOK, watch: None };
         let reply = match ask(target, tls, &question) {
             Ok(reply) => Some(reply),
             // A server that is slow to list its models may still serve them.
@@ -158,14 +161,15 @@ fn said(reply: &Reply) -> String {
 
 /// Sends one short request, and refuses to send a thousand that would fail alike: a wrong model, a field the server does not take, a missing key.
 ///
-/// A server that is overloaded, broken or slow is what a load test is for: it is let pass.
+/// A server that is overloaded, broken or slow is what a load test is for: it is let pass. Says whether the server closed the connection after its
+/// answer, without having said that it would.
 pub(super) fn probe(
     config: &LoadConfig,
     target: &Target,
     tls: Option<&TlsClient>,
     lines: &str,
     found: &Found,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let mut body = json!({"model": found.model});
     match config.endpoint {
         Endpoint::ChatCompletions => body["messages"] = json!([{"role": "user", "content": "Hi"}]),
@@ -186,13 +190,21 @@ pub(super) fn probe(
         body[key.as_str()] = value.clone();
     }
     let path = format!("{}{}", target.base_path, config.endpoint.path());
+    let here = target.addresses.first().is_some_and(|address| address.ip().is_loopback());
+    let watch = if here { WATCH[0] } else { WATCH[1] };
     let text = body.to_string();
-    let question =
-        Question { method: "POST", path: &path, headers: lines, body: text.as_bytes(), timeout: FIRST_ANSWER };
+    let question = Question {
+        method: "POST",
+        path: &path,
+        headers: lines,
+        body: text.as_bytes(),
+        timeout: FIRST_ANSWER,
+        watch: Some(watch),
+    };
     let reply = match ask(target, tls, &question) {
         Ok(reply) => reply,
         Err(error @ NoReply::Transport(TransportError::Io("refused", _))) => return Err(unreachable(target, &error)),
-        Err(_) => return Ok(()),
+        Err(_) => return Ok(false),
     };
     let status = reply.head.status;
     let failure =
@@ -223,7 +235,7 @@ pub(super) fn probe(
             Err(failure(&format!("the server sends this client elsewhere, to `{}`", escape_control(&to)))
                 .hint("give that address as `base_url`; redirects are not followed, so that no key goes elsewhere"))
         }
-        _ => Ok(()),
+        _ => Ok(reply.closed == Some(true)),
     }
 }
 

@@ -78,7 +78,7 @@ impl Kind {
     pub fn words(self) -> String {
         let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
         match self {
-            Self::Section => "a map".to_owned(),
+            Self::Section | Self::Map => "a map".to_owned(),
             Self::Sections => "a list of maps".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
             Self::Integer(0, U32 | U64) => "a whole number, 0 or more".to_owned(),
@@ -93,7 +93,6 @@ impl Kind {
             Self::OneOrTexts => "a text, or a list of texts".to_owned(),
             Self::Numbers => "a number above 0, or a list of them".to_owned(),
             Self::Concurrency => "numbers and ranges such as `1,2,4-16`".to_owned(),
-            Self::Map => "a map".to_owned(),
             Self::Format => "a storage format such as `f32`, `bf16`, `q8_0`, `q4_1`, `q4_k`".to_owned(),
             Self::Device => "`cpu`, `cuda`, `cuda:N` or `auto`".to_owned(),
         }

@@ -52,7 +52,11 @@ pub const LOAD: &[Key] = &[
         Kind::Word(&["auto", "1.1", "2"]),
         "`auto` speaks what TLS agrees on, and HTTP/1.1 without TLS; `2` without TLS is prior knowledge.",
     ),
-    key("connections", Kind::Word(&["pooled", "per_request"]), "Keep connections, or make a new one for each request."),
+    key(
+        "connections",
+        Kind::Word(&["auto", "pooled", "per_request"]),
+        "Keep connections (`pooled`), or make a new one for each request. `auto` keeps them unless the server is seen to close them after an answer.",
+    ),
     key("tls", Kind::Section, "The encryption of `https`."),
     key("tls.insecure", Kind::Bool, "Take any certificate. Stands in `run.json`."),
     optional("tls.ca_file", Kind::Path, "A PEM file of certificates to trust instead of those of the system."),
@@ -364,6 +368,8 @@ pub enum HttpChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionChoice {
+    /// Kept, unless the server closes them.
+    Auto,
     /// Kept for the next request.
     Pooled,
     /// A new one for each request.

@@ -378,17 +378,13 @@ fn responses_api(
     reasoning: &mut String,
 ) {
     match kind.as_str() {
-        "response.output_text.delta" | "response.refusal.delta" => {
-            if !delta.as_str().is_empty() {
-                said.kind = Some(ChunkKind::Content);
-                text.push_str(delta.as_str());
-            }
+        "response.output_text.delta" | "response.refusal.delta" if !delta.as_str().is_empty() => {
+            said.kind = Some(ChunkKind::Content);
+            text.push_str(delta.as_str());
         }
-        "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
-            if !delta.as_str().is_empty() {
-                said.kind = Some(ChunkKind::Reasoning);
-                reasoning.push_str(delta.as_str());
-            }
+        "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" if !delta.as_str().is_empty() => {
+            said.kind = Some(ChunkKind::Reasoning);
+            reasoning.push_str(delta.as_str());
         }
         "response.function_call_arguments.delta" => said.kind = Some(ChunkKind::Tool),
         end @ ("response.completed" | "response.incomplete" | "response.failed") => {

@@ -384,9 +384,8 @@ impl ResponseParser {
             }
         }
         self.framing = match (status, chunked, length) {
-            (204 | 304, _, _) => Framing::Done,
+            (204 | 304, _, _) | (_, false, Some(0)) => Framing::Done,
             (_, true, _) => Framing::ChunkSize,
-            (_, false, Some(0)) => Framing::Done,
             (_, false, Some(length)) => Framing::Length(length),
             (_, false, None) => {
                 head.keep_alive = false;

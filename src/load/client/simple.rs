@@ -29,6 +29,8 @@ pub struct Question<'a> {
     pub body: &'a [u8],
     /// How long all of it may take.
     pub timeout: Duration,
+    /// Keep the connection open for so long after the answer, to see whether the server closes it.
+    pub watch: Option<Duration>,
 }
 
 /// An answer.
@@ -40,6 +42,9 @@ pub struct Reply {
     pub head: Head,
     /// Its body.
     pub body: Vec<u8>,
+    /// Whether the server closed the connection by itself after the answer; `None` if that was not watched, the answer said that it would, or it came
+    /// in HTTP/2, where connections serve many requests.
+    pub closed: Option<bool>,
 }
 
 /// Why there is no answer.
@@ -58,9 +63,9 @@ pub enum NoReply {
 impl std::fmt::Display for NoReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Transport(TransportError::Io(_, message) | TransportError::Tls(_, message)) => f.write_str(message),
+            Self::Transport(TransportError::Io(_, message) | TransportError::Tls(_, message))
+            | Self::NotHttp(message) => f.write_str(message),
             Self::Timeout => f.write_str("no answer in time"),
-            Self::NotHttp(message) => f.write_str(message),
             Self::TooLong => f.write_str("the answer is too long"),
         }
     }
@@ -92,7 +97,7 @@ pub fn ask(target: &Target, tls: Option<&TlsClient>, question: &Question<'_>) ->
             Ok(transport) => match exchange(transport, target, question, deadline) {
                 // Another address may listen where this one does not.
                 Err(NoReply::Transport(error @ TransportError::Io("refused" | "unreachable", _))) => {
-                    last = NoReply::Transport(error)
+                    last = NoReply::Transport(error);
                 }
                 other => return other,
             },
@@ -110,6 +115,7 @@ struct Line {
     plain: Vec<u8>,
     scratch: Vec<u8>,
     ready: Vec<Ready>,
+    connected: bool,
     /// The server has ended it.
     ended: bool,
 }
@@ -119,11 +125,12 @@ fn exchange(transport: Transport, target: &Target, question: &Question<'_>, dead
     let early = line.establish()?;
     let http2 = if target.tls { line.transport.agreed_http2() } else { target.http2 };
     let mut head = format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: perfprof/{}\r\nAccept-Encoding: identity\r\nConnection: close\r\n{}",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: perfprof/{}\r\nAccept-Encoding: identity\r\n{}{}",
         question.method,
         question.path,
         target.host_header(),
         env!("CARGO_PKG_VERSION"),
+        if question.watch.is_some() { "" } else { "Connection: close\r\n" },
         question.headers
     );
     if question.method == "POST" {
@@ -145,7 +152,7 @@ impl Line {
         let poller = Poller::new(1).map_err(failed)?;
         poller.add(transport.fd(), 0, Interest::BOTH).map_err(failed)?;
         let (plain, scratch) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-        Ok(Self { transport, poller, deadline, plain, scratch, ready: Vec::new(), ended: false })
+        Ok(Self { transport, poller, deadline, plain, scratch, ready: Vec::new(), connected: false, ended: false })
     }
 
     /// Waits until the socket is ready for `interest`.
@@ -153,7 +160,14 @@ impl Line {
         let failed = |error: std::io::Error| NoReply::Transport(TransportError::io(&error));
         self.poller.change(self.transport.fd(), 0, interest).map_err(failed)?;
         loop {
-            let left = self.deadline.checked_sub(now_ns()).filter(|left| *left > 0).ok_or(NoReply::Timeout)?;
+            let Some(left) = self.deadline.checked_sub(now_ns()).filter(|left| *left > 0) else {
+                return Err(if self.connected && self.transport.is_handshaking() {
+                    let message = "the server does not answer to TLS on this port: is it `http`?";
+                    NoReply::Transport(TransportError::Tls("no_tls", message.to_owned()))
+                } else {
+                    NoReply::Timeout
+                });
+            };
             self.poller.wait(Some(left), &mut self.ready).map_err(failed)?;
             if let Some(event) = self.ready.first() {
                 return Ok(*event);
@@ -181,6 +195,7 @@ impl Line {
     fn establish(&mut self) -> Result<usize, NoReply> {
         while !self.wait(Interest::WRITE)?.writable {}
         self.transport.connected().map_err(NoReply::Transport)?;
+        self.connected = true;
         let mut early = 0;
         while self.transport.is_handshaking() {
             self.transport.flush().map_err(NoReply::Transport)?;
@@ -217,7 +232,11 @@ impl Line {
             }
             if whole || (self.ended && parser.cut() == Cut::Whole) {
                 let head = head.ok_or(NoReply::Timeout)?;
-                return Ok(Reply { http: "1.1", head, body });
+                let closed = match question.watch {
+                    Some(time) if whole && head.keep_alive => Some(self.closes(time)?),
+                    _ => None,
+                };
+                return Ok(Reply { http: "1.1", head, body, closed });
             }
             if self.ended {
                 return Err(NoReply::Transport(TransportError::Io("closed", parser.cut().words().to_owned())));
@@ -229,6 +248,20 @@ impl Line {
             let rest = sent < out.len() || self.transport.wants_write();
             if self.wait(if rest { Interest::BOTH } else { Interest::READ })?.readable {
                 bytes = self.read()?;
+            }
+        }
+    }
+
+    /// Whether the other side ends the connection within `time`.
+    fn closes(&mut self, time: Duration) -> Result<bool, NoReply> {
+        self.deadline = now_ns().saturating_add(ns(time));
+        loop {
+            match self.wait(Interest::READ) {
+                Err(NoReply::Timeout) => return Ok(false),
+                Err(error) => return Err(error),
+                // The encryption has words of its own after an answer, e.g. tickets.
+                Ok(_) if self.read().is_err() || self.ended => return Ok(true),
+                Ok(_) => {}
             }
         }
     }
@@ -273,7 +306,7 @@ impl Line {
             if let Some(end) = end {
                 end?;
                 let head = head.ok_or(NoReply::Timeout)?;
-                return Ok(Reply { http: "2", head, body });
+                return Ok(Reply { http: "2", head, body, closed: None });
             }
             if session.is_over() {
                 return Err(broken(session.failure()));

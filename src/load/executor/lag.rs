@@ -24,7 +24,7 @@ fn bucket(value: u64) -> usize {
     if value < PER_OCTAVE as u64 {
         return value as usize;
     }
-    let octave = 63 - value.leading_zeros() - SHIFT;
+    let octave = value.ilog2() - SHIFT;
     let within = (value >> octave) as usize & (PER_OCTAVE - 1);
     ((octave as usize + 1) * PER_OCTAVE + within).min(PER_OCTAVE * (OCTAVES + 1) - 1)
 }

@@ -38,8 +38,14 @@ impl ScrapePlan {
     /// # Errors
     /// Why there are none, in words.
     pub fn look(&self) -> Result<(&'static str, ServerSample), String> {
-        let question =
-            Question { method: "GET", path: &self.path, headers: &self.headers, body: b"", timeout: TIMEOUT };
+        let question = Question {
+            method: "GET",
+            path: &self.path,
+            headers: &self.headers,
+            body: b"",
+            timeout: TIMEOUT,
+            watch: None,
+        };
         let before = now_ns();
         let reply = ask(&self.target, self.tls.as_ref(), &question).map_err(|error| error.to_string())?;
         let middle = before + (now_ns() - before) / 2;

@@ -18,7 +18,7 @@ impl Dataset {
                 add_turn(&mut hash, turn);
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
     /// Different prompts among the first turns.

@@ -51,8 +51,14 @@ pub(super) struct Items<'a> {
     input: Option<Sampler>,
     output: Option<Sampler>,
     think: Sampler,
-    /// Texts, and their bytes together.
-    kept: RefCell<(HashMap<(Kept, u64), String>, usize)>,
+    kept: RefCell<KeptTexts>,
+}
+
+/// Texts that are made once and used often.
+#[derive(Default)]
+struct KeptTexts {
+    texts: HashMap<(Kept, u64), String>,
+    bytes: usize,
 }
 
 /// What a text that is kept is.
@@ -252,14 +258,14 @@ impl<'a> Items<'a> {
 
     /// A text that is made at most once, as long as there is room to keep it.
     fn kept(&self, kind: Kept, key: u64, make: impl FnOnce() -> String) -> String {
-        if let Some(text) = self.kept.borrow().0.get(&(kind, key)) {
+        if let Some(text) = self.kept.borrow().texts.get(&(kind, key)) {
             return text.clone();
         }
         let text = make();
         let mut kept = self.kept.borrow_mut();
-        if kept.1 + text.len() <= KEPT_BYTES {
-            kept.1 += text.len();
-            kept.0.insert((kind, key), text.clone());
+        if kept.bytes + text.len() <= KEPT_BYTES {
+            kept.bytes += text.len();
+            kept.texts.insert((kind, key), text.clone());
         }
         text
     }

@@ -148,21 +148,18 @@ pub fn prepare(recipe: &Recipe, counter: Option<&dyn Counter>, needed: u64) -> R
     let most = recipe.limit.filter(|_| !recipe.shuffle).map_or(usize::MAX, |limit| limit as usize);
     let mut notes = Vec::new();
     let loaded = records(&recipe.dataset, ReadOptions { lenient: recipe.lenient, most })?;
-    let (format, (made, categories)) = match loaded {
-        Some(loaded) => {
-            let format = if recipe.dataset == "builtin" { "builtin" } else { loaded.format.name() };
-            (format, of_records(recipe, &items, loaded, needed, &mut notes)?)
-        }
-        None => {
-            let (format, style) = match recipe.dataset.as_str() {
-                "random" => ("random", Style::Words),
-                _ => ("synthetic", Style::Verses),
-            };
-            let wanted = recipe.limit.map_or(if needed == 0 { UNKNOWN_NEED } else { needed }, u64::from);
-            let made = collect(wanted, MOST_MADE, &mut notes, |index| items.made_up(index, style))?;
-            let categories = vec![None; made.len()];
-            (format, (made, categories))
-        }
+    let (format, (made, categories)) = if let Some(loaded) = loaded {
+        let format = if recipe.dataset == "builtin" { "builtin" } else { loaded.format.name() };
+        (format, of_records(recipe, &items, loaded, needed, &mut notes)?)
+    } else {
+        let (format, style) = match recipe.dataset.as_str() {
+            "random" => ("random", Style::Words),
+            _ => ("synthetic", Style::Verses),
+        };
+        let wanted = recipe.limit.map_or(if needed == 0 { UNKNOWN_NEED } else { needed }, u64::from);
+        let made = collect(wanted, MOST_MADE, &mut notes, |index| items.made_up(index, style))?;
+        let categories = vec![None; made.len()];
+        (format, (made, categories))
     };
     if recipe.shared_prefix_tokens > 0 {
         let (length, unit, groups) = (recipe.shared_prefix_tokens, items.unit(), recipe.prefixes.max(1));
@@ -212,7 +209,9 @@ fn of_records(
         let times: Vec<Option<u64>> = records.iter().map(|record| record.at_ns).collect();
         records.shuffle(&mut stream(recipe.seed, Use::Shuffle, 0));
         if is_timed {
-            records.iter_mut().zip(times).for_each(|(record, at)| record.at_ns = at);
+            for (record, at) in records.iter_mut().zip(times) {
+                record.at_ns = at;
+            }
             notes.push("requests are shuffled; the times at which one is sent stay".to_owned());
         }
     }
@@ -225,7 +224,9 @@ fn of_records(
     // A trace begins with its first request.
     if is_timed {
         let begin = records.first().and_then(|record| record.at_ns).unwrap_or(0);
-        records.iter_mut().for_each(|record| record.at_ns = record.at_ns.map(|at| at - begin));
+        for record in &mut records {
+            record.at_ns = record.at_ns.map(|at| at - begin);
+        }
     }
     let is_builtin = recipe.dataset == "builtin";
     let longest = records.iter().map(|record| record.turns.len()).max().unwrap_or(1);

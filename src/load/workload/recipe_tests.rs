@@ -87,9 +87,9 @@ fn the_same_seed_gives_the_same_bytes_and_a_larger_set_begins_alike() {
     let counter = bpe();
     let settings = [
         "dataset=synthetic",
-        "prompts.input_tokens=normal(80,10)",
+        "prompts.input_tokens='normal(80,10)'",
         "prompts.turns=2",
-        "prompts.think_time_s=exponential(2)",
+        "prompts.think_time_s='exponential(2)'",
         "prompts.salt=true",
     ];
     let one = built(&settings, Some(&counter), 20);

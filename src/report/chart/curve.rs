@@ -3,7 +3,7 @@
 use super::Chart;
 use super::svg::{Anchor, Scale, Svg, extent, tick_label};
 use crate::report::escape::{cut, one_line};
-use crate::report::number::digits;
+use crate::report::number::{digits, load};
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 76.0;
@@ -151,18 +151,14 @@ fn ticks(svg: &mut Svg, shown: &[(&Curve, Vec<&CurvePoint>)], x: &Scale) {
 
 fn draw_knee(svg: &mut Svg, x: &Scale, [left, right]: [f64; 2], knee: KneeMark) {
     let inside = |value: f64| x.at(value.clamp(left, right));
-    let words = format!(
-        "knee at {}, 95 % interval {} to {}",
-        digits(knee.at),
-        digits(knee.interval[0]),
-        digits(knee.interval[1])
-    );
+    let words =
+        format!("knee at {}, 95 % interval {} to {}", load(knee.at), load(knee.interval[0]), load(knee.interval[1]));
     let [from, to] = knee.interval.map(inside);
     svg.rect([from, TOP, (to - from).max(1.0), BOTTOM - TOP], "margin-band", Some(&words));
     let at = inside(knee.at);
     svg.line([at, TOP, at, BOTTOM], "mark", Some(&words));
     let (anchor, place) = if at > RIGHT - 160.0 { (Anchor::End, at - 6.0) } else { (Anchor::Start, at + 6.0) };
-    svg.text([place, TOP + 10.0], anchor, "label", &format!("knee {}", digits(knee.at)));
+    svg.text([place, TOP + 10.0], anchor, "label", &format!("knee {}", load(knee.at)));
 }
 
 #[cfg(test)]
@@ -186,7 +182,7 @@ mod tests {
         // 90 to 916 is log 1 to log 16: 4 stands in the middle, and 2 to 8 takes half of the width.
         assert!(svg.contains("x=\"296.50\" y=\"26.00\" width=\"413.00\""), "{svg}");
         assert!(svg.contains("M90.0 ") && svg.contains("L503.0 ") && svg.contains("L916.0 "), "{svg}");
-        assert!(svg.contains("knee 4.000") && svg.contains("logarithmic"));
+        assert!(svg.contains("knee 4<") && svg.contains("logarithmic"));
         assert_eq!(chart.legend.len(), 2);
     }
 

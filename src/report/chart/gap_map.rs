@@ -11,9 +11,10 @@ const TOP: f64 = 10.0;
 const ROW: f64 = 13.0;
 /// Columns: more are too narrow to be hovered.
 const COLUMNS: usize = 48;
-/// Rows at most, and rows for each factor of ten.
+/// Rows at most.
 const ROWS: usize = 24;
-const PER_DECADE: f64 = 8.0;
+/// Rows for each factor of ten: the most that fit.
+const PER_DECADE: [f64; 3] = [32.0, 16.0, 8.0];
 /// Steps of colour; the style sheet has a class for each.
 const STEPS: usize = super::heat_map::STEPS;
 /// The shortest gap that has a row of its own, in ms: stamps are in µs.
@@ -38,11 +39,14 @@ impl GapMap {
         let finite = || gaps.iter().filter(|(at, gap)| at.is_finite() && gap.is_finite() && *gap >= 0.0);
         let span = super::svg::extent(finite().map(|(at, _)| *at))?;
         let [low, high] = super::svg::extent(finite().map(|(_, gap)| gap.max(SHORTEST_MS)))?;
-        // Whole steps of the grid, so that a row means the same in every stage.
-        let (first, last) = ((low.log10() * PER_DECADE).floor(), (high.log10() * PER_DECADE).floor() + 1.0);
+        // Whole steps of a grid, so that a row means the same wherever the grid is as fine.
+        let ends = |per: f64| ((low.log10() * per).floor(), (high.log10() * per).floor() + 1.0);
+        let fits = |per: &f64| ends(*per).1 - ends(*per).0 <= ROWS as f64;
+        let per_decade = PER_DECADE.into_iter().find(fits).unwrap_or(8.0);
+        let (first, last) = ends(per_decade);
         let step = ((last - first) / ROWS as f64).ceil().max(1.0);
         let rows = (((last - first) / step).ceil() as usize).max(1);
-        let edges_ms: Vec<f64> = (0..=rows).map(|row| 10f64.powf((first + row as f64 * step) / PER_DECADE)).collect();
+        let edges_ms: Vec<f64> = (0..=rows).map(|row| 10f64.powf((first + row as f64 * step) / per_decade)).collect();
         let mut counts = vec![vec![0u64; COLUMNS]; rows];
         let length = (span[1] - span[0]).max(1e-9);
         let mut total = 0;
@@ -130,11 +134,11 @@ mod tests {
 
     #[test]
     fn every_gap_is_in_the_cell_of_its_time_and_length() {
-        // 48 columns over 0 to 48 s; 10 ms and 100 ms are eight rows apart.
+        // 48 columns over 0 to 48 s; 10 ms and 100 ms are sixteen rows apart.
         let map = GapMap::new(&[(0.0, 10.5), (0.5, 10.5), (47.5, 105.0), (48.0, 105.0)]).unwrap();
-        assert_eq!((map.total, map.counts.len(), map.edges_ms.len()), (4, 9, 10));
-        assert!((map.edges_ms[0] - 10.0).abs() < 1e-9 && (map.edges_ms[8] - 100.0).abs() < 1e-9);
-        assert_eq!((map.counts[0][0], map.counts[8][47]), (2, 2));
+        assert_eq!((map.total, map.counts.len(), map.edges_ms.len()), (4, 17, 18));
+        assert!((map.edges_ms[0] - 10.0).abs() < 1e-9 && (map.edges_ms[16] - 100.0).abs() < 1e-9);
+        assert_eq!((map.counts[0][0], map.counts[16][47]), (2, 2));
         assert_eq!(map.counts.iter().flatten().sum::<u64>(), 4);
     }
 

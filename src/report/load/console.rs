@@ -44,7 +44,9 @@ pub fn load_console(report: &LoadReport<'_>, color: bool, width: usize) -> Strin
         _ => bold.red(),
     };
     page.paragraph(&headline.sentence, 2, tone);
-    for line in headline.more.iter().take(LINES) {
+    // The line on saturation has the knee.
+    let knee = verdict::knee(metrics);
+    for line in headline.more.iter().filter(|line| Some(*line) != knee.as_ref()).take(LINES) {
         page.paragraph(&format!("  {line}"), 4, plain);
     }
     if let Some(line) = saturation(report) {
@@ -131,6 +133,7 @@ fn gpu(device: &Device, page: &mut Page) {
             |span| format!("mean {} {unit}, max {} {unit}", digits(span.mean), digits(span.max)),
         )
     };
+    figure(page, "Over", if device.of_stage { "this stage" } else { "the whole run" });
     figure(page, "GPU Utilization", &pair(device.utilisation, "%"));
     let total = device.memory_total.map_or_else(String::new, |total| format!(" of {} MiB", digits(total)));
     figure(page, "Memory Used", &format!("{}{total}", pair(device.memory, "MiB")));
@@ -207,9 +210,9 @@ fn saturation(report: &LoadReport<'_>) -> Option<String> {
         Some(knee) => parts.push(format!(
             "knee at {} {} ({} to {})",
             saturation.axis,
-            digits(knee.at),
-            digits(knee.ci95[0]),
-            digits(knee.ci95[1])
+            number::load(knee.at),
+            number::load(knee.ci95[0]),
+            number::load(knee.ci95[1])
         )),
         None => parts.push("no knee was found".to_owned()),
     }

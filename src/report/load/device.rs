@@ -37,6 +37,8 @@ pub(super) struct Look {
 pub(super) struct Device {
     /// Its name.
     pub name: Option<String>,
+    /// Whether the figures are of the stage alone, and not of the whole run.
+    pub of_stage: bool,
     /// Looks within the stage.
     pub looks: Vec<Look>,
     /// Per cent.
@@ -84,6 +86,7 @@ pub(super) fn device(report: &LoadReport<'_>, stage: usize) -> Option<Device> {
         Some(looks(telemetry, [mark.start_s, mark.end_s]))
     });
     let whole = || report.gpu.map(|telemetry| looks(telemetry, [f64::NEG_INFINITY, f64::INFINITY]));
+    let of_stage = marks.is_some();
     let found = marks.or_else(whole).unwrap_or_default();
     let of_run = |name: &str, factor: f64| {
         let metric = block?.metrics.get(name)?;
@@ -101,6 +104,7 @@ pub(super) fn device(report: &LoadReport<'_>, stage: usize) -> Option<Device> {
         memory_total: memory_total.map(|bytes| bytes as f64 / MIB),
         power: span(&found, |look| look.power).or_else(|| of_run("power_w", 1.0)),
         temperature: span(&found, |look| look.temperature).or_else(|| of_run("temperature_c", 1.0)),
+        of_stage,
         looks: found,
     })
 }

@@ -37,11 +37,11 @@ pub(super) fn saturation(metrics: &LoadMetrics) -> Table {
     push("p99 of E2E at least twice that of the first stage", &saturation.p99_rises_at, "ms");
     push("more than 1 % of errors", &saturation.errors_rise_at, "ratio");
     if let Some(knee) = &saturation.knee {
-        let interval = number::interval(knee.ci95[0], knee.ci95[1], "");
+        let [low, high] = knee.ci95.map(number::load);
         table.push(vec![
             Cell::text("knee: where more load stops to pay"),
-            Cell::text(&format!("95 % interval {interval}")),
-            Cell::number(digits(knee.at), knee.at),
+            Cell::text(&format!("95 % interval {low} to {high}")),
+            Cell::number(number::load(knee.at), knee.at),
             Cell::text_up_to(&saturation.axis, 40),
         ]);
         for (what, slope) in [("slope before the knee", knee.slope_before), ("slope after it", knee.slope_after)] {

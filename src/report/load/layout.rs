@@ -44,8 +44,8 @@ fn pretty(value: &Value) -> Result<String, ReportError> {
 }
 
 /// A name that is not taken yet.
-fn fresh(taken: &mut Vec<String>, name: String) -> String {
-    let mut unique = name.clone();
+fn fresh(taken: &mut Vec<String>, name: &str) -> String {
+    let mut unique = name.to_owned();
     let mut next = 2;
     while taken.contains(&unique) {
         unique = format!("{name}_{next}");
@@ -65,7 +65,7 @@ fn infra_bench(report: &LoadReport<'_>) -> Result<Vec<(String, String)>, ReportE
     let mut taken = Vec::new();
     for (at, stage) in report.metrics.stages.iter().enumerate() {
         let figures = Figures::of(report, at, stage);
-        let name = fresh(&mut taken, format!("{}_{}", file_word(&stage.backend), figures.timestamp));
+        let name = fresh(&mut taken, &format!("{}_{}", file_word(&stage.backend), figures.timestamp));
         let rows = measured(report, at);
         files.push((format!("{name}.json"), pretty(&infra_bench_json(report, at, stage, &figures, &rows))?));
         let header = ["request_id", "input_tokens", "output_tokens", "ttft_ms", "e2e_ms", "tpot_ms"];
@@ -244,7 +244,7 @@ fn bench_pack(report: &LoadReport<'_>) -> Result<Vec<(String, String)>, ReportEr
     let mut summaries = Vec::new();
     for (at, stage) in report.metrics.stages.iter().enumerate() {
         let word = stage.plan.concurrency.map_or_else(|| file_word(&stage.plan.label), |number| format!("c{number}"));
-        let word = fresh(&mut taken, word);
+        let word = fresh(&mut taken, &word);
         let rows = measured(report, at);
         let lines: Vec<Vec<String>> = rows.iter().map(|row| request_line(row, stage.plan.concurrency)).collect();
         files.push((format!("requests_{word}.csv"), write("requests_cN.csv", &REQUESTS, lines.iter().cloned())?));
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn names_of_the_same_second_are_told_apart() {
         let mut taken = Vec::new();
-        let names: Vec<String> = (0..3).map(|_| fresh(&mut taken, "a_1".to_owned())).collect();
+        let names: Vec<String> = (0..3).map(|_| fresh(&mut taken, "a_1")).collect();
         assert_eq!(names, ["a_1", "a_1_2", "a_1_3"]);
     }
 }

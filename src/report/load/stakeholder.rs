@@ -4,7 +4,7 @@ use super::model::LoadReport;
 use super::{verdict, words};
 use crate::record::load::metrics::{LoadMetrics, StageBlock};
 use crate::report::compare::text::Text;
-use crate::report::number::{count, digits, percent};
+use crate::report::number::{self, count, digits, percent};
 
 /// Caveats told.
 const CAVEATS: usize = 6;
@@ -21,9 +21,30 @@ fn load(stage: &StageBlock) -> String {
         (Some(users), _) => {
             format!("{} users at once, each asking again as soon as it was answered", count(users.into()))
         }
-        (None, Some(rate)) => format!("{} requests arriving per second", digits(rate)),
+        (None, Some(rate)) => format!("{} requests arriving per second", number::load(rate)),
         (None, None) => format!("the load {}", stage.plan.label),
     }
+}
+
+/// [`load`] without what repeats.
+fn short(stage: &StageBlock) -> String {
+    load(stage).replace(", each asking again as soon as it was answered", "")
+}
+
+/// A stage in one line for those who read no tables: load, answers, waits and errors.
+fn in_words(stage: &StageBlock) -> String {
+    let ended = stage.stopped.as_ref().map_or_else(String::new, |why| format!("; given up: {why}"));
+    if words::ok(stage) == 0 {
+        return format!("With {}: none of {} succeeded{ended}", short(stage), words::requests(stage.issued));
+    }
+    let mut parts = Vec::new();
+    parts.extend(stage.rates.request_per_s.map(|rate| format!("{} answers per second", digits(rate))));
+    parts.extend(words::value(stage, "ttft_ms", "p50").map(|ms| format!("an answer begins after {}", time(ms))));
+    parts.extend(
+        words::value(stage, "e2e_ms", "p50").map(|ms| format!("and is whole after {} in the middle case", time(ms))),
+    );
+    parts.push(words::errors(stage));
+    format!("With {}: {}{ended}", short(stage), parts.join(", "))
 }
 
 fn tested(report: &LoadReport<'_>) -> Vec<String> {
@@ -41,7 +62,7 @@ fn tested(report: &LoadReport<'_>) -> Vec<String> {
         lines.push(if steps == 1 {
             format!("One load: {}.", load(first))
         } else {
-            format!("{} loads, from {} to {}.", count(steps), load(first), load(last))
+            format!("{} loads, from {} to {}.", count(steps), short(first), load(last))
         });
     }
     lines.push(verdict::outcomes(metrics));
@@ -59,7 +80,7 @@ fn can_do(stage: &StageBlock) -> Vec<String> {
         push(format!("All users together get {} tokens (pieces of words) per second.", digits(rate)));
     }
     if let Some(rate) = stage.rates.per_user_tok_per_s {
-        push(format!("One user sees {} tokens per second; people read about 5 to 10.", digits(rate)));
+        push(format!("One user sees {} tokens per second.", digits(rate)));
     }
     let at = |name: &str, which: &str| words::value(stage, name, which).map(time);
     if let (Some(usual), Some(slow)) = (at("ttft_ms", "p50"), at("ttft_ms", "p95")) {
@@ -93,9 +114,9 @@ fn breaks(metrics: &LoadMetrics) -> Vec<String> {
         if let Some(knee) = &saturation.knee {
             lines.push(format!(
                 "Beyond about {} {what} (between {} and {}) more load brings hardly more answers, only longer waits.",
-                digits(knee.at),
-                digits(knee.ci95[0]),
-                digits(knee.ci95[1])
+                number::load(knee.at),
+                number::load(knee.ci95[0]),
+                number::load(knee.ci95[1])
             ));
         }
         let place =
@@ -111,7 +132,9 @@ fn breaks(metrics: &LoadMetrics) -> Vec<String> {
         }
         if let Some(most) = &saturation.max_under_slo {
             lines.push(match most.value {
-                Some(value) => format!("The service level `{}` is kept up to {} {what}.", most.slo, digits(value)),
+                Some(value) => {
+                    format!("The service level `{}` is kept up to {} {what}.", most.slo, number::load(value))
+                }
                 None => format!("The service level `{}` was kept at no load that was tried.", most.slo),
             });
         }
@@ -145,7 +168,7 @@ fn proposals(metrics: &LoadMetrics) -> Vec<String> {
         );
     }
     if let Some(best) = words::best(metrics).filter(|_| metrics.stages.len() > 1) {
-        lines.push(format!("Run the server at about {}: {}.", best.plan.label, verdict::figures(best)));
+        lines.push(format!("Run the server at about {} ({}).", short(best), best.plan.label));
     }
     let waits = words::best(metrics).and_then(|stage| {
         let [first, whole] = ["ttft_ms", "e2e_ms"].map(|name| words::value(stage, name, "p50"));
@@ -178,7 +201,9 @@ pub fn load_stakeholder_summary_md(report: &LoadReport<'_>) -> String {
     let mut text = Text::new();
     text.heading(1, &format!("What the load test says: {}", verdict::title(metrics)));
     if metrics.validity.is_valid() {
-        text.strong(&verdict::best_sentence(metrics).unwrap_or_else(|| verdict::outcomes(metrics)));
+        let best =
+            words::best(metrics).filter(|stage| words::ok(stage) > 0).map(|stage| format!("{}.", in_words(stage)));
+        text.strong(&best.unwrap_or_else(|| verdict::outcomes(metrics)));
     } else {
         text.strong("Nothing is concluded: these numbers must not be relied on.");
         text.list(&metrics.validity.reasons);
@@ -193,7 +218,7 @@ pub fn load_stakeholder_summary_md(report: &LoadReport<'_>) -> String {
     text.list(&breaks(metrics));
     if metrics.stages.len() > 1 {
         text.heading(2, "Load by load");
-        text.list(&metrics.stages.iter().map(verdict::stage_line).collect::<Vec<_>>());
+        text.list(&metrics.stages.iter().map(in_words).collect::<Vec<_>>());
     }
     let proposals = proposals(metrics);
     if !proposals.is_empty() {

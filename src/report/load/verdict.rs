@@ -7,7 +7,7 @@ use super::words::{self, ms, per_s};
 use crate::diagnostics::Severity;
 use crate::record::load::metrics::{LoadMetrics, StageBlock};
 use crate::report::compare::verdict::{Card, Headline};
-use crate::report::number::{count, digits, percent};
+use crate::report::number::{count, load};
 
 /// What was tested, in a few words.
 pub(super) fn title(metrics: &LoadMetrics) -> String {
@@ -78,6 +78,19 @@ pub(super) fn outcomes(metrics: &LoadMetrics) -> String {
     format!("Of {} in {stages} {} succeeded.", words::requests(issued), count(good))
 }
 
+/// Where throughput stops to grow, in a sentence.
+pub(super) fn knee(metrics: &LoadMetrics) -> Option<String> {
+    let saturation = metrics.saturation.as_ref()?;
+    let knee = saturation.knee.as_ref()?;
+    Some(format!(
+        "Throughput stops to grow at {} {} (95 % interval {} to {}).",
+        saturation.axis,
+        load(knee.at),
+        load(knee.ci95[0]),
+        load(knee.ci95[1])
+    ))
+}
+
 /// What the stages show together, in sentences.
 pub(super) fn saturation(metrics: &LoadMetrics) -> Vec<String> {
     let Some(saturation) = &metrics.saturation else { return Vec::new() };
@@ -87,23 +100,15 @@ pub(super) fn saturation(metrics: &LoadMetrics) -> Vec<String> {
     } else if saturation.best.is_none() && !saturation.best_because.is_empty() {
         lines.push(format!("No stage is called best: {}.", saturation.best_because.trim_end_matches('.')));
     }
-    if let Some(knee) = &saturation.knee {
-        lines.push(format!(
-            "Throughput stops to grow at {} {} (95 % interval {} to {}).",
-            saturation.axis,
-            digits(knee.at),
-            digits(knee.ci95[0]),
-            digits(knee.ci95[1])
-        ));
-    }
+    lines.extend(knee(metrics));
     if let Some(most) = &saturation.max_under_slo {
         let kept = most.value.map_or_else(
             || format!("No {} that was tried keeps `{}`", saturation.axis, most.slo),
-            |value| format!("`{}` is kept up to {} {}", most.slo, saturation.axis, digits(value)),
+            |value| format!("`{}` is kept up to {} {}", most.slo, saturation.axis, load(value)),
         );
         let broken = most.broken_at.map_or_else(
             || ", and nothing that was tried broke it".to_owned(),
-            |value| format!(", and broken at {}", digits(value)),
+            |value| format!(", and broken at {}", load(value)),
         );
         lines.push(format!("{kept}{}.", if most.value.is_some() { broken } else { String::new() }));
     }
@@ -177,14 +182,4 @@ pub(super) fn cards(metrics: &LoadMetrics) -> Vec<Card> {
     }
     cards.truncate(4);
     cards
-}
-
-/// A stage in one line, for those who read no tables.
-pub(super) fn stage_line(stage: &StageBlock) -> String {
-    let ended = stage.stopped.as_ref().map_or_else(String::new, |why| format!("; given up: {why}"));
-    let share = stage.error_rate.map_or_else(String::new, |rate| format!(" ({} failed)", percent(rate)));
-    if words::ok(stage) == 0 {
-        return format!("{}: none of {} succeeded{share}{ended}", stage.plan.label, words::requests(stage.issued));
-    }
-    format!("{}: {}{ended}", stage.plan.label, figures(stage))
 }

@@ -133,7 +133,9 @@ impl OverSaturation {
             .chunks(2)
             .map(|pair| {
                 let mut joined = Bin::default();
-                pair.iter().for_each(|bin| joined.add(bin));
+                for bin in pair {
+                    joined.add(bin);
+                }
                 joined
             })
             .collect();

@@ -19,11 +19,16 @@ fn limit(seconds: f64) -> Option<Duration> {
 }
 
 /// How the client behaves.
-pub fn client_options(config: &LoadConfig) -> ClientOptions {
+/// `server_closes`: the server was seen to close a connection after an answer.
+pub fn client_options(config: &LoadConfig, server_closes: bool) -> ClientOptions {
     ClientOptions {
         threads: config.client.threads,
         kernel_stamps: config.client.stamps != StampChoice::User,
-        connection_per_request: config.connections == ConnectionChoice::PerRequest,
+        connection_per_request: match config.connections {
+            ConnectionChoice::Auto => server_closes,
+            ConnectionChoice::Pooled => false,
+            ConnectionChoice::PerRequest => true,
+        },
         connect_rate: config.client.connect_rate,
         max_bytes: usize::try_from(config.client.max_event_bytes).unwrap_or(usize::MAX),
         connect_timeout: limit(config.timeout.connect_s),

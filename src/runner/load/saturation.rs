@@ -349,7 +349,9 @@ mod tests {
     fn errors_are_seen_where_they_begin_and_rates_are_an_axis() {
         let good: Vec<RequestRow> = (0..40).map(|id| even(id, id * 50, 10, 10, 5)).collect();
         let mut bad = good.clone();
-        bad.iter_mut().for_each(|row| row.stage = 1);
+        for row in &mut bad {
+            row.stage = 1;
+        }
         for id in 0..4 {
             bad[id * 10] = RequestRow { stage: 1, ..failed(id as u64 * 10, 50, Outcome::Http5xx, "status", "busy") };
         }

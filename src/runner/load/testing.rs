@@ -49,7 +49,9 @@ pub(crate) fn row(id: u64, sent_ms: u64) -> RequestRow {
 /// A successful stream: chunks of content at the given milliseconds after sending, one token each; it ends 1 ms after the last.
 pub(crate) fn stream(id: u64, sent_ms: u64, at_ms: &[u64]) -> RequestRow {
     let mut chunks = Chunks::default();
-    at_ms.iter().for_each(|ms| chunks.push(ms * 1000, ChunkKind::Content));
+    for ms in at_ms {
+        chunks.push(ms * 1000, ChunkKind::Content);
+    }
     let last = at_ms.last().copied().unwrap_or(0);
     RequestRow {
         first_event_us: at_ms.first().map(|ms| ms * 1000),

@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_fault_says_what_whom_and_when() {
-        let read = |text| Fault::parse(text).unwrap();
+        let read = |text: &str| Fault::parse(text).unwrap();
         assert_eq!(read("cut:every=10,after=5"), Fault { kind: FaultKind::Cut, every: 10, after: 5 });
         assert_eq!(read("stall:after=0,every=1"), Fault { kind: FaultKind::Stall, every: 1, after: 0 });
         assert_eq!(read("reset:every=3"), Fault { kind: FaultKind::Reset, every: 3, after: 1 });

@@ -47,7 +47,7 @@ pub(super) fn read(text: &str, sink: &mut Sink) -> Result<(), WorkloadError> {
         let line = row.position().map_or(1, ::csv::Position::line);
         match record(format, &row, &headers, columns) {
             // A request without an answer is one that failed when the trace was recorded.
-            Ok((_, output)) if output == Some(0) => sink.leave_out("requests that failed when the trace was recorded"),
+            Ok((_, 0)) => sink.leave_out("requests that failed when the trace was recorded"),
             Ok((mut record, _)) => {
                 record.line = line;
                 sink.push(format, record)?;
@@ -58,13 +58,13 @@ pub(super) fn read(text: &str, sink: &mut Sink) -> Result<(), WorkloadError> {
     Ok(())
 }
 
-/// A row and the tokens of its answer.
+/// A row, and the tokens of its answer.
 fn record(
     format: Format,
     row: &::csv::StringRecord,
     headers: &[String],
     [when, input, output]: [usize; 3],
-) -> Result<(Record, Option<u64>), String> {
+) -> Result<(Record, u64), String> {
     let cell = |column: usize| row.get(column).unwrap_or("");
     let tokens = |column: usize| -> Result<u64, String> {
         let text = cell(column);
@@ -97,13 +97,13 @@ fn record(
         max_tokens: u32::try_from(output).ok().filter(|tokens| *tokens > 0),
         ..SourceTurn::new(Asked::Made { tokens: (input as u32).max(1), blocks: Vec::new() })
     };
-    Ok((Record { at_ns: Some(at_ns), ..Record::of(vec![turn], 0) }, Some(output)))
+    Ok((Record { at_ns: Some(at_ns), ..Record::of(vec![turn], 0) }, output))
 }
 
 /// Seconds, as nanoseconds.
 fn seconds(text: &str) -> Option<u64> {
     let seconds: f64 = text.parse().ok()?;
-    (seconds >= 0.0 && seconds < 1e10).then(|| (seconds * 1e9).round() as u64)
+    (0.0..1e10).contains(&seconds).then(|| (seconds * 1e9).round() as u64)
 }
 
 /// `2023-11-16 18:17:03.9799600`, with or without an offset from UTC, as nanoseconds after 1970.

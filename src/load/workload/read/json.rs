@@ -25,18 +25,13 @@ pub(super) fn read(text: &str, sink: &mut Sink) -> Result<(), WorkloadError> {
 /// Whether an object spans lines, or is one line with a list of records in it. Anything else that begins with `{` is JSON lines.
 fn is_document(text: &str) -> bool {
     let first = text.trim_start().lines().next().unwrap_or("").trim();
-    match serde_json::from_str::<Value>(first) {
-        Ok(value) => LISTS.iter().any(|name| value.get(name).is_some_and(Value::is_array)),
-        // A line that is more than an opened object and is followed by whole objects is a broken line of JSON lines, unless all is one document.
-        Err(_) => {
-            let followed = || {
-                text.trim_start().lines().skip(1).any(|line| {
-                    line.trim_start().starts_with('{') && serde_json::from_str::<Value>(line.trim()).is_ok()
-                })
-            };
-            first == "{" || serde_json::from_str::<Value>(text).is_ok() || !followed()
-        }
+    if let Ok(value) = serde_json::from_str::<Value>(first) {
+        return LISTS.iter().any(|name| value.get(name).is_some_and(Value::is_array));
     }
+    // A line that is more than an opened object and is followed by whole objects is a broken line of JSON lines, unless all is one document.
+    let is_whole = |line: &str| line.starts_with('{') && serde_json::from_str::<Value>(line).is_ok();
+    let followed = || text.trim_start().lines().skip(1).any(|line| is_whole(line.trim()));
+    first == "{" || serde_json::from_str::<Value>(text).is_ok() || !followed()
 }
 
 fn lines(text: &str, sink: &mut Sink) -> Result<(), WorkloadError> {

@@ -94,8 +94,8 @@ pub fn parse(path: &Path, bytes: &[u8], options: ReadOptions) -> Result<Loaded, 
         return Err(refuse(1, "the file is UTF-16: save it as UTF-8"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        refuse(1 + before.iter().filter(|byte| **byte == b'\n').count() as u64, "the file is not UTF-8 text")
+        let before = memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count() as u64;
+        refuse(1 + before, "the file is not UTF-8 text")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut sink = Sink::new(path, options);

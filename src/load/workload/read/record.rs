@@ -245,9 +245,8 @@ fn messages(value: Value, system: Option<String>) -> Result<SourceTurn, String> 
     messages.extend(system.map(|content| Message { role: "system".to_owned(), content }));
     for entry in list {
         let Value::Object(mut fields) = entry else { return Err(format!("a message is {}", kind(&entry))) };
-        let role = match fields.shift_remove("role") {
-            Some(Value::String(role)) => role,
-            _ => return Err("a message has no `role`".to_owned()),
+        let Some(Value::String(role)) = fields.shift_remove("role") else {
+            return Err("a message has no `role`".to_owned());
         };
         if !["system", "developer", "user", "assistant", "tool"].contains(&role.as_str()) {
             return Err(format!("a message has the role `{role:.40}`: expected system, user or assistant"));

@@ -108,7 +108,9 @@ pub(super) fn measures(ok: &[&RequestRow], issued: &[&RequestRow], open: bool) -
     let gaps = ok.iter().flat_map(|row| row.gaps_ms()).map(|gap| (gap, 1.0)).collect();
     map.insert("inter_chunk_ms".to_owned(), weighted("ms", gaps));
     let mut tokens = Vec::new();
-    ok.iter().for_each(|row| token_gaps(row, &mut tokens));
+    for row in ok {
+        token_gaps(row, &mut tokens);
+    }
     map.insert("itl_ms".to_owned(), weighted("ms", tokens));
     map
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use judge::{BUSY_LIMIT, ERRORS_WORTH_A_WORD, LATE_MS, PAUSE_LIMIT_MS, PEAK_SHARE};
+pub use judge::{BUSY_LIMIT, ERRORS_WORTH_A_WORD, LAG_SHARE, LATE_MS, PAUSE_LIMIT_MS, PEAK_SHARE};
 pub use measures::MEASURES;
 pub use steady::{STEADY_LEAST_REQUESTS, STEADY_LEAST_S, STEADY_SHARE};
 

@@ -108,7 +108,9 @@ pub(super) fn goodput(measured: &[&RequestRow], ok: &[&RequestRow], level: &Slo,
         if limits.is_empty() {
             good.push(row);
         }
-        limits.into_iter().for_each(|name| *broken.entry(name.to_owned()).or_default() += 1);
+        for name in limits {
+            *broken.entry(name.to_owned()).or_default() += 1;
+        }
     }
     let share = (of > 0).then(|| good.len() as f64 / of as f64);
     let rate = |count: f64| (of > 0 && window_s > 0.0).then(|| count / window_s);

@@ -219,7 +219,9 @@ fn an_open_loop_that_is_late_is_invalid_and_a_closed_one_has_no_schedule() {
 #[test]
 fn token_counts_of_two_sources_are_not_mixed_and_missing_usage_is_said() {
     let mut rows = plain_rows();
-    rows.iter_mut().for_each(|row| row.token_source = Some(TokenSource::Chunks));
+    for row in &mut rows {
+        row.token_source = Some(TokenSource::Chunks);
+    }
     let metrics = one(closed(2), &rows);
     assert!(metrics.validity.is_valid(), "one source is one source");
     let missing = diagnostic(&metrics, "usage_missing").unwrap();

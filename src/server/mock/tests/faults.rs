@@ -27,10 +27,8 @@ fn a_cut_ends_the_connection_in_order_in_mid_stream_every_kth_time() {
 #[test]
 fn a_cut_after_no_chunk_or_after_the_last_is_a_cut() {
     for (fault, chunks) in [("cut:every=1,after=0", 0), ("cut:every=1,after=99", 3)] {
-        let mut client = Client::new(&with(fault));
-        drop(client);
         let mock = with(fault);
-        client = Client::new(&mock);
+        let mut client = Client::new(&mock);
         client.chat(3);
         let (events, end) = client.stream();
         assert_eq!((texts(&events).len(), end), (chunks, End::Closed), "{fault}");
