@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
 /// Why encryption cannot be set up.
@@ -127,6 +127,9 @@ pub fn reason(error: &rustls::Error) -> (&'static str, String) {
             }
             other => ("certificate", format!("the server's certificate is not to be trusted: {other}")),
         },
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            ("no_protocol", "the server speaks none of the versions of HTTP that were offered".to_owned())
+        }
         rustls::Error::InvalidMessage(_) => {
             ("no_tls", "the server does not speak TLS on this port: is it `http`?".to_owned())
         }

@@ -25,6 +25,7 @@ mod hardware;
 mod imports;
 mod kernel_summary;
 mod kernels_compile;
+mod load_http2;
 mod load_schema;
 mod loader;
 mod metrics_schema;

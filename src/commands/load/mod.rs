@@ -123,11 +123,6 @@ fn target_failure(error: &TargetError) -> Failure {
 
 impl Prepared {
     fn new(config: &LoadConfig) -> anyhow::Result<Self> {
-        if config.http == HttpChoice::Http2 {
-            return Err(Failure::new(ExitStatus::Usage, "`http=2` is not available in this version")
-                .hint("use `http=1.1`")
-                .into());
-        }
         if config.base_url.is_empty() {
             return Err(Failure::new(ExitStatus::Usage, "no server is given")
                 .hint("give `base_url=http://HOST:PORT`")
@@ -147,11 +142,17 @@ impl Prepared {
         let credentials = credentials::collect(config, Path::new(".env"))?;
         let mut targets = Vec::new();
         for url in &config.base_url {
-            targets.push(Target::parse(url).and_then(Target::resolve).map_err(|error| target_failure(&error))?);
+            let mut target = Target::parse(url).and_then(Target::resolve).map_err(|error| target_failure(&error))?;
+            target.http2 = config.http == HttpChoice::Http2;
+            targets.push(target);
         }
         let tls = if targets.iter().any(|target| target.tls) {
-            // HTTP/2 is not offered as long as it is not spoken.
-            let tls = TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, Offer::Http1);
+            let offer = match config.http {
+                HttpChoice::Auto => Offer::Both,
+                HttpChoice::Http1 => Offer::Http1,
+                HttpChoice::Http2 => Offer::Http2,
+            };
+            let tls = TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, offer);
             Some(tls.map_err(|error| {
                 let failure = Failure::new(ExitStatus::CouldNotStart, error.to_string());
                 match std::error::Error::source(&error) {
@@ -352,6 +353,11 @@ fn run_in(
         let text = format!("the wall clock was set by {seconds:.1} s during the run; durations are not affected");
         diagnostics.note("clock_step", Severity::Warn, text);
     }
+    for (index, target) in session.context.targets.iter_mut().enumerate() {
+        if let Some(http) = driver.spoken(index) {
+            http.clone_into(&mut target.http);
+        }
+    }
     session.context.diagnostics = diagnostics.into_vec();
     let interrupted = interrupt.asked();
     session.context.complete = !interrupted;
@@ -459,22 +465,27 @@ fn scraper(
     if config.telemetry.server == Watch::Off {
         return None;
     }
-    let (target, path) = if let Some(url) = &config.telemetry.metrics_url {
+    let (target, path, tls) = if let Some(url) = &config.telemetry.metrics_url {
         let target = match Target::parse(url).and_then(Target::resolve) {
             Ok(target) => target,
             Err(error) => return Some(Err(error.to_string())),
         };
         let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
         let path = rest.find('/').map_or("/metrics".to_owned(), |at| rest[at..].to_owned());
-        (target, path)
+        // It may be another server, which speaks what it likes.
+        let tls = target.tls.then(|| TlsClient::new(config.tls.ca_file.as_deref(), config.tls.insecure, Offer::Both));
+        match tls.transpose() {
+            Ok(tls) => (target, path, tls),
+            Err(error) => return Some(Err(error.to_string())),
+        }
     } else {
         let target = targets.first()?.clone();
         let path = format!("{}/metrics", target.root_path());
-        (target, path)
+        (target, path, tls.cloned())
     };
     let interval = Duration::from_secs_f64(config.telemetry.interval_s);
     let headers = head_lines(&target, lines);
-    Some(Scraper::start(ScrapePlan { target, path, tls: tls.cloned(), headers, interval, origin_ns }))
+    Some(Scraper::start(ScrapePlan { target, path, tls, headers, interval, origin_ns }))
 }
 
 fn inputs(config: &LoadConfig, prepared: &Prepared) -> Inputs {

@@ -72,6 +72,9 @@ fn unreachable(target: &Target, error: &NoReply) -> Failure {
     let failure = Failure::new(ExitStatus::CouldNotStart, what);
     match error {
         NoReply::Transport(TransportError::Tls("no_tls", _)) => failure.hint("write `http://` in `base_url`"),
+        NoReply::Transport(
+            TransportError::Tls("no_http2" | "no_protocol", _) | TransportError::Io("no_http2" | "goaway" | "protocol", _),
+        ) => failure.hint("use `http=1.1`, or `http=auto` to speak what TLS agrees on"),
         NoReply::Transport(TransportError::Tls(..)) => {
             failure.hint("give the certificate of its authority in `tls.ca_file`, or take any by `tls.insecure=true`, which the run will say")
         }
@@ -112,8 +115,8 @@ pub(super) fn look(
         }
         records.push(TargetRecord {
             url: target.to_string(),
+            http: reply.as_ref().map_or(if target.http2 { "2" } else { "1.1" }, |reply| reply.http).to_owned(),
             server: reply.and_then(|reply| reply.head.server),
-            http: "1.1".to_owned(),
         });
     }
     let model = match (&config.model, models.as_slice()) {

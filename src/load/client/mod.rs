@@ -4,6 +4,8 @@
 
 pub mod body;
 pub mod delta;
+pub mod fields;
+pub mod http2;
 pub mod reception;
 pub mod response;
 pub mod simple;

@@ -49,6 +49,8 @@ pub struct Target {
     pub port: u16,
     /// Path of the API, e.g. `/v1`.
     pub base_path: String,
+    /// Only HTTP/2 will do: TLS has to agree on it, and without TLS it is spoken without asking.
+    pub http2: bool,
     /// User and password of the URL, as `user:password`.
     pub userinfo: Option<String>,
     /// Addresses in the order in which they are tried; empty before [`Target::resolve`].
@@ -109,7 +111,7 @@ impl Target {
         let last = path.rsplit('/').next().unwrap_or_default();
         let versioned = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let base_path = if versioned { path.to_owned() } else { format!("{path}/v1") };
-        Ok(Self { tls, host: host.to_owned(), port, base_path, userinfo, addresses: Vec::new() })
+        Ok(Self { tls, host: host.to_owned(), port, base_path, http2: false, userinfo, addresses: Vec::new() })
     }
 
     /// Looks the addresses up.

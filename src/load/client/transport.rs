@@ -59,7 +59,7 @@ impl TransportError {
 
     /// Whether this client is to blame, and not the server or the network.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Io("descriptors" | "ports" | "memory", _))
+        matches!(self, Self::Io("descriptors" | "ports" | "memory" | "header", _))
     }
 }
 

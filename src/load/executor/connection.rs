@@ -1,6 +1,7 @@
 //! The connections of a worker, and what each is doing.
 
 use super::flight::Flight;
+use super::http2::Http2;
 use crate::load::client::transport::Transport;
 use crate::net::poller::Interest;
 
@@ -15,6 +16,8 @@ pub(super) enum State {
     Idle,
     /// It carries one.
     Busy(Box<Flight>),
+    /// It speaks HTTP/2, or is about to.
+    Http2(Box<Http2>),
 }
 
 /// One connection.

@@ -1,9 +1,13 @@
 //! A request on its way: from being due to its row.
 
+use std::sync::Arc;
+
 use super::job::{Ended, StageJob};
+use super::worker::Worker;
 use crate::load::client::delta::Usage;
-use crate::load::client::reception::{Answer, Reception};
+use crate::load::client::reception::{Answer, Asked, Reception};
 use crate::load::workload::item::{Item, Message};
+use crate::net::clock::now_ns;
 use crate::record::load::outcome::Outcome;
 use crate::record::load::row::{Chunks, Failed, RequestRow, TokenSource};
 
@@ -26,6 +30,8 @@ pub(super) struct Flight {
     pub target: u32,
     /// Everything that is written: head and body.
     pub bytes: Vec<u8>,
+    /// Where the body begins in them.
+    pub body_at: usize,
     pub written: usize,
     /// When it was due, on the monotonic clock.
     pub due_ns: u64,
@@ -34,6 +40,8 @@ pub(super) struct Flight {
     pub sent_ns: Option<u64>,
     pub first_sent_ns: Option<u64>,
     pub attempts: u32,
+    /// Attempts among them that a server sent back untouched.
+    pub refused: u32,
     pub connect_ms: Option<f64>,
     pub reception: Reception,
     pub lag_ns: Option<u64>,
@@ -48,6 +56,60 @@ impl Flight {
     /// Microseconds from sending to `at_ns`.
     pub(super) fn offset_us(&self, at_ns: u64) -> u64 {
         at_ns.saturating_sub(self.sent_ns.unwrap_or(at_ns)) / 1000
+    }
+}
+
+impl Worker {
+    /// The request of the next turn of `conversation`, for the target whose turn it is.
+    pub(super) fn flight(&mut self, id: u64, conversation: Conversation, due_ns: u64, entered: bool) -> Box<Flight> {
+        let shared = Arc::clone(&self.shared);
+        let item = &shared.dataset.items[(conversation.item % shared.dataset.items.len() as u64) as usize];
+        let turn = &item.turns[conversation.turn];
+        let target = self.next_target % shared.targets.len() as u32;
+        self.next_target = self.next_target.wrapping_add(1);
+        let body = shared.template.render(turn, &conversation.history);
+        let head = &shared.heads[target as usize];
+        let mut bytes = Vec::with_capacity(head.len() + body.len() + 16);
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(body.len().to_string().as_bytes());
+        bytes.extend_from_slice(b"\r\n\r\n");
+        let body_at = bytes.len();
+        bytes.extend_from_slice(&body);
+        Box::new(Flight {
+            id,
+            target,
+            bytes,
+            body_at,
+            written: 0,
+            due_ns,
+            issued_ns: now_ns(),
+            sent_ns: None,
+            first_sent_ns: None,
+            attempts: 0,
+            refused: 0,
+            connect_ms: None,
+            reception: Reception::new(self.asked()),
+            lag_ns: None,
+            max_tokens: shared.template.max_tokens(turn),
+            input_tokens: turn.input_tokens,
+            conversation,
+            entered,
+        })
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        Asked { stream: self.shared.template.stream, max_bytes: self.shared.options.max_bytes }
+    }
+
+    pub(super) fn row_context<'a>(&'a self, job: &'a StageJob, flight: &Flight) -> RowContext<'a> {
+        let items = &self.shared.dataset.items;
+        RowContext {
+            job,
+            origin_ns: self.shared.origin_ns,
+            prompts: items.len() as u64,
+            item: &items[(flight.conversation.item % items.len() as u64) as usize],
+            keep_text: self.shared.options.keep_text,
+        }
     }
 }
 

@@ -1,16 +1,16 @@
-//! What a worker does with its sockets: connecting, writing, reading, giving up.
+//! What a worker does with the sockets that stand: writing, reading, giving up.
 
 use std::cmp::Reverse;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::connection::{Connection, Key, State};
+use super::connection::{Key, State};
 use super::flight::{Conversation, Flight, ended, unsent};
 use super::job::{Message, StageJob, Stop};
 use super::worker::{Later, LaterWhat, Worker};
 use crate::load::client::body::messages_of;
-use crate::load::client::reception::{GivenUp, Reception};
-use crate::load::client::transport::{Read, Transport, TransportError};
+use crate::load::client::reception::{Answer, GivenUp, Reception};
+use crate::load::client::transport::{Read, TransportError};
 use crate::load::workload::item;
 use crate::net::clock::{from_wall, now_ns, ns, wall_ns};
 use crate::net::poller::{Interest, Ready};
@@ -20,87 +20,6 @@ use crate::record::load::outcome::Outcome;
 const AFTER_DONE: Duration = Duration::from_secs(2);
 
 impl Worker {
-    /// Begins a connection to `target` at its address number `address`. One that cannot be begun ends a request that waits for it.
-    pub(super) fn begin_connect(
-        &mut self,
-        target: usize,
-        address: usize,
-        job: &StageJob,
-        out: Option<&Sender<Message>>,
-    ) {
-        let options = &self.shared.options;
-        let now = now_ns();
-        let pace = (1e9 * f64::from(options.threads) / options.connect_rate) as u64;
-        self.next_connect_ns = self.next_connect_ns.max(now.saturating_sub(10 * pace)) + pace;
-        match self.try_connect(target, address) {
-            Ok(transport) => {
-                let fd = transport.fd();
-                let key = self.connections.insert(Connection {
-                    transport,
-                    target: target as u32,
-                    address,
-                    state: State::Connecting,
-                    begun_ns: now,
-                    connect_ms: 0.0,
-                    served: 0,
-                    interest: Interest::WRITE,
-                });
-                self.connecting[target] += 1;
-                if let Err(error) = self.poller.add(fd, key.0, Interest::WRITE) {
-                    self.connect_failed(key, &TransportError::io(&error), job, out);
-                }
-            }
-            Err(error) => self.no_connection(target, &error, job, out),
-        }
-    }
-
-    fn try_connect(&self, target: usize, address: usize) -> Result<Transport, TransportError> {
-        let shared = &self.shared;
-        let server = &shared.targets[target];
-        let tls = match (&shared.tls, server.tls) {
-            (Some(tls), true) => {
-                Some(tls.connect(&server.host).map_err(|error| TransportError::Tls("setup", error.to_string()))?)
-            }
-            _ => None,
-        };
-        let Some(address) = server.addresses.get(address) else {
-            return Err(TransportError::Io("unreachable", "no address is left".to_owned()));
-        };
-        // Asked for in any case: without them nobody knows how late this program reads.
-        Transport::connect(*address, tls, true)
-    }
-
-    /// Connecting failed: the next address is tried, else a request that waits has failed with it.
-    fn connect_failed(&mut self, key: Key, error: &TransportError, job: &StageJob, out: Option<&Sender<Message>>) {
-        let Some(connection) = self.connections.remove(key) else { return };
-        let target = connection.target as usize;
-        self.connecting[target] -= 1;
-        let next = connection.address + 1;
-        let elsewhere = matches!(error, TransportError::Io("refused" | "unreachable" | "timed_out", _));
-        if elsewhere && next < self.shared.targets[target].addresses.len() {
-            return self.begin_connect(target, next, job, out);
-        }
-        self.no_connection(target, error, job, out);
-    }
-
-    fn no_connection(&mut self, target: usize, error: &TransportError, job: &StageJob, out: Option<&Sender<Message>>) {
-        let (kind, message) = match error {
-            TransportError::Io(kind, message) | TransportError::Tls(kind, message) => (*kind, message.clone()),
-        };
-        self.last_connect_error = Some(message.clone());
-        let outcome = match error {
-            TransportError::Tls(..) => Outcome::TlsError,
-            TransportError::Io(..) if error.is_ours() => Outcome::ClientError,
-            TransportError::Io("no_time", _) => Outcome::TimeoutConnect,
-            TransportError::Io(..) => Outcome::ConnectError,
-        };
-        if let Some(out) = out
-            && let Some(flight) = self.pending[target].pop_front()
-        {
-            self.end_unsent(job, out, &flight, outcome, kind, &message);
-        }
-    }
-
     /// A request that was issued ends without having been sent.
     pub(super) fn end_unsent(
         &mut self,
@@ -123,7 +42,15 @@ impl Worker {
         loop {
             let Some(key) = self.idle[target].pop() else { break };
             match self.send_on(key, flight, now_ns()) {
-                None => return,
+                None => {
+                    // A connection of HTTP/2 goes on taking requests.
+                    if let Some(State::Http2(http2)) = self.connections.get(key).map(|connection| &connection.state)
+                        && http2.room() > 0
+                    {
+                        self.idle[target].push(key);
+                    }
+                    return;
+                }
                 Some(back) => flight = back,
             }
         }
@@ -132,25 +59,12 @@ impl Worker {
         self.connect_for_pending(target, job, out);
     }
 
-    /// Whether requests wait for connections that were not begun.
-    pub(super) fn wants_connections(&self) -> bool {
-        self.pending.iter().zip(&self.connecting).any(|(pending, connecting)| pending.len() > *connecting)
-    }
-
-    fn connect_for_pending(&mut self, target: usize, job: &StageJob, out: &Sender<Message>) {
-        while self.pending[target].len() > self.connecting[target] && now_ns() >= self.next_connect_ns {
-            let before = self.pending[target].len();
-            self.begin_connect(target, self.address[target], job, Some(out));
-            // A connection that failed at once has ended a request; the place it frees is filled by the loop, and not from here.
-            if self.pending[target].len() < before {
-                break;
-            }
-        }
-    }
-
     /// Writes `flight` to the idle connection `key`; gives it back if the connection turned out to be gone before a byte was written.
     fn send_on(&mut self, key: Key, mut flight: Box<Flight>, now: u64) -> Option<Box<Flight>> {
         let Some(connection) = self.connections.get(key) else { return Some(flight) };
+        if let State::Http2(_) = connection.state {
+            return self.send_stream(key, flight, now);
+        }
         flight.sent_ns = Some(now);
         flight.attempts += 1;
         flight.first_sent_ns.get_or_insert(now);
@@ -182,7 +96,7 @@ impl Worker {
         }
     }
 
-    fn watch(&mut self, key: Key, interest: Interest) {
+    pub(super) fn watch(&mut self, key: Key, interest: Interest) {
         let Some(connection) = self.connections.get(key) else { return };
         if connection.interest == interest {
             return;
@@ -209,7 +123,7 @@ impl Worker {
                         connection.state = State::Handshaking;
                         self.shake(key, event, job, out);
                     }
-                    Ok(()) => self.connected(key, job, out),
+                    Ok(()) => self.agreed(key, 0, job, out),
                     Err(error) => self.connect_failed(key, &error, job, Some(out)),
                 }
             }
@@ -219,47 +133,12 @@ impl Worker {
                 self.connections.remove(key);
             }
             State::Busy(_) => self.exchange(key, event, job, out),
+            State::Http2(_) => self.on_http2(key, event, job, out),
         }
-    }
-
-    fn shake(&mut self, key: Key, event: Ready, job: &StageJob, out: &Sender<Message>) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let mut result = Ok(Read::Nothing);
-        if event.readable {
-            result = connection.transport.read(&mut self.plain, &mut self.scratch);
-        }
-        let result = result.and_then(|read| connection.transport.flush().map(|()| read));
-        match result {
-            Err(error) => self.connect_failed(key, &error, job, Some(out)),
-            Ok(Read::End) => {
-                let error =
-                    TransportError::Tls("closed", "the connection ended while TLS was being agreed on".to_owned());
-                self.connect_failed(key, &error, job, Some(out));
-            }
-            Ok(_) if connection.transport.is_handshaking() => {
-                let interest = if connection.transport.wants_write() { Interest::BOTH } else { Interest::READ };
-                self.watch(key, interest);
-            }
-            Ok(_) => self.connected(key, job, out),
-        }
-    }
-
-    /// A connection stands: it takes a request that waits, or is idle.
-    fn connected(&mut self, key: Key, job: &StageJob, out: &Sender<Message>) {
-        let now = now_ns();
-        let Some(connection) = self.connections.get(key) else { return };
-        connection.connect_ms = now.saturating_sub(connection.begun_ns) as f64 / 1e6;
-        connection.state = State::Idle;
-        let (target, address, ms) = (connection.target as usize, connection.address, connection.connect_ms);
-        self.connecting[target] -= 1;
-        self.address[target] = address;
-        self.report.connect_ms.push(ms);
-        self.watch(key, Interest::READ);
-        self.serve_next(key, target, job, out);
     }
 
     /// Gives an idle connection to a request that waits, or keeps it.
-    fn serve_next(&mut self, key: Key, target: usize, job: &StageJob, out: &Sender<Message>) {
+    pub(super) fn serve_next(&mut self, key: Key, target: usize, job: &StageJob, out: &Sender<Message>) {
         if let Some(flight) = self.pending[target].pop_front() {
             if let Some(back) = self.send_on(key, flight, now_ns()) {
                 self.pending[target].push_front(back);
@@ -386,6 +265,22 @@ impl Worker {
         if !reusable {
             self.connections.remove(key);
         }
+        self.conclude(flight, answer, job, out);
+        if reusable {
+            self.serve_next(key, target, job, out);
+        } else {
+            self.connect_for_pending(target, job, out);
+        }
+    }
+
+    /// Writes the row of a request that has an answer, or sees to it that it is tried again.
+    pub(super) fn conclude(
+        &mut self,
+        mut flight: Box<Flight>,
+        answer: Answer,
+        job: &StageJob,
+        out: &Sender<Message>,
+    ) {
         if self.retried(job, &mut flight, answer.outcome, answer.status, answer.retry_after_s) {
             flight.connect_ms = None;
             let due_ns = now_ns() + answer.retry_after_s.unwrap_or(1).saturating_mul(1_000_000_000);
@@ -397,11 +292,6 @@ impl Worker {
             let _ = out.send(Message::Ended(Box::new(row)));
             let conversation = spoken.and_then(|text| self.next_turn(&flight, text));
             self.place_free(job, conversation, flight.entered);
-        }
-        if reusable {
-            self.serve_next(key, target, job, out);
-        } else {
-            self.connect_for_pending(target, job, out);
         }
     }
 
@@ -417,7 +307,7 @@ impl Worker {
         let options = &self.shared.options;
         let transient = outcome == Outcome::RateLimited || (outcome == Outcome::Http5xx && status == Some(503));
         let patient = Duration::from_secs(after_s.unwrap_or(1)) <= options.max_retry_wait;
-        transient && patient && flight.attempts <= options.retries && job.stopping() == Stop::Run
+        transient && patient && flight.attempts <= options.retries + flight.refused && job.stopping() == Stop::Run
     }
 
     /// What is left of a conversation after an answer.
@@ -465,27 +355,17 @@ impl Worker {
         let Some(connection) = self.connections.get(key) else { return };
         match &mut connection.state {
             State::Idle => {}
-            State::Connecting | State::Handshaking => {
+            State::Http2(http2) if http2.is_open() => {
+                self.end_streams(key, job, out, |flight| overdue(flight, &limits, now).map(GivenUp::Timeout));
+            }
+            State::Connecting | State::Handshaking | State::Http2(_) => {
                 if now.saturating_sub(connection.begun_ns) > limits[0] {
                     let error = TransportError::Io("no_time", "no connection in time".to_owned());
                     self.connect_failed(key, &error, job, Some(out));
                 }
             }
             State::Busy(flight) => {
-                let sent = flight.sent_ns.unwrap_or(now);
-                let since_sent = now.saturating_sub(sent);
-                let last = flight.reception.last_event_us().map_or(sent, |us| sent + us * 1000);
-                let outcome = if since_sent > limits[3] {
-                    Outcome::TimeoutTotal
-                } else if !flight.reception.has_output() && since_sent > limits[1] {
-                    Outcome::TimeoutFirstToken
-                } else if flight.reception.has_output() && now.saturating_sub(last) > limits[2]
-                    || flight.reception.is_done() && now.saturating_sub(last) > ns(AFTER_DONE)
-                {
-                    Outcome::TimeoutStall
-                } else {
-                    return;
-                };
+                let Some(outcome) = overdue(flight, &limits, now) else { return };
                 let at = flight.offset_us(now);
                 flight.reception.give_up(GivenUp::Timeout(outcome), at);
                 self.finish(key, true, job, out);
@@ -522,8 +402,26 @@ impl Worker {
                     self.connections.remove(key);
                     self.connecting[target] -= 1;
                 }
+                State::Http2(_) => self.cancel_http2(key, job, out, outcome),
                 State::Idle => {}
             }
         }
+    }
+}
+
+/// How a request has taken too long, if it has. `limits` are those of connecting, the first token, the time between events, and all of it, in ns.
+fn overdue(flight: &Flight, limits: &[u64; 4], now: u64) -> Option<Outcome> {
+    let sent = flight.sent_ns.unwrap_or(now);
+    let since_sent = now.saturating_sub(sent);
+    let reception = &flight.reception;
+    let quiet = now.saturating_sub(reception.last_event_us().map_or(sent, |us| sent + us * 1000));
+    if since_sent > limits[3] {
+        Some(Outcome::TimeoutTotal)
+    } else if !reception.has_output() && since_sent > limits[1] {
+        Some(Outcome::TimeoutFirstToken)
+    } else if reception.has_output() && quiet > limits[2] || reception.is_done() && quiet > ns(AFTER_DONE) {
+        Some(Outcome::TimeoutStall)
+    } else {
+        None
     }
 }

@@ -19,8 +19,6 @@ pub struct ClientOptions {
     pub kernel_stamps: bool,
     /// Connections are used for one request only.
     pub connection_per_request: bool,
-    /// HTTP/2 without asking.
-    pub http2_prior_knowledge: bool,
     /// Connections begun per second at most, all threads together.
     pub connect_rate: f64,
     /// The longest event, and the longest answer that is no stream.

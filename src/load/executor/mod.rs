@@ -2,8 +2,10 @@
 //!
 //! A [`worker::Worker`] drives its share of a [`job::StageJob`]; what ended comes out as messages, in whatever order it ended.
 
+mod connect;
 mod connection;
 mod flight;
+mod http2;
 mod io;
 pub mod job;
 pub mod lag;

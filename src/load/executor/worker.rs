@@ -7,9 +7,12 @@ use std::sync::mpsc::Sender;
 
 use super::connection::{Connections, Key};
 use super::flight::{Conversation, Flight, RowContext, unsent};
+use super::http2::EndedStream;
 use super::job::{Arrivals, Message, RunShared, StageJob, Stop};
 use super::lag::LagHistogram;
+use crate::load::client::fields::request_of;
 use crate::load::client::reception::{Asked, Reception};
+use crate::load::client::target::Target;
 use crate::net::clock::{now_ns, ns, thread_cpu_ns};
 use crate::net::poller::{Poller, Ready, no_timer_slack};
 use crate::record::load::outcome::Outcome;
@@ -19,7 +22,7 @@ pub(super) const READ_BYTES: usize = 64 << 10;
 /// Sockets reported at once.
 const EVENTS: usize = 512;
 /// How often deadlines are looked at, and orders to stop.
-const LOOK_NS: u64 = 20_000_000;
+pub(super) const LOOK_NS: u64 = 20_000_000;
 
 /// What a worker was while it drove a phase.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +103,14 @@ pub struct Worker {
     pub(super) pending: Vec<VecDeque<Box<Flight>>>,
     /// Connections under way to each target.
     pub(super) connecting: Vec<usize>,
+    /// Requests that a connection to each target takes at once, as the last one told; `usize::MAX` until one has.
+    pub(super) lanes: Vec<usize>,
+    /// The HTTP that was spoken with each target, once it was.
+    pub(super) spoken: Vec<Option<&'static str>>,
+    /// Each target's request in HTTP/2, without its length and its body.
+    pub(super) requests: Vec<Result<http::Request<()>, String>>,
+    /// Streams of a connection that have ended, while they are looked at.
+    pub(super) ended: Vec<EndedStream>,
     /// The address of each target that answered last.
     pub(super) address: Vec<usize>,
     /// Later turns and further attempts.
@@ -109,7 +120,7 @@ pub struct Worker {
     /// Requests due in an open loop that wait for a place.
     queued: VecDeque<(u64, Conversation)>,
     next_arrival: usize,
-    next_target: u32,
+    pub(super) next_target: u32,
     pub(super) next_connect_ns: u64,
     pub(super) next_look_ns: u64,
     /// Requests of this worker between issued and ended.
@@ -131,7 +142,15 @@ impl Worker {
     /// If the system has no descriptor left.
     pub fn new(shared: Arc<RunShared>, index: u32) -> std::io::Result<Self> {
         let targets = shared.targets.len();
+        let one_each = shared.options.connection_per_request;
+        // Without TLS it is known beforehand what is spoken.
+        let lanes = |target: &Target| if one_each || !(target.tls || target.http2) { 1 } else { usize::MAX };
+        let requests = shared.heads.iter().zip(&shared.targets).map(|(head, target)| request_of(head, target.tls));
         Ok(Self {
+            lanes: shared.targets.iter().map(lanes).collect(),
+            spoken: vec![None; targets],
+            requests: requests.collect(),
+            ended: Vec::new(),
             index,
             poller: Poller::new(EVENTS)?,
             connections: Connections::default(),
@@ -157,8 +176,13 @@ impl Worker {
         })
     }
 
+    /// The HTTP spoken with target number `target`, if any was.
+    pub fn spoken(&self, target: usize) -> Option<&'static str> {
+        self.spoken.get(target).copied().flatten()
+    }
+
     /// This worker's share of `concurrency` places.
-    fn share(&self, concurrency: u32) -> u32 {
+    pub(super) fn share(&self, concurrency: u32) -> u32 {
         let threads = self.shared.options.threads.max(1);
         concurrency / threads + u32::from(self.index < concurrency % threads)
     }
@@ -224,50 +248,8 @@ impl Worker {
         Ok(std::mem::take(&mut self.report))
     }
 
-    /// Makes the connections a closed loop begins with, so that connecting is in nobody's latency.
-    fn connect_ahead(&mut self, job: &StageJob) -> std::io::Result<()> {
-        let wanted = match job.arrivals {
-            Arrivals::Closed { concurrency } => self.share(concurrency) as usize,
-            // An open loop makes what it needs; one of each thread's shows early that the server is there.
-            Arrivals::Open { .. } => 1,
-        };
-        if self.shared.options.connection_per_request {
-            return Ok(());
-        }
-        let targets = self.shared.targets.len();
-        let timeout = self.shared.options.connect_timeout.map_or(u64::MAX, ns);
-        let deadline = now_ns().saturating_add(timeout);
-        self.last_connect_error = None;
-        for idle in &mut self.idle {
-            idle.retain(|key| self.connections.get(*key).is_some());
-        }
-        let mut begun: Vec<usize> = self.idle.iter().map(Vec::len).collect();
-        let share = |target: usize| wanted / targets + usize::from(target < wanted % targets);
-        loop {
-            let mut missing = 0;
-            for (target, begun) in begun.iter_mut().enumerate() {
-                while *begun < share(target) && now_ns() >= self.next_connect_ns {
-                    self.begin_connect(target, self.address[target], job, None);
-                    *begun += 1;
-                }
-                missing += share(target).saturating_sub(*begun);
-            }
-            let connecting: usize = self.connecting.iter().sum();
-            let now = now_ns();
-            if (missing == 0 && connecting == 0)
-                || now >= deadline
-                || self.last_connect_error.is_some()
-                || job.stopping() == Stop::Now
-            {
-                return Ok(());
-            }
-            let wake = if missing > 0 { self.next_connect_ns } else { now + LOOK_NS };
-            self.turn(job, &std::sync::mpsc::channel().0, wake)?;
-        }
-    }
-
     /// Waits for sockets until `wake_ns` at the latest, and handles what is ready.
-    fn turn(&mut self, job: &StageJob, out: &Sender<Message>, wake_ns: u64) -> std::io::Result<()> {
+    pub(super) fn turn(&mut self, job: &StageJob, out: &Sender<Message>, wake_ns: u64) -> std::io::Result<()> {
         let before = now_ns();
         let timeout = wake_ns.saturating_sub(before).min(LOOK_NS);
         let mut ready = std::mem::take(&mut self.ready);
@@ -394,43 +376,6 @@ impl Worker {
         self.dispatch(job, out, flight, now);
     }
 
-    fn flight(&mut self, id: u64, conversation: Conversation, due_ns: u64, entered: bool) -> Box<Flight> {
-        let shared = Arc::clone(&self.shared);
-        let item = &shared.dataset.items[(conversation.item % shared.dataset.items.len() as u64) as usize];
-        let turn = &item.turns[conversation.turn];
-        let target = self.next_target % shared.targets.len() as u32;
-        self.next_target = self.next_target.wrapping_add(1);
-        let body = shared.template.render(turn, &conversation.history);
-        let head = &shared.heads[target as usize];
-        let mut bytes = Vec::with_capacity(head.len() + body.len() + 16);
-        bytes.extend_from_slice(head.as_bytes());
-        bytes.extend_from_slice(body.len().to_string().as_bytes());
-        bytes.extend_from_slice(b"\r\n\r\n");
-        bytes.extend_from_slice(&body);
-        Box::new(Flight {
-            id,
-            target,
-            bytes,
-            written: 0,
-            due_ns,
-            issued_ns: now_ns(),
-            sent_ns: None,
-            first_sent_ns: None,
-            attempts: 0,
-            connect_ms: None,
-            reception: Reception::new(self.asked()),
-            lag_ns: None,
-            max_tokens: shared.template.max_tokens(turn),
-            input_tokens: turn.input_tokens,
-            conversation,
-            entered,
-        })
-    }
-
-    pub(super) fn asked(&self) -> Asked {
-        Asked { stream: self.shared.template.stream, max_bytes: self.shared.options.max_bytes }
-    }
-
     fn drop_arrival(
         &mut self,
         job: &StageJob,
@@ -444,17 +389,6 @@ impl Worker {
         let message = "as many requests as `max_in_flight` allows were under way".to_owned();
         let row = unsent(&flight, Outcome::Dropped, "max_in_flight", message, &context);
         let _ = out.send(Message::Ended(Box::new(row)));
-    }
-
-    pub(super) fn row_context<'a>(&'a self, job: &'a StageJob, flight: &Flight) -> RowContext<'a> {
-        let items = &self.shared.dataset.items;
-        RowContext {
-            job,
-            origin_ns: self.shared.origin_ns,
-            prompts: items.len() as u64,
-            item: &items[(flight.conversation.item % items.len() as u64) as usize],
-            keep_text: self.shared.options.keep_text,
-        }
     }
 
     /// A request has ended: its place is free, and its conversation may go on.

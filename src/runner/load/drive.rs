@@ -115,6 +115,11 @@ impl<'a> LoadDriver<'a> {
         &self.shared
     }
 
+    /// The HTTP spoken with target number `target`, if any was.
+    pub fn spoken(&self, target: usize) -> Option<&'static str> {
+        self.workers.iter().find_map(|worker| worker.spoken(target))
+    }
+
     /// Drives one stage: its warm-up to the end of its last request, then the measured requests. `due_ns` has the arrivals of an open loop.
     ///
     /// # Errors

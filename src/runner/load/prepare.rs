@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::schema::load::{ArrivalKind, ConnectionChoice, HttpChoice, LoadConfig, StampChoice, WhenFull};
+use crate::config::schema::load::{ArrivalKind, ConnectionChoice, LoadConfig, StampChoice, WhenFull};
 use crate::load::client::body::BodyTemplate;
 use crate::load::client::target::Target;
 use crate::load::executor::job::ClientOptions;
@@ -29,7 +29,6 @@ pub fn client_options(config: &LoadConfig, server_closes: bool) -> ClientOptions
             ConnectionChoice::Pooled => false,
             ConnectionChoice::PerRequest => true,
         },
-        http2_prior_knowledge: config.http == HttpChoice::Http2,
         connect_rate: config.client.connect_rate,
         max_bytes: usize::try_from(config.client.max_event_bytes).unwrap_or(usize::MAX),
         connect_timeout: limit(config.timeout.connect_s),
