@@ -39,7 +39,12 @@ impl Children {
 
     /// Where the run `id` of stage1 lies.
     pub(super) fn stage1_directory(&self, id: &str) -> PathBuf {
-        self.root.join("stage1").join(id)
+        self.directory("stage1", id)
+    }
+
+    /// Where the run `id` of `command` lies.
+    pub(super) fn directory(&self, command: &str, id: &str) -> PathBuf {
+        self.root.join(command).join(id)
     }
 
     /// `perfprof stage1` with these settings, whose numbers are taken even if it calls itself INVALID.
@@ -50,7 +55,19 @@ impl Children {
         environment: &BTreeMap<String, String>,
         limit: Duration,
     ) -> ChildCommand {
-        let mut arguments: Vec<OsString> = vec!["stage1".into()];
+        self.command("stage1", id, overrides, environment, limit)
+    }
+
+    /// The same of `command`, which may be `load`.
+    pub(super) fn command(
+        &self,
+        command: &str,
+        id: &str,
+        overrides: &[String],
+        environment: &BTreeMap<String, String>,
+        limit: Duration,
+    ) -> ChildCommand {
+        let mut arguments: Vec<OsString> = vec![command.into()];
         arguments.extend(overrides.iter().map(OsString::from));
         arguments.push("run.allow_invalid=true".into());
         arguments.push(format!("run.id={id}").into());

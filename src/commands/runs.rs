@@ -9,10 +9,14 @@ use serde_json::{Value, json};
 use super::compare::inputs::{LoadOptions, load_subject};
 use super::{Context, print_answer};
 use crate::compare::stored::{STORED_SCHEMA_VERSION, StoredBaseline};
-use crate::diagnostics::{ExitStatus, Failure, escape_control};
+use crate::diagnostics::{Diagnostic, ExitStatus, Failure, escape_control};
 use crate::record::find::{self, RunEntry};
+use crate::record::load::metrics::{LoadMetrics, StageBlock};
+use crate::record::load::outcome::Outcome;
+use crate::record::load;
 use crate::record::run_dir::{self, RUN_FILE};
 use crate::record::{RecordError, RunRecord, RunStatus, atomic, manifest, reader};
+use crate::units::Seconds;
 
 /// What to do with the runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,16 +120,18 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
     let entry = entry_at(&path);
     let files = files(&path).map_err(RecordError::into_failure)?;
     // Rows are read leniently here: to show a damaged run is the point.
-    let rows = path.join(reader::ROWS_FILE).is_file().then(|| reader::read_rows(&path, true));
+    let rows = rows(&path);
+    let stages = load_stages(&path);
     if context.json {
         let mut value = entry_json(&entry);
         value["record"] = serde_json::to_value(entry.record.as_ref().ok())?;
         value["files"] = files.iter().map(|(name, bytes)| json!({ "path": name, "bytes": bytes })).collect();
         value["rows"] = match &rows {
-            Some(Ok((rows, diagnostics))) => json!({ "count": rows.len(), "diagnostics": diagnostics, "error": null }),
+            Some(Ok((rows, diagnostics))) => json!({ "count": rows, "diagnostics": diagnostics, "error": null }),
             Some(Err(error)) => json!({ "count": null, "diagnostics": [], "error": error.to_string() }),
             None => Value::Null,
         };
+        value["stages"] = stages.as_ref().map_or(Value::Null, |metrics| stages_json(metrics));
         return Ok((json_text(&value)?, ExitStatus::Success));
     }
     let mut text = String::new();
@@ -149,7 +155,7 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
     }
     match &rows {
         Some(Ok((rows, diagnostics))) => {
-            line("rows", &rows.len().to_string());
+            line("rows", &rows.to_string());
             for diagnostic in diagnostics {
                 line("", &format!("{} × {}: {}", diagnostic.count, diagnostic.code, diagnostic.first));
             }
@@ -157,10 +163,75 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
         Some(Err(error)) => line("rows", &error.to_string()),
         None => line("rows", "none"),
     }
+    if let Some(metrics) = &stages {
+        line("server", &format!("{}, model {}, {}", metrics.backend, metrics.model, metrics.endpoint));
+        for (index, stage) in metrics.stages.iter().enumerate() {
+            line(if index == 0 { "stages" } else { "" }, &stage_line(stage));
+        }
+    }
     for (index, (name, bytes)) in files.iter().enumerate() {
         line(if index == 0 { "files" } else { "" }, &format!("{name} ({})", crate::units::Bytes(*bytes as f64)));
     }
     Ok((text, ExitStatus::Success))
+}
+
+/// How many rows a run has, and what was lost of them; `None` for a run without any.
+fn rows(path: &Path) -> Option<Result<(usize, Vec<Diagnostic>), RecordError>> {
+    if path.join(reader::ROWS_FILE).is_file() {
+        return Some(reader::read_rows(path, true).map(|(rows, found)| (rows.len(), found)));
+    }
+    let requests = path.join(load::REQUESTS_FILE).is_file();
+    requests.then(|| load::reader::read_rows(path, true).map(|(rows, found)| (rows.len(), found)))
+}
+
+/// The summary of a load test; `None` for other runs, and for one without a summary.
+fn load_stages(path: &Path) -> Option<LoadMetrics> {
+    if path.join(load::LOAD_CONTEXT_FILE).is_file() { load::reader::read_metrics(path).ok() } else { None }
+}
+
+/// The median of a measure of a stage.
+fn median(stage: &StageBlock, name: &str) -> Option<f64> {
+    stage.measures.get(name)?.summary.p50
+}
+
+fn ok_of(stage: &StageBlock) -> u64 {
+    stage.outcomes.get(Outcome::Ok.name()).copied().unwrap_or(0)
+}
+
+fn stages_json(metrics: &LoadMetrics) -> Value {
+    let stage = |stage: &StageBlock| {
+        json!({
+            "stage": stage.plan.label,
+            "issued": stage.issued,
+            "ok": ok_of(stage),
+            "request_per_s": stage.rates.request_per_s,
+            "output_tok_per_s": stage.rates.output_tok_per_s,
+            "ttft_ms": median(stage, "ttft_ms"),
+            "tpot_ms": median(stage, "tpot_ms"),
+            "valid": stage.validity.is_valid(),
+        })
+    };
+    metrics.stages.iter().map(stage).collect()
+}
+
+/// `c=4: 30 of 30 ok, 51.2 req/s, 614 tok/s, TTFT 20.1 ms, TPOT 5.00 ms`, the last two being medians.
+fn stage_line(stage: &StageBlock) -> String {
+    let mut text = format!("{}: {} of {} ok", stage.plan.label, ok_of(stage), stage.issued);
+    if let Some(rate) = stage.rates.request_per_s {
+        let _ = write!(text, ", {rate:.1} req/s");
+    }
+    if let Some(rate) = stage.rates.output_tok_per_s {
+        let _ = write!(text, ", {rate:.0} tok/s");
+    }
+    for (name, measure) in [("TTFT", "ttft_ms"), ("TPOT", "tpot_ms")] {
+        if let Some(ms) = median(stage, measure) {
+            let _ = write!(text, ", {name} {}", Seconds(ms / 1e3));
+        }
+    }
+    if !stage.validity.is_valid() {
+        let _ = write!(text, "; INVALID: {}", stage.validity.reasons.join("; "));
+    }
+    text
 }
 
 fn verify(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::config::compose::{ComposeRequest, compose, findings};
+use crate::config::schema::keys;
 use crate::config::study::{StudyRequest, study};
 use crate::config::sweep::{SweepRequest, sweep};
 use crate::config::{self, ConfigError, dataset, yaml};
@@ -26,9 +27,11 @@ pub struct ValidateOptions {
 enum Role {
     /// `config.yaml`.
     Root,
+    /// `load.yaml`, the root of `load`.
+    LoadRoot,
     /// `models.yaml`.
     Registry,
-    /// A file of a group that `stage1` or `stage2` composes.
+    /// A file of a group that `stage1`, `stage2` or `load` composes.
     Choice { group: String, name: String },
     /// A study of variants.
     Study,
@@ -36,6 +39,8 @@ enum Role {
     Sweep,
     /// A file of a group whose settings have no types yet.
     SyntaxOnly { group: String },
+    /// A run file of a load test.
+    LoadRunFile,
     /// Anything else: an experiment.
     RunFile,
 }
@@ -44,11 +49,13 @@ impl Role {
     fn words(&self) -> String {
         match self {
             Self::Root => "root file".to_owned(),
+            Self::LoadRoot => "root file of load".to_owned(),
             Self::Registry => "model registry".to_owned(),
             Self::Choice { group, .. } => format!("{group} file"),
             Self::Study => "study file".to_owned(),
             Self::Sweep => "sweep file".to_owned(),
             Self::SyntaxOnly { group } => format!("{group} file, syntax only"),
+            Self::LoadRunFile => "run file of load".to_owned(),
             Self::RunFile => "run file".to_owned(),
         }
     }
@@ -127,13 +134,18 @@ fn check(options: &ValidateOptions, config_dir: Option<&Path>) -> (Vec<String>, 
     (checked, found)
 }
 
+/// Whether a key is one of `command` and not of `stage1`; of a path its first part counts. A group counts by its name.
+fn is_only_of(command: &str, key: &str) -> bool {
+    let first = key.split(['.', '=']).next().unwrap_or_default();
+    let has = |command: &str| keys::of_command(command).is_some_and(|keys| keys::find(keys, first).is_some());
+    first == command || (has(command) && !has("stage1"))
+}
+
 fn request(overrides: &[String], config_dir: Option<&Path>) -> ComposeRequest {
-    let of_stage2 = overrides.iter().any(|text| {
-        let key = text.trim_start_matches(['+', '~']);
-        key.starts_with("stage2=") || key.starts_with("stage2.")
-    });
+    let any_of = |command: &str| overrides.iter().any(|text| is_only_of(command, text.trim_start_matches(['+', '~'])));
+    let command = ["stage2", "load"].into_iter().find(|command| any_of(command)).unwrap_or("stage1");
     ComposeRequest {
-        command: if of_stage2 { "stage2" } else { "stage1" }.to_owned(),
+        command: command.to_owned(),
         overrides: overrides.to_vec(),
         run_config: None,
         config_dir: config_dir.map(Path::to_owned),
@@ -165,8 +177,8 @@ fn yaml_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// By its name and folder, as in `configs/`; a registry under another name by its content.
 fn role_of(file: &Path) -> Role {
-    const COMPOSED: [&str; 7] = ["model", "hardware", "dataset", "engine", "profiling", "quality", "stage2"];
-    const UNTYPED: [&str; 2] = ["load", "backend"];
+    const COMPOSED: [&str; 8] = ["model", "hardware", "dataset", "engine", "profiling", "quality", "stage2", "load"];
+    const UNTYPED: [&str; 1] = ["backend"];
     const POINTS: [&str; 3] = ["grid", "list", "random"];
     let part =
         |text: Option<&std::ffi::OsStr>| text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
@@ -185,10 +197,22 @@ fn role_of(file: &Path) -> Role {
     } else if name == "models" || yaml::read(file).is_ok_and(|document| document.value["models"].is_object()) {
         Role::Registry
     } else if yaml::read(file).is_ok_and(|document| document.value["defaults"].is_array()) {
-        Role::Root
+        if name == "load" { Role::LoadRoot } else { Role::Root }
+    } else if yaml::read(file).is_ok_and(|document| is_load_run_file(&document.value)) {
+        Role::LoadRunFile
     } else {
         Role::RunFile
     }
+}
+
+/// Whether more of the keys are of `load` alone than of `stage1` alone.
+fn is_load_run_file(value: &serde_json::Value) -> bool {
+    let Some(entries) = value.as_object() else { return false };
+    let of = |command: &str, other: &str| {
+        let has = |command: &str, key: &str| keys::of_command(command).is_some_and(|keys| keys::find(keys, key).is_some());
+        entries.keys().filter(|key| has(command, key) && !has(other, key)).count()
+    };
+    of("load", "stage1") + usize::from(entries.contains_key("load")) > of("stage1", "load")
 }
 
 fn check_file(file: &Path, role: &Role, config_dir: Option<&Path>, overrides: &[String]) -> Vec<Finding> {
@@ -205,13 +229,20 @@ fn check_file(file: &Path, role: &Role, config_dir: Option<&Path>, overrides: &[
         }
         Role::Sweep => check_sweep(file, config_dir, overrides),
         Role::Root => check_composition(&request, &[("config.yaml".to_owned(), file.to_owned())]),
-        Role::RunFile => {
+        Role::LoadRoot => {
+            "load".clone_into(&mut request.command);
+            check_composition(&request, &[("load.yaml".to_owned(), file.to_owned())])
+        }
+        Role::RunFile | Role::LoadRunFile => {
+            if *role == Role::LoadRunFile {
+                "load".clone_into(&mut request.command);
+            }
             request.run_config = Some(file.to_owned());
             check_composition(&request, &[])
         }
         Role::Choice { group, name } => {
-            if group == "stage2" {
-                "stage2".clone_into(&mut request.command);
+            if group == "stage2" || group == "load" {
+                group.clone_into(&mut request.command);
             }
             request.overrides.push(format!("{group}='{}'", name.replace('\\', "\\\\").replace('\'', "\\'")));
             check_composition(&request, &[(format!("{group}/{name}.yaml"), file.to_owned())])
@@ -247,12 +278,12 @@ fn check_sweep(file: &Path, config_dir: Option<&Path>, overrides: &[String]) -> 
         Ok(sweep) => sweep,
         Err(error) => return vec![error.into()],
     };
-    let goals = check_goals(sweep.objective.as_deref(), &sweep.constraints, &sweep.pareto);
+    let goals = check_goals(&sweep.command, sweep.objective.as_deref(), &sweep.constraints, &sweep.pareto);
     let finding = |error: crate::runner::sweep::GoalError| Finding {
         file: Some(name),
         line: None,
         message: error.to_string(),
-        hints: vec![error.hint()],
+        hints: vec![error.hint(&sweep.command)],
     };
     goals.err().map(finding).into_iter().collect()
 }
@@ -260,7 +291,8 @@ fn check_sweep(file: &Path, config_dir: Option<&Path>, overrides: &[String]) -> 
 /// The findings of a composition, and of the set of prompts it names.
 fn check_composition(request: &ComposeRequest, placed: &[(String, PathBuf)]) -> Vec<Finding> {
     let mut found: Vec<Finding> = findings(request, placed).into_iter().map(Finding::from).collect();
-    if !found.is_empty() || !placed.is_empty() {
+    // A load test makes or reads its prompts when it is run.
+    if !found.is_empty() || !placed.is_empty() || request.command == "load" {
         return found;
     }
     let settings = compose(request).and_then(|composed| match request.command.as_str() {
@@ -417,6 +449,30 @@ mod tests {
         assert!(found[0].message.contains("p.jsonl:2: `prompt` is missing"), "{found:?}");
         let json: serde_json::Value = serde_json::from_str(&render_json(&[], &found)).unwrap();
         assert_eq!((&json["valid"], json["findings"].as_array().map(Vec::len)), (&json!(false), Some(1)));
+    }
+
+    #[test]
+    fn settings_of_a_load_test_are_checked_as_such() {
+        let directory = written(&[
+            ("load/mine.yaml", "# @package _global_\nconcurrency: [1, 0]\n"),
+            ("against.yaml", "base_url: http://127.0.0.1:8000\narrival: poisson\nseed: 1\n"),
+            ("sweep/rates.yaml", "command: load\ngrid:\n  concurrency: [1, 2]\nobjective: decode_tok_per_s\n"),
+        ]);
+        let check_one =
+            |name: &str| check(&ValidateOptions { files: vec![directory.path().join(name)], overrides: vec![] }, None);
+        let (checked, found) = check_one("load/mine.yaml");
+        assert!(checked[0].ends_with("(load file)"), "{checked:?}");
+        assert_eq!(places(&found, directory.path()), ["load/mine.yaml:2"], "{found:?}");
+        let (checked, found) = check_one("against.yaml");
+        assert!(checked[0].ends_with("(run file of load)"), "{checked:?}");
+        assert!(found[0].message.contains("needs `rate`"), "{found:?}");
+        let (_, found) = check_one("sweep/rates.yaml");
+        assert!(found[0].message.contains("`decode_tok_per_s` is no measure of a run"), "{found:?}");
+        let with = |text: &str| check(&ValidateOptions { files: vec![], overrides: vec![text.to_owned()] }, None);
+        let (checked, found) = with("concurrency=1,2,4");
+        assert_eq!((checked[0].as_str(), found), ("the settings of load with concurrency=1,2,4", Vec::new()));
+        assert!(with("load=quick").1.is_empty());
+        assert_eq!(with("load=qick").1.len(), 1);
     }
 
     #[test]

@@ -291,6 +291,14 @@ fn judge(fact: &str, left: &str, right: &str) -> Option<Apart> {
             }
             _ => {}
         }
+    } else if fact == fact::NEW_TOKENS
+        && let Some((left, right)) = mean_length(left).zip(mean_length(right))
+        && (left - right).abs() <= TOKEN_TOLERANCE * left.max(right)
+    {
+        let most = words::percent(TOKEN_TOLERANCE);
+        return Some(Apart::Little(format!(
+            "the requests differ in length, but the means by no more than {most}; that counts as the same work"
+        )));
     }
     if fact == fact::MODEL {
         match fact_rules::same_model(left, right) {
@@ -304,6 +312,12 @@ fn judge(fact: &str, left: &str, right: &str) -> Option<Apart> {
         }
     }
     Some(Apart::Wholly)
+}
+
+/// The mean in `60 to 64, mean 62.50`.
+fn mean_length(text: &str) -> Option<f64> {
+    let mean = text.split_once(" to ")?.1.split_once(", mean ")?.1;
+    mean.parse::<f64>().ok().filter(|mean| mean.is_finite())
 }
 
 fn studied_meaning(fact: &str, key: &str) -> String {
@@ -375,6 +389,21 @@ mod tests {
             assert_eq!(changed(name, Some(value), &settings), one(name, DifferenceKind::NotTheSameWork));
         }
         assert_eq!(changed(fact::NEW_TOKENS, Some("63.8"), &settings), one(fact::NEW_TOKENS, DifferenceKind::Flag));
+    }
+
+    #[test]
+    fn answers_that_end_by_themselves_are_the_same_work_if_their_mean_length_is() {
+        let kind = |left: &str, right: &str, name: &str| {
+            let [a, b] = [("a", left), ("b", right)].map(|(label, value)| with_facts(label, &[(name, value)]));
+            let found = differences(&a, &b, &CompareSettings::default());
+            found.into_iter().find(|row| row.fact == name).map(|row| row.kind)
+        };
+        let (one, near, far) = ("3 to 128, mean 100.00", "5 to 128, mean 100.40", "5 to 128, mean 101.00");
+        assert_eq!(kind(one, one, fact::NEW_TOKENS), None);
+        assert_eq!(kind(one, near, fact::NEW_TOKENS), Some(DifferenceKind::Flag));
+        assert_eq!(kind(one, far, fact::NEW_TOKENS), Some(DifferenceKind::NotTheSameWork));
+        assert_eq!(kind(one, "100", fact::NEW_TOKENS), Some(DifferenceKind::NotTheSameWork), "none varies");
+        assert_eq!(kind(one, near, fact::PROMPT_TOKENS), Some(DifferenceKind::NotTheSameWork), "prompts are given");
     }
 
     #[test]

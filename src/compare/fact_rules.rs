@@ -1,6 +1,7 @@
 //! What each fact is worth when two subjects are compared, and which facts a study changes by changing a key.
 
 use super::result::DifferenceKind;
+use super::import::load::{ARRIVAL, SERVICE_LEVEL, TOKEN_SOURCE};
 use super::subject::fact;
 
 /// How a fact is judged.
@@ -20,6 +21,7 @@ pub(super) struct FactRule {
 const BUILD_PROFILE: &str = "build_profile";
 const WEIGHTS_SOURCE: &str = "weights_source";
 const WEIGHTS_BYTES: &str = "weights_bytes";
+const REQUEST_RATE: &str = "request_rate";
 
 const HARDWARE: [&str; 9] = [
     fact::DEVICE,
@@ -44,6 +46,10 @@ pub(super) fn rule(name: &str) -> FactRule {
         fact::PROMPTS_SHA256 => of(NotTheSameWork, Flag, false, "other prompts may be other work"),
         fact::BATCH => of(NotTheSameWork, Flag, false, "another number of sequences side by side is other work"),
         fact::CONCURRENCY => of(NotTheSameWork, Flag, false, "another number of requests in flight is another load"),
+        REQUEST_RATE => of(NotTheSameWork, Note, false, "another rate of requests is another load"),
+        ARRIVAL => of(NotTheSameWork, Note, false, "requests that are sent by another rule are another load"),
+        TOKEN_SOURCE => of(Flag, Note, false, "tokens are counted by another, and every measure of a token with them"),
+        SERVICE_LEVEL => of(Flag, Flag, false, "goodput is counted by other limits"),
         fact::OUTPUT_SHA256 => of(
             Flag,
             Note,
@@ -112,6 +118,7 @@ pub(super) fn studies(key: &str, name: &str) -> bool {
         "max_new_tokens" | "new_tokens" => &[&[fact::NEW_TOKENS, fact::OUTPUT_SHA256]],
         "cases" => &[&[fact::PROMPT_TOKENS, fact::NEW_TOKENS, fact::BATCH], &prompts],
         "dataset" | "subset" | "limit" => &[&[fact::PROMPT_TOKENS], &prompts],
+        "rate" => &[&[REQUEST_RATE]],
         "seed" => &[&prompts],
         "device" | "hardware" | "host" => &[&HARDWARE, &[fact::OUTPUT_SHA256]],
         "backend" => &[&[fact::TOOL, fact::MODE, fact::OUTPUT_SHA256]],

@@ -69,6 +69,7 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embed![
     "study/quantization.yaml",
     "study/threads.yaml",
     "sweep/latency_grid.yaml",
+    "sweep/load_grid.yaml",
 ];
 
 /// The registry of model aliases, beside the groups.

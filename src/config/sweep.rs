@@ -21,8 +21,10 @@ use super::tree;
 
 /// More points than this are a mistake and not a sweep.
 pub const MOST_POINTS: usize = 10_000;
-/// The only command that points can be run by so far; a load test will be the second.
+/// What runs a point where nothing else is said.
 const STAGE1: &str = "stage1";
+/// The commands that points can be run by.
+const COMMANDS: [&str; 2] = [STAGE1, "load"];
 /// What a sweep is called that has no file.
 const NAMELESS: &str = "command-line";
 
@@ -124,7 +126,7 @@ pub struct SweepPoint {
 pub struct Sweep {
     /// Name of the file.
     pub name: String,
-    /// `stage1`.
+    /// What runs a point: `stage1` or `load`.
     pub command: String,
     /// The points.
     pub points: Vec<SweepPoint>,
@@ -170,7 +172,8 @@ impl SweepPoint {
 /// Puts the sweep of `request` together and composes the settings of every point.
 ///
 /// The points are every combination of `grid` (the last key varying fastest), then those of `list`, then those drawn by `random`. A setting of the
-/// command line with several values (`batch=1,2,4`) is an axis of the grid, and so is one that names an axis.
+/// command line with several values (`batch=1,2,4`) is an axis of the grid, and so is one that names an axis. That holds for settings that take
+/// a list, too: `concurrency=1,2` is two points, and `concurrency=[1,2]` one of two stages.
 ///
 /// # Errors
 /// The first mistake, wherever it is: nothing may start before the last point is known to be sound.
@@ -188,9 +191,8 @@ pub fn sweep(request: &SweepRequest) -> Result<Sweep, ConfigError> {
     if let Some(source) = &source {
         file = serde_path_to_error::deserialize(source.document.value.clone())
             .map_err(|error| source.error(&error.path().to_string(), error.inner().to_string()))?;
-        if file.command != STAGE1 {
-            let message = format!("a sweep over `{}` is not part of this version; `{STAGE1}` is", file.command);
-            return Err(source.error("command", message));
+        if !COMMANDS.contains(&file.command.as_str()) {
+            return Err(source.error("command", no_command(&file.command)));
         }
         let provenance = &mut resolved.provenance;
         tree::merge(&mut resolved.value, provenance, "", &source.document.value, &|path| source.origin(path));
@@ -256,7 +258,8 @@ pub fn goals(request: &SweepRequest, had: Goals) -> Result<Goals, ConfigError> {
         pareto: had.pareto,
         ..SweepFile::default()
     };
-    let points = |file: &SweepFile| (file.overrides.len(), file.grid.len(), file.order, file.seed);
+    let points =
+        |file: &SweepFile| (file.command.clone(), file.overrides.len(), file.grid.len(), file.order, file.seed);
     let before = points(&file);
     for (index, argument) in request.arguments.iter().enumerate() {
         let origin = Origin::Override { index: index + 1, text: masked_override(argument).into() };
@@ -276,16 +279,21 @@ pub fn names_points(request: &SweepRequest) -> bool {
     request.arguments.first().is_some_and(|first| is_config(first))
 }
 
-/// The settings of one point as they were recorded, composed again: what a sweep goes on with that is not told its settings once more.
+/// The settings of one point of `command` as they were recorded, composed again: what a sweep goes on with that is not told its settings once more.
 ///
 /// # Errors
 /// As [`compose`].
 pub fn recorded_point(
+    command: &str,
     settings: &[(String, String)],
     recorded: &[String],
     config_dir: Option<&Path>,
 ) -> Result<SweepPoint, ConfigError> {
-    compose_point(settings.to_vec(), recorded.to_vec(), config_dir)
+    compose_point(command, settings.to_vec(), recorded.to_vec(), config_dir)
+}
+
+fn no_command(name: &str) -> String {
+    format!("no sweep can be made of `{name}`: a point is run by {}", COMMANDS.map(|name| format!("`{name}`")).join(" or "))
 }
 
 /// Whether the first argument names a sweep and sets nothing.
@@ -321,6 +329,14 @@ impl SweepFile {
             parsed.values.iter().flat_map(flat).filter(|text| !text.is_empty()).collect()
         };
         match parsed.key.as_str() {
+            "command" => {
+                let names = texts();
+                match names.as_slice() {
+                    [one] if COMMANDS.contains(&one.as_str()) => self.command.clone_from(one),
+                    _ => return Err(refuse(&no_command(&names.join(",")))),
+                }
+                note("command");
+            }
             "objective" => {
                 let mut names = texts();
                 if names.len() > 1 {
@@ -421,12 +437,13 @@ fn points(file: &SweepFile, place: &Place<'_>, config_dir: Option<&Path>) -> Res
             .into_iter()
             .map(|(key, value)| (key, value.to_text().map_or_else(|| value.to_string(), str::to_owned)))
             .collect();
-        points.push(compose_point(settings, overrides, config_dir)?);
+        points.push(compose_point(&file.command, settings, overrides, config_dir)?);
     }
     Ok(points)
 }
 
 fn compose_point(
+    command: &str,
     settings: Vec<(String, String)>,
     all: Vec<String>,
     config_dir: Option<&Path>,
@@ -449,12 +466,16 @@ fn compose_point(
         }
     }
     let composed = compose(&ComposeRequest {
-        command: STAGE1.to_owned(),
+        command: command.to_owned(),
         overrides: overrides.clone(),
         run_config: None,
         config_dir: config_dir.map(Path::to_owned),
     })?;
-    composed.stage1()?;
+    if command == STAGE1 {
+        composed.stage1()?;
+    } else {
+        composed.load()?;
+    }
     Ok(SweepPoint { settings, overrides, environment, composed })
 }
 
@@ -666,6 +687,23 @@ mod tests {
         assert!(asked(&[file, "batch=4"]).unwrap_err().to_string().contains("would do nothing"));
         assert!(asked(&[file, "run.id=x"]).unwrap_err().to_string().contains("ids of their own"));
         assert!(asked(&["latency_grids"]).unwrap_err().hints().iter().any(|hint| hint.contains("latency_grid")));
+    }
+
+    #[test]
+    fn points_of_load_tests_have_its_settings_and_an_axis_is_no_list_of_stages() {
+        let sweep = asked(&["command=load", "base_url=http://127.0.0.1:1", "concurrency=2,[4,8]"]).unwrap();
+        assert_eq!((sweep.command.as_str(), sweep.points.len()), ("load", 2));
+        let stages = |point: &SweepPoint| point.composed.load().unwrap().concurrency.0;
+        assert_eq!((stages(&sweep.points[0]), stages(&sweep.points[1])), (vec![2], vec![4, 8]));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("again.yaml");
+        std::fs::write(&path, sweep.to_yaml_with_provenance()).unwrap();
+        assert_eq!(asked(&[path.to_str().unwrap()]).unwrap().sha256(), sweep.sha256());
+        let named = asked(&["load_grid", "base_url=http://127.0.0.1:1"]).unwrap();
+        assert_eq!(named.command, "load");
+        assert!(asked(&["command=load", "batch=1,2"]).unwrap_err().to_string().contains("unknown key `batch`"));
+        let refused = asked(&["command=analyze", "batch=1,2"]).unwrap_err().to_string();
+        assert!(refused.contains("`stage1` or `load`"), "{refused}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct SweepPlanFile {
     pub schema_version: u32,
     /// The run.
     pub run_id: String,
-    /// Command that runs a point: `stage1`.
+    /// Command that runs a point: `stage1` or `load`.
     pub runs: String,
     /// Name of the configuration.
     pub name: String,
@@ -119,7 +119,7 @@ pub struct SweepRow {
     pub attempt: u32,
     /// As [`PlannedPoint::fingerprint`].
     pub fingerprint: String,
-    /// Run id below `runs/stage1/`.
+    /// Run id below `runs/stage1/` or `runs/load/`.
     pub child: String,
     /// How it ended.
     pub status: RowStatus,
@@ -157,7 +157,7 @@ pub struct SweepResult {
     pub error: Option<String>,
     /// Whether its run calls itself VALID.
     pub valid: Option<bool>,
-    /// Its run, below `runs/stage1/`.
+    /// Its run, below `runs/stage1/` or `runs/load/`.
     pub run: Option<String>,
     /// Measures.
     pub measures: BTreeMap<String, Summary>,

@@ -412,6 +412,7 @@ fn mistakes_are_refused_before_anything_runs() {
     let sandbox = Sandbox::new();
     finish(sandbox.stage1(&[])).exits(0);
     let load = sandbox.write("load.yaml", "command: load\ngrid:\n  batch: [1]\n").display().to_string();
+    let other = sandbox.write("other.yaml", "command: analyze\ngrid:\n  batch: [1]\n").display().to_string();
     let typo = sandbox.write("typo.yaml", "gird:\n  batch: [1]\n").display().to_string();
     let goal = file(&sandbox, "grid:\n  batch: [1, 2]\nconstraints: ['ttft_ms=3']\n");
     for (arguments, words) in [
@@ -426,7 +427,8 @@ fn mistakes_are_refused_before_anything_runs() {
         (vec!["batch=1,2", "--budget-s", "0"], "--budget-s"),
         (vec!["batch=1,2", "--resume", "nothing"], "no run `nothing`"),
         (vec!["--resume", "latest:stage1"], "only a sweep can be gone on with"),
-        (vec![load.as_str()], "a sweep over `load` is not part of this version"),
+        (vec![load.as_str()], "unknown key `batch`"),
+        (vec![other.as_str()], "no sweep can be made of `analyze`"),
         (vec![typo.as_str()], "gird"),
         (vec![goal.as_str()], "ttft_ms=3"),
         (vec!["nowhere/at_all.yaml"], "nowhere/at_all.yaml"),

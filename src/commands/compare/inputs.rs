@@ -12,6 +12,7 @@ use crate::analysis::projection::{Projection, project};
 use crate::analysis::steps::{PhasePatterns, Steps, steps};
 use crate::compare::import::foreign::{self, Format};
 use crate::compare::import::labels::LabelSource;
+use crate::compare::import::load::{self, LoadFiles};
 use crate::compare::import::stage1::{self, Stage1Files};
 use crate::compare::import::trace::{TraceParts, trace_operators, trace_subject};
 use crate::compare::import::{ImportError, analyzed};
@@ -23,10 +24,12 @@ use crate::record::RecordError;
 use crate::record::environment::ENVIRONMENT_FILE;
 use crate::record::find::{LATEST, RunEntry, list_runs, resolve_run};
 use crate::record::inputs::{INPUTS_FILE, INPUTS_SCHEMA_VERSION};
+use crate::record::load::{LOAD_CONTEXT_FILE, LOAD_SCHEMA_VERSION, REQUESTS_FILE, reader as load_reader};
 use crate::record::manifest;
 use crate::record::metrics::METRICS_SCHEMA_VERSION;
 use crate::record::reader::{self, METRICS_FILE, ROWS_FILE};
 use crate::record::run_dir::RUN_FILE;
+use crate::runner::load::summary::{Extras, summarize};
 use crate::trace::detect::{TraceFormat, detect};
 use crate::trace::import::{Import, ReadError, ReadErrorKind, ReadOptions};
 use crate::trace::timeline::Timeline;
@@ -107,7 +110,9 @@ pub fn load_subject(spec: &str, label: Option<&str>, options: &LoadOptions<'_>) 
 }
 
 /// Commands whose runs can be a side.
-const SIDES: [&str; 2] = ["stage1", "analyze"];
+const SIDES: [&str; 3] = ["stage1", "load", "analyze"];
+/// What can be a side, for hints.
+const WHAT_CAN: &str = "runs of `stage1`, `load` and `analyze`, traces and result files of other tools can be compared";
 
 fn resolve(spec: &str, root: &Path) -> Result<PathBuf, Failure> {
     // The newest run is most often the last comparison, which is never meant.
@@ -158,6 +163,7 @@ fn load_run(directory: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loade
     let run = reader::read_run(directory).map_err(RecordError::into_failure)?;
     match run.command.as_str() {
         "stage1" => load_stage1(directory, options),
+        "load" => load_test(directory, options),
         "analyze" => load_analyzed(directory, options),
         "stage2" => Err(Failure::new(
             ExitStatus::Usage,
@@ -172,7 +178,7 @@ fn load_run(directory: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loade
             ExitStatus::Usage,
             format!("`{}` is a run of `{other}`, which cannot be a side of a comparison", directory.display()),
         )
-        .hint("runs of `stage1` and `analyze`, traces and result files of other tools can be compared")
+        .hint(WHAT_CAN)
         .into()),
     }
 }
@@ -237,6 +243,47 @@ fn stage1_loaded(files: Stage1Files, run_dir: Option<PathBuf>) -> anyhow::Result
     let tag = files.run.and_then(|run| run.tag);
     let fallback = subject.run_ids.first().cloned().unwrap_or_default();
     Ok(Loaded { subject, label: LabelSource { given: None, tag, fallback }, trace: None, spans: files.spans, run_dir })
+}
+
+/// A run of `perfprof load`.
+fn load_test(directory: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loaded> {
+    let record = |error: RecordError| error.into_failure();
+    let mut found = Vec::new();
+    let run = dispensable(reader::read_run(directory), &mut found).map_err(record)?;
+    let context = dispensable(load_reader::read_context(directory), &mut found).map_err(record)?;
+    let (rows, of_rows) = load_reader::read_rows(directory, options.salvage).map_err(record)?;
+    found.extend(of_rows);
+    let metrics = match dispensable(load_reader::read_metrics(directory), &mut found).map_err(record)? {
+        Some(metrics) => metrics,
+        None => {
+            // A run that was killed left no summary, but the plan and the rows to make it from.
+            let Some(context) = &context else {
+                let message =
+                    format!("`{}` has neither `{METRICS_FILE}` nor `{LOAD_CONTEXT_FILE}`", directory.display());
+                return Err(Failure::new(ExitStatus::CouldNotStart, message)
+                    .hint("it was stopped before its first request: run it again")
+                    .into());
+            };
+            summarize(context, &rows, Extras { status: "interrupted", ..Extras::default() })
+        }
+    };
+    let files = LoadFiles {
+        name: file_name(&fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())),
+        status: run.as_ref().map(crate::record::RunRecord::effective_status),
+        run,
+        context,
+        metrics,
+        rows,
+        diagnostics: found,
+    };
+    load_test_loaded(files, Some(directory.to_owned()))
+}
+
+fn load_test_loaded(files: LoadFiles, run_dir: Option<PathBuf>) -> anyhow::Result<Loaded> {
+    let subject = load::subject(&files).map_err(import_failure)?;
+    let tag = files.run.and_then(|run| run.tag);
+    let label = LabelSource { given: None, tag, fallback: files.metrics.run_id };
+    Ok(Loaded { subject, label, trace: None, spans: None, run_dir })
 }
 
 /// `inputs.yaml`, typed; null where it is missing or damaged.
@@ -327,6 +374,12 @@ fn unchanged(inputs: &TraceInputs) -> Result<Vec<PathBuf>, String> {
 
 /// A file by what is in it.
 fn load_file(path: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Loaded> {
+    // Requests say nothing without the plan beside them.
+    if path.file_name().is_some_and(|name| name == REQUESTS_FILE)
+        && let Some(directory) = run_around(path)
+    {
+        return load_run(directory, options);
+    }
     let mut head = Vec::new();
     let file = fs::File::open(path).map_err(|error| io_failure(path, error))?;
     file.take(HEAD_BYTES).read_to_end(&mut head).map_err(|error| io_failure(path, error))?;
@@ -450,6 +503,20 @@ fn load_metrics(path: &Path, bytes: &[u8], metrics: &Value, options: &LoadOption
                 .map_err(RecordError::into_failure)?;
             stage1_loaded(Stage1Files { name: file_name(path), metrics: Some(metrics), ..Stage1Files::default() }, None)
         }
+        Some("load") => {
+            let metrics = reader::parse_versioned(path, None, bytes, LOAD_SCHEMA_VERSION)
+                .map_err(RecordError::into_failure)?;
+            let files = LoadFiles {
+                name: file_name(path),
+                run: None,
+                status: None,
+                context: None,
+                metrics,
+                rows: Vec::new(),
+                diagnostics: Vec::new(),
+            };
+            load_test_loaded(files, None)
+        }
         Some("analyze") => {
             let subject = analyzed::analyzed_subject(&file_name(path), metrics, None).map_err(import_failure)?;
             let label = LabelSource { given: None, tag: None, fallback: subject.label.clone() };
@@ -463,7 +530,7 @@ fn load_metrics(path: &Path, bytes: &[u8], metrics: &Value, options: &LoadOption
                 other.unwrap_or("an unknown command")
             ),
         )
-        .hint("runs of `stage1` and `analyze`, traces and result files of other tools can be compared")
+        .hint(WHAT_CAN)
         .into()),
     }
 }

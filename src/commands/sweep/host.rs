@@ -1,26 +1,29 @@
-//! Runs each point as a `perfprof stage1` of its own.
+//! Runs each point as a `perfprof stage1` or `perfprof load` of its own.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::commands::Context;
 use crate::commands::child::{self, Children, MOST_LIMIT_S, Progress, minutes};
 use crate::commands::interrupt::Interrupt;
 use crate::config::sweep::SweepPoint;
+use crate::record::load::reader as load_reader;
 use crate::record::reader;
 use crate::record::rows::RowStatus;
 use crate::record::run_dir::{RunDir, rfc3339};
 use crate::record::sweep::{CaseResult, SWEEP_ROWS_FILE, SWEEP_RUNS_DIRECTORY, SweepRow};
 use crate::record::{RecordError, RowsWriter};
 use crate::runner::process;
-use crate::runner::sweep::{Outlook, PointEnd, PointRunner};
+use crate::runner::sweep::{Outlook, PointEnd, PointRunner, load_result};
 
 /// What became of the process of a point: status, error, whether its run calls itself VALID, its cases.
 type Judged = (RowStatus, Option<String>, Option<bool>, Vec<CaseResult>);
 
-/// Points of `perfprof stage1`.
-pub(super) struct Stage1Points<'a> {
+/// Points of one command.
+pub(super) struct Points<'a> {
     directory: &'a RunDir,
     runs: Children,
+    command: &'a str,
     points: &'a [SweepPoint],
     interrupt: &'a Interrupt,
     rows: RowsWriter,
@@ -29,9 +32,10 @@ pub(super) struct Stage1Points<'a> {
     progress: Progress,
 }
 
-impl<'a> Stage1Points<'a> {
+impl<'a> Points<'a> {
     pub(super) fn new(
         directory: &'a RunDir,
+        command: &'a str,
         points: &'a [SweepPoint],
         limit_s: Option<f64>,
         context: &Context,
@@ -40,6 +44,7 @@ impl<'a> Stage1Points<'a> {
         Ok(Self {
             directory,
             runs: Children::new(directory.file(SWEEP_RUNS_DIRECTORY), context)?,
+            command,
             points,
             interrupt,
             rows: RowsWriter::reopen(&directory.file(SWEEP_ROWS_FILE)).map_err(RecordError::into_failure)?,
@@ -63,17 +68,43 @@ impl<'a> Stage1Points<'a> {
     /// An id that no attempt has had, also none whose row was lost with the process that should have written it.
     fn fresh_id(&self, point: u32, attempt: u32) -> String {
         let ids = (attempt..).map(|attempt| format!("p{point:04}-{attempt}"));
-        let mut fresh = ids.skip_while(|id| self.runs.stage1_directory(id).exists());
+        let mut fresh = ids.skip_while(|id| self.runs.directory(self.command, id).exists());
         fresh.next().unwrap_or_else(|| format!("p{point:04}-x"))
     }
 
     /// What the run of a process that ended by itself says.
     fn read(&self, id: &str) -> Judged {
-        let run = self.runs.stage1_directory(id);
-        let failed = |error: String| (RowStatus::Failed, Some(error), None, Vec::new());
-        let metrics = match reader::read_metrics(&run) {
+        let run = self.runs.directory(self.command, id);
+        match self.command {
+            "load" => Self::read_load(&run),
+            _ => Self::read_stage1(&run),
+        }
+    }
+
+    fn unreadable(error: &RecordError) -> Judged {
+        (RowStatus::Failed, Some(format!("its metrics.json cannot be read: {error}")), None, Vec::new())
+    }
+
+    fn read_load(run: &Path) -> Judged {
+        let metrics = match load_reader::read_metrics(run) {
             Ok(metrics) => metrics,
-            Err(error) => return failed(format!("its metrics.json cannot be read: {error}")),
+            Err(error) => return Self::unreadable(&error),
+        };
+        let valid = Some(metrics.validity.is_valid());
+        if let Some(result) = load_result(&metrics) {
+            return (RowStatus::Ok, None, valid, vec![result]);
+        }
+        // No request succeeded: what went wrong with the first says more than that.
+        let first = metrics.stages.iter().flat_map(|stage| &stage.errors).next();
+        let error = first.map(|error| format!("no request succeeded: {} ({}): {}", error.outcome, error.kind, error.first));
+        let error = error.or_else(|| metrics.validity.reasons.first().cloned());
+        (RowStatus::Failed, Some(error.unwrap_or_else(|| "no request succeeded".to_owned())), valid, Vec::new())
+    }
+
+    fn read_stage1(run: &Path) -> Judged {
+        let metrics = match reader::read_metrics(run) {
+            Ok(metrics) => metrics,
+            Err(error) => return Self::unreadable(&error),
         };
         let valid = Some(metrics.validity.is_valid());
         let cases: Vec<CaseResult> = metrics
@@ -86,7 +117,7 @@ impl<'a> Stage1Points<'a> {
             return (RowStatus::Ok, None, valid, cases);
         }
         // With `run.keep_going` a run ends although every repeat failed.
-        let rows = reader::read_rows(&run, true).map(|(rows, _)| rows).unwrap_or_default();
+        let rows = reader::read_rows(run, true).map(|(rows, _)| rows).unwrap_or_default();
         let first = rows.into_iter().find(|row| row.status != RowStatus::Ok);
         let status = first.as_ref().map_or(RowStatus::Failed, |row| row.status);
         let error = first.and_then(|row| row.error).unwrap_or_else(|| "no repeat ended well".to_owned());
@@ -94,13 +125,13 @@ impl<'a> Stage1Points<'a> {
     }
 }
 
-impl PointRunner for Stage1Points<'_> {
+impl PointRunner for Points<'_> {
     type Error = anyhow::Error;
 
     fn run(&mut self, point: u32, attempt: u32) -> anyhow::Result<PointEnd> {
         let id = self.fresh_id(point, attempt);
         let settings = &self.points[point as usize];
-        let command = self.runs.stage1(&id, &settings.overrides, &settings.environment, self.limit);
+        let command = self.runs.command(self.command, &id, &settings.overrides, &settings.environment, self.limit);
         let started_at = rfc3339(jiff::Timestamp::now());
         let begin = Instant::now();
         let end = child::run(&command, self.interrupt)?;

@@ -1,4 +1,4 @@
-//! `perfprof sweep`: many settings of stage1, each in a process of its own, then the best of them.
+//! `perfprof sweep`: many settings of stage1 or of a load test, each in a process of its own, then the best of them.
 
 mod fingerprint;
 mod host;
@@ -17,7 +17,7 @@ use crate::record::sweep::{PlannedPoint, SWEEP_PLAN_FILE, SweepPlanFile, read_ro
 use crate::runner::summary::Ending;
 use crate::runner::sweep::{self, SweepLimits, SweepStop, check_goals};
 
-use self::host::Stage1Points;
+use self::host::Points;
 use self::plan::{Asked, Earlier};
 use super::Context;
 use super::interrupt::Interrupt;
@@ -66,11 +66,12 @@ pub fn run(options: &SweepOptions, context: &Context) -> anyhow::Result<ExitStat
     };
     let earlier = options.resume.as_deref().map(|spec| Earlier::open(spec, context)).transpose()?;
     let asked = plan::ask(&request, earlier.as_ref())?;
-    refuse_goals(&asked.goals)?;
+    refuse_goals(&asked.command, &asked.goals)?;
     if options.print_config {
         super::print_answer(&Redactor::from_env().text(&asked.listing()))?;
         return Ok(ExitStatus::Success);
     }
+    asked.check()?;
     let points = asked.planned(&Redactor::from_env());
     if let Some(earlier) = &earlier {
         earlier.compare(&points, options.allow_changed)?;
@@ -100,10 +101,10 @@ pub fn run(options: &SweepOptions, context: &Context) -> anyhow::Result<ExitStat
     outcome
 }
 
-/// Refuses what the sweep is to find where no run will have it.
-pub(super) fn refuse_goals(goals: &Goals) -> Result<(), Failure> {
-    check_goals(goals.objective.as_deref(), &goals.constraints, &goals.pareto)
-        .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint()))
+/// Refuses what the sweep is to find where no run of `command` will have it.
+pub(super) fn refuse_goals(command: &str, goals: &Goals) -> Result<(), Failure> {
+    check_goals(command, goals.objective.as_deref(), &goals.constraints, &goals.pareto)
+        .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()).hint(error.hint(command)))
 }
 
 fn run_in(
@@ -146,7 +147,7 @@ fn run_in(
     let plan: SweepPlanFile = asked.plan_file(directory.run_id(), points, found.into_vec());
     directory.write_json(SWEEP_PLAN_FILE, &plan).map_err(record)?;
 
-    let mut runner = Stage1Points::new(directory, &asked.points, options.point_limit_s, context, interrupt)?;
+    let mut runner = Points::new(directory, &asked.command, &asked.points, options.point_limit_s, context, interrupt)?;
     // Read after the writer has mended a torn end: what it cut off must be tried again.
     let (before, _) = read_rows(directory.path(), false).map_err(record)?;
     if earlier.is_some() {

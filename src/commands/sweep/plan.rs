@@ -3,9 +3,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::fingerprint::Fingerprints;
+use super::fingerprint::{Fingerprints, PointConfig};
 use crate::commands::Context;
-use crate::config::schema::stage1::Stage1Config;
 use crate::config::sweep::{Goals, Sweep, SweepPoint, SweepRequest, goals, names_points, recorded_point, sweep};
 use crate::diagnostics::{Diagnostic, Diagnostics, ExitStatus, Failure, Severity};
 use crate::record::environment::{ENVIRONMENT_FILE, Environment};
@@ -30,10 +29,11 @@ pub(super) struct Asked {
     /// The whole sweep; none where only a recorded one is gone on with.
     pub(super) sweep: Option<Sweep>,
     name: String,
-    command: String,
+    /// What runs a point.
+    pub(super) command: String,
     /// The points.
     pub(super) points: Vec<SweepPoint>,
-    configs: Vec<Stage1Config>,
+    configs: Vec<PointConfig>,
     order: Vec<u32>,
     /// What is looked for among them.
     pub(super) goals: Goals,
@@ -50,8 +50,9 @@ pub(super) fn ask(request: &SweepRequest, earlier: Option<&Earlier>) -> Result<A
                 pareto: plan.pareto.clone(),
             };
             let goals = goals(request, had)?;
-            let compose =
-                |point: &PlannedPoint| recorded_point(&point.settings, &point.overrides, request.config_dir.as_deref());
+            let compose = |point: &PlannedPoint| {
+                recorded_point(&plan.runs, &point.settings, &point.overrides, request.config_dir.as_deref())
+            };
             let points = plan.points.iter().map(compose).collect::<Result<Vec<_>, _>>().map_err(|error| {
                 Failure::from(error)
                     .hint("give the name or file of the sweep again, with its settings, beside `--resume`")
@@ -83,15 +84,25 @@ pub(super) fn ask(request: &SweepRequest, earlier: Option<&Earlier>) -> Result<A
             }
         }
     };
-    let configs = asked.points.iter().map(|point| point.composed.stage1()).collect::<Result<Vec<_>, _>>()?;
+    let of = |point: &SweepPoint| PointConfig::of(&asked.command, point);
+    let configs = asked.points.iter().map(of).collect::<Result<Vec<_>, _>>()?;
     Ok(Asked { configs, ..asked })
 }
 
 impl Asked {
+    /// Refuses points that cannot run at all, before the first of them is begun.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.configs.iter().any(PointConfig::lacks_a_server) {
+            return Err(Failure::new(ExitStatus::Usage, "no server is given")
+                .hint("give `base_url=http://HOST:PORT`, or several to sweep over"));
+        }
+        Ok(())
+    }
+
     /// The points as they are recorded.
     pub(super) fn planned(&self, redactor: &Redactor) -> Vec<PlannedPoint> {
         let mut fingerprints = Fingerprints::default();
-        let planned = |(point, config): (&SweepPoint, &Stage1Config)| {
+        let planned = |(point, config): (&SweepPoint, &PointConfig)| {
             let variables = point.environment.iter().map(|(name, value)| format!("env.{name}={value}"));
             let overrides: Vec<String> = variables.chain(point.overrides.iter().cloned()).collect();
             let settings = point.settings.iter().map(|(key, value)| (key.clone(), redactor.value(key, value)));
@@ -120,7 +131,7 @@ impl Asked {
             objective: self.goals.objective.clone(),
             constraints: self.goals.constraints.clone(),
             pareto: self.goals.pareto.clone(),
-            allow_invalid: self.configs.iter().any(|config| config.run.allow_invalid),
+            allow_invalid: self.configs.iter().any(PointConfig::allows_invalid),
             diagnostics,
         }
     }

@@ -16,7 +16,10 @@ mod hyperfine;
 mod json;
 pub mod labels;
 mod llama_bench;
+pub mod load;
 mod load_summary;
+#[cfg(test)]
+mod load_tests;
 pub mod merge;
 mod operators;
 mod sglang;

@@ -6,12 +6,13 @@ use std::path::Path;
 use serde::de::IgnoredAny;
 
 use super::context::LoadContext;
+use super::metrics::LoadMetrics;
 use super::row::RequestRow;
 use super::server_metrics::ServerMetrics;
 use super::{LOAD_CONTEXT_FILE, LOAD_SCHEMA_VERSION, REQUESTS_FILE, SERVER_METRICS_FILE};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::record::RecordError;
-use crate::record::reader::parse_versioned;
+use crate::record::reader::{METRICS_FILE, parse_versioned};
 
 /// `load.json`.
 ///
@@ -19,6 +20,16 @@ use crate::record::reader::parse_versioned;
 /// If it is not there, damaged, or of a later version.
 pub fn read_context(directory: &Path) -> Result<LoadContext, RecordError> {
     let path = directory.join(LOAD_CONTEXT_FILE);
+    let bytes = std::fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+    parse_versioned(&path, None, &bytes, LOAD_SCHEMA_VERSION)
+}
+
+/// `metrics.json` of a load test.
+///
+/// # Errors
+/// If it is not there, damaged, or of a later version.
+pub fn read_metrics(directory: &Path) -> Result<LoadMetrics, RecordError> {
+    let path = directory.join(METRICS_FILE);
     let bytes = std::fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
     parse_versioned(&path, None, &bytes, LOAD_SCHEMA_VERSION)
 }

@@ -15,6 +15,12 @@ pub(super) fn sections(report: &SweepReport<'_>) -> Vec<AssumptionSection> {
         || "none was given, so no point is called best".to_owned(),
         |best| format!("{}, of the measure's better side", best.objective),
     );
+    let value = if metrics.runs == "load" {
+        "of latencies the median over the requests of the best stage of its run, unless another statistic is named; rates and the share of errors \
+         are one number of that stage. The best stage is the one the report of the run calls so, else the one with the most output tokens per second"
+    } else {
+        "the median over the repeats of the case unless another statistic is named, with n and a 95 % interval where n allows"
+    };
     let constraints = metrics.best.as_ref().map(|best| best.constraints.join(" and ")).filter(|text| !text.is_empty());
     vec![
         section(
@@ -22,7 +28,7 @@ pub(super) fn sections(report: &SweepReport<'_>) -> Vec<AssumptionSection> {
             &[
                 ("point", format!("one set of settings, run by `perfprof {}` in a process of its own, one after the other", metrics.runs)),
                 ("result", "one case of one point; a point with several cases has several results".to_owned()),
-                ("value", "the median over the repeats of the case unless another statistic is named, with n and a 95 % interval where n allows".to_owned()),
+                ("value", value.to_owned()),
                 (
                     "without a result",
                     "a point that fails is recorded with its reason and tried again when the sweep is gone on with; one that does not fit into \

@@ -25,6 +25,11 @@ fn plain(name: &str) -> String {
         "total_tok_per_s" => "tokens read and generated per second",
         "peak_rss_bytes" => "most memory used",
         "peak_vram_bytes" => "most GPU memory used",
+        "e2e_ms" => "time of a whole request",
+        "output_tok_per_s" => "tokens generated per second, for all users together",
+        "request_per_s" => "requests answered per second",
+        "goodput_per_s" => "requests answered per second that kept the service level",
+        "error_rate" => "share of requests that failed",
         "energy_j" => "energy",
         "energy_per_token_j" => "energy for each generated token",
         other => other,
@@ -40,7 +45,13 @@ fn figures(metrics: &SweepMetrics) -> Vec<String> {
             let (measure, statistic) = words::split(name);
             let summary = result.measures.get(measure)?;
             let value = words::value(words::value_of(summary, statistic), &summary.unit);
-            Some(format!("{}: {value} ({} repeats)", plain(name), count(summary.n)))
+            let of = match (metrics.runs.as_str(), summary.n) {
+                // A rate is one number, whatever many requests it was made of.
+                ("load", 1) => String::new(),
+                ("load", n) => format!(" ({} values)", count(n)),
+                (_, n) => format!(" ({} repeats)", count(n)),
+            };
+            Some(format!("{}: {value}{of}", plain(name)))
         })
         .collect()
 }

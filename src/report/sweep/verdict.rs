@@ -73,8 +73,9 @@ pub(super) fn certainty(metrics: &SweepMetrics) -> Vec<String> {
         let names: Vec<String> = alike.take(NAMED).map(|result| words::name(metrics, result)).collect();
         let more = best.not_told_apart.len().saturating_sub(names.len());
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let pieces = if metrics.runs == "load" { "requests" } else { "repeats" };
         lines.push(format!(
-            "As good as it, as far as the repeats tell: {}{rest}. More repeats would decide.",
+            "As good as it, as far as the {pieces} tell: {}{rest}. More {pieces} would decide.",
             names.join("; ")
         ));
     }
@@ -95,9 +96,9 @@ pub(super) fn headline(report: &SweepReport<'_>) -> Headline {
         more.push(outcomes(metrics));
         more.extend(certainty(metrics));
     } else {
+        let example = if metrics.runs == "load" { "output_tok_per_s" } else { "decode_tok_per_s" };
         more.push(
-            "No objective was given, so that no point is called best; `objective=decode_tok_per_s` names one."
-                .to_owned(),
+            format!("No objective was given, so that no point is called best; `objective={example}` names one."),
         );
     }
     let left: u64 = ["not_run", "interrupted"].iter().filter_map(|name| metrics.outcomes.get(*name)).sum();

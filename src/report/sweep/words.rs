@@ -7,7 +7,17 @@ use crate::report::number::{self, UNKNOWN};
 use crate::stats::summary::Summary;
 
 /// Measures of a table beside those that are looked for.
-const USUAL: [&str; 5] = ["ttft_ms", "tpot_ms", "prefill_tok_per_s", "decode_tok_per_s", "peak_rss_bytes"];
+const USUAL: [&str; 9] = [
+    "ttft_ms",
+    "tpot_ms",
+    "prefill_tok_per_s",
+    "decode_tok_per_s",
+    "peak_rss_bytes",
+    "output_tok_per_s",
+    "request_per_s",
+    "e2e_ms",
+    "error_rate",
+];
 /// Statistics that may stand behind the name of a measure.
 const STATISTICS: [&str; 9] = ["mean", "std", "min", "p50", "median", "p90", "p95", "p99", "max"];
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::compare::measure::{Direction, kind};
-use crate::runner::summary::MEASURES;
+use super::measures::measures_of;
 use crate::stats::summary::Summary;
 
 /// Which side of the limit is allowed.
@@ -58,30 +58,37 @@ pub enum GoalError {
 
 impl GoalError {
     /// What would be right.
-    pub fn hint(&self) -> String {
+    /// `command` is what runs the points.
+    pub fn hint(&self, command: &str) -> String {
         match self {
             Self::Unknown { near, .. } if !near.is_empty() => {
                 format!("did you mean {}?", near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
             }
             Self::Condition(_) | Self::Unknown { .. } => {
-                format!("the measures are {}; see docs/METRICS.md", MEASURES.join(", "))
+                format!("the measures are {}; see docs/METRICS.md", measures_of(command).join(", "))
             }
             Self::Neutral { .. } => "times, rates, memory, energy, MFU and MBU have a better side".to_owned(),
         }
     }
 }
 
-/// Refuses measures that no run will have, before hours are spent on looking for the best of them.
+/// Refuses measures that no run of `command` will have, before hours are spent on looking for the best of them.
 ///
 /// # Errors
 /// The first that cannot be looked for.
-pub fn check_goals(objective: Option<&str>, constraints: &[String], pareto: &[String]) -> Result<(), GoalError> {
+pub fn check_goals(
+    command: &str,
+    objective: Option<&str>,
+    constraints: &[String],
+    pareto: &[String],
+) -> Result<(), GoalError> {
+    let measures = measures_of(command);
     for text in constraints {
-        known(&Condition::parse(text)?.measure)?;
+        known(&Condition::parse(text)?.measure, &measures)?;
     }
     for name in objective.into_iter().chain(pareto.iter().map(String::as_str)) {
         let (measure, _) = split(name);
-        known(measure)?;
+        known(measure, &measures)?;
         if kind(measure).direction == Direction::Neutral {
             return Err(GoalError::Neutral { name: name.to_owned() });
         }
@@ -89,12 +96,12 @@ pub fn check_goals(objective: Option<&str>, constraints: &[String], pareto: &[St
     Ok(())
 }
 
-fn known(measure: &str) -> Result<(), GoalError> {
-    if MEASURES.contains(&measure) {
+fn known(measure: &str, measures: &[&'static str]) -> Result<(), GoalError> {
+    if measures.contains(&measure) {
         return Ok(());
     }
     let mut near: Vec<(f64, &'static str)> =
-        MEASURES.iter().map(|name| (strsim::jaro_winkler(name, measure), *name)).filter(|near| near.0 > 0.8).collect();
+        measures.iter().map(|name| (strsim::jaro_winkler(name, measure), *name)).filter(|near| near.0 > 0.8).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     Err(GoalError::Unknown { name: measure.to_owned(), near: near.into_iter().take(3).map(|near| near.1).collect() })
 }
@@ -196,11 +203,14 @@ mod tests {
     fn measures_that_no_run_has_or_that_have_no_better_side_are_refused() {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let pareto = texts(&["ttft_ms.p99", "decode_tok_per_s"]);
-        assert_eq!(check_goals(Some("tpot_ms"), &texts(&["cpu_utilisation>0.5"]), &pareto), Ok(()));
-        let error = check_goals(Some("decode_tok_per_sec"), &[], &[]).unwrap_err();
-        assert!(error.hint().contains("did you mean `decode_tok_per_s`"), "{}", error.hint());
-        assert!(matches!(check_goals(None, &texts(&["speed<1"]), &[]), Err(GoalError::Unknown { .. })));
-        assert!(matches!(check_goals(Some("cpu_utilisation"), &[], &[]), Err(GoalError::Neutral { .. })));
-        assert!(matches!(check_goals(None, &texts(&["ttft_ms=1"]), &[]), Err(GoalError::Condition(_))));
+        assert_eq!(check_goals("stage1", Some("tpot_ms"), &texts(&["cpu_utilisation>0.5"]), &pareto), Ok(()));
+        let error = check_goals("stage1", Some("decode_tok_per_sec"), &[], &[]).unwrap_err();
+        assert!(error.hint("stage1").contains("did you mean `decode_tok_per_s`"), "{}", error.hint("stage1"));
+        assert!(matches!(check_goals("stage1", None, &texts(&["speed<1"]), &[]), Err(GoalError::Unknown { .. })));
+        assert!(matches!(check_goals("stage1", Some("cpu_utilisation"), &[], &[]), Err(GoalError::Neutral { .. })));
+        assert!(matches!(check_goals("stage1", None, &texts(&["ttft_ms=1"]), &[]), Err(GoalError::Condition(_))));
+        let of_load = check_goals("load", Some("output_tok_per_s"), &texts(&["error_rate<=0", "e2e_ms.p99<9"]), &[]);
+        assert_eq!(of_load, Ok(()));
+        assert!(matches!(check_goals("load", Some("decode_tok_per_s"), &[], &[]), Err(GoalError::Unknown { .. })));
     }
 }

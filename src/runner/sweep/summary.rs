@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::{Condition, split, statistic};
+use super::measures::usual_maps;
 use crate::compare::measure::{Direction, kind};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
 use crate::record::rows::RowStatus;
@@ -347,7 +348,7 @@ fn heat_maps(
         }
     }
     if names.is_empty() {
-        names.extend(["prefill_tok_per_s", "decode_tok_per_s"].map(str::to_owned));
+        names.extend(usual_maps(&plan.runs).map(str::to_owned));
     }
     // The longest axes make the map; ties go to the plan's order.
     let mut longest: Vec<&Axis> = axes.iter().collect();
