@@ -253,19 +253,18 @@ fn load_test(directory: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Load
     let context = dispensable(load_reader::read_context(directory), &mut found).map_err(record)?;
     let (rows, of_rows) = load_reader::read_rows(directory, options.salvage).map_err(record)?;
     found.extend(of_rows);
-    let metrics = match dispensable(load_reader::read_metrics(directory), &mut found).map_err(record)? {
-        Some(metrics) => metrics,
-        None => {
-            // A run that was killed left no summary, but the plan and the rows to make it from.
-            let Some(context) = &context else {
-                let message =
-                    format!("`{}` has neither `{METRICS_FILE}` nor `{LOAD_CONTEXT_FILE}`", directory.display());
-                return Err(Failure::new(ExitStatus::CouldNotStart, message)
-                    .hint("it was stopped before its first request: run it again")
-                    .into());
-            };
-            summarize(context, &rows, Extras { status: "interrupted", ..Extras::default() })
-        }
+    let kept = dispensable(load_reader::read_metrics(directory), &mut found).map_err(record)?;
+    let metrics = if let Some(metrics) = kept {
+        metrics
+    } else {
+        // A run that was killed left no summary, but the plan and the rows to make it from.
+        let Some(context) = &context else {
+            let message = format!("`{}` has neither `{METRICS_FILE}` nor `{LOAD_CONTEXT_FILE}`", directory.display());
+            return Err(Failure::new(ExitStatus::CouldNotStart, message)
+                .hint("it was stopped before its first request: run it again")
+                .into());
+        };
+        summarize(context, &rows, Extras { status: "interrupted", ..Extras::default() })
     };
     let files = LoadFiles {
         name: file_name(&fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())),
@@ -504,8 +503,8 @@ fn load_metrics(path: &Path, bytes: &[u8], metrics: &Value, options: &LoadOption
             stage1_loaded(Stage1Files { name: file_name(path), metrics: Some(metrics), ..Stage1Files::default() }, None)
         }
         Some("load") => {
-            let metrics = reader::parse_versioned(path, None, bytes, LOAD_SCHEMA_VERSION)
-                .map_err(RecordError::into_failure)?;
+            let metrics =
+                reader::parse_versioned(path, None, bytes, LOAD_SCHEMA_VERSION).map_err(RecordError::into_failure)?;
             let files = LoadFiles {
                 name: file_name(path),
                 run: None,

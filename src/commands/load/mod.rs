@@ -396,7 +396,7 @@ fn drive_stages(
     let mut finder = Finder::new(config, &stages);
     let mut queue: std::collections::VecDeque<StagePlan> = stages.into();
     let mut index = 0u32;
-    while let Some(plan) = queue.pop_front().or_else(|| finder.next()) {
+    while let Some(plan) = queue.pop_front().or_else(|| finder.further()) {
         if interrupt.asked() {
             break;
         }

@@ -24,7 +24,7 @@ pub(super) struct Points<'a> {
     directory: &'a RunDir,
     runs: Children,
     command: &'a str,
-    points: &'a [SweepPoint],
+    settings: &'a [SweepPoint],
     interrupt: &'a Interrupt,
     rows: RowsWriter,
     began: Instant,
@@ -45,7 +45,7 @@ impl<'a> Points<'a> {
             directory,
             runs: Children::new(directory.file(SWEEP_RUNS_DIRECTORY), context)?,
             command,
-            points,
+            settings: points,
             interrupt,
             rows: RowsWriter::reopen(&directory.file(SWEEP_ROWS_FILE)).map_err(RecordError::into_failure)?,
             began: Instant::now(),
@@ -60,7 +60,7 @@ impl<'a> Points<'a> {
     }
 
     fn name(&self, point: u32) -> String {
-        let Some(point) = self.points.get(point as usize) else { return String::new() };
+        let Some(point) = self.settings.get(point as usize) else { return String::new() };
         let text: Vec<String> = point.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
         self.directory.redactor().text(&text.join(" "))
     }
@@ -96,7 +96,8 @@ impl<'a> Points<'a> {
         }
         // No request succeeded: what went wrong with the first says more than that.
         let first = metrics.stages.iter().flat_map(|stage| &stage.errors).next();
-        let error = first.map(|error| format!("no request succeeded: {} ({}): {}", error.outcome, error.kind, error.first));
+        let error =
+            first.map(|error| format!("no request succeeded: {} ({}): {}", error.outcome, error.kind, error.first));
         let error = error.or_else(|| metrics.validity.reasons.first().cloned());
         (RowStatus::Failed, Some(error.unwrap_or_else(|| "no request succeeded".to_owned())), valid, Vec::new())
     }
@@ -130,7 +131,7 @@ impl PointRunner for Points<'_> {
 
     fn run(&mut self, point: u32, attempt: u32) -> anyhow::Result<PointEnd> {
         let id = self.fresh_id(point, attempt);
-        let settings = &self.points[point as usize];
+        let settings = &self.settings[point as usize];
         let command = self.runs.command(self.command, &id, &settings.overrides, &settings.environment, self.limit);
         let started_at = rfc3339(jiff::Timestamp::now());
         let begin = Instant::now();

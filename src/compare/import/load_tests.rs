@@ -33,7 +33,7 @@ fn summary(unit: &str, n: u64, value: f64) -> Value {
 }
 
 fn stage(label: &str, arrival: &str, concurrency: Option<u32>, rate: Option<f64>) -> Value {
-    json!({
+    let mut stage = json!({
         "label": label, "arrival": arrival, "concurrency": concurrency, "rate": rate, "requests": 4, "duration_s": null, "warmup": 1,
         "backend": "vllm", "validity": {"status": "VALID", "reasons": []}, "elapsed_s": 2.0, "issued": 4,
         "outcomes": {"ok": 2, "http_5xx": 1, "cancelled_deadline": 1}, "error_rate": 0.25,
@@ -48,13 +48,14 @@ fn stage(label: &str, arrival: &str, concurrency: Option<u32>, rate: Option<f64>
             {"slo": "chat", "good": 1, "of": 3, "share": 0.33, "request_per_s": 0.5, "output_tok_per_s": 1.5, "broken": {"ttft_ms": 1}, "kept": false}
         ],
         "goodput_per_s": 0.5, "errors": [], "cost": {"energy_j": null, "j_per_output_token": null, "usd_per_million_output_tokens": null},
-        "client": {
+        "server": null, "stopped": null
+    });
+    stage["client"] = json!({
             "lag_p99_ms": 0.1, "cpu_us_per_chunk": 1.0, "limited": false, "stamps": "kernel", "lag_samples": 6, "lag_ms": null,
             "worker_cpu_s": 0.0, "process_cpu_s": 0.0, "busiest_worker": 0.0, "chunks": 6, "reads": 6, "bytes": 600, "peak_in_flight": 2,
             "connects": 2, "connect_ms": null, "longest_turn_ms": 0.1, "longest_pause_ms": 0.0
-        },
-        "server": null, "stopped": null
-    })
+    });
+    stage
 }
 
 fn metrics(stages: &[Value]) -> LoadMetrics {
@@ -120,12 +121,17 @@ fn a_stage_is_a_case_with_the_values_of_the_requests_that_succeeded() {
     // Written as they ended, not as they were issued.
     let rows = vec![row(0, 1, 200, &[110, 130, 160]), row(0, 0, 100, &[100, 110, 120]), failed, warmup];
     let got = subject(&files(&[closed()], rows)).unwrap();
-    assert_eq!((got.kind, got.tool.as_str(), got.label.as_str()), (SubjectKind::Load, "perfprof load", "20260101-000000-aaaa"));
+    assert_eq!(
+        (got.kind, got.tool.as_str(), got.label.as_str()),
+        (SubjectKind::Load, "perfprof load", "20260101-000000-aaaa")
+    );
     assert_eq!(values(&got, "c=2", "ttft_ms").values, [100.0, 110.0]);
     assert_eq!(values(&got, "c=2", "tpot_ms").values, [10.0, 25.0]);
     assert_eq!(values(&got, "c=2", "itl_ms").values, [10.0, 10.0, 20.0, 30.0]);
     assert_eq!(values(&got, "c=2", "e2e_ms").values, [120.0, 160.0]);
-    for (name, value) in [("request_per_s", 1.0), ("output_tok_per_s", 3.0), ("input_output_tok_per_s", 11.0), ("goodput_per_s", 0.5)] {
+    for (name, value) in
+        [("request_per_s", 1.0), ("output_tok_per_s", 3.0), ("input_output_tok_per_s", 11.0), ("goodput_per_s", 0.5)]
+    {
         assert_eq!(values(&got, "c=2", name).values, [value], "{name}");
     }
     assert_eq!(values(&got, "c=2", "ttft_ms").runs, [0, 0], "requests of one run are not runs of their own");
@@ -138,7 +144,8 @@ fn a_stage_is_a_case_with_the_values_of_the_requests_that_succeeded() {
 
 #[test]
 fn facts_say_what_was_asked_and_how_it_was_counted() {
-    let got = subject(&files(&[closed()], vec![row(0, 0, 100, &[100, 110, 120]), row(0, 1, 200, &[100, 120])])).unwrap();
+    let got =
+        subject(&files(&[closed()], vec![row(0, 0, 100, &[100, 110, 120]), row(0, 1, 200, &[100, 120])])).unwrap();
     for (name, value) in [
         (fact::BACKEND, "vllm"),
         (fact::MODEL, "tiny"),

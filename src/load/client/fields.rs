@@ -31,8 +31,7 @@ pub fn request_of(head: &str, tls: bool) -> Result<Request<()>, String> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut request = Request::new(());
     *request.version_mut() = Version::HTTP_2;
-    *request.method_mut() =
-        Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
     let mut authority = "";
     for line in lines {
         let Some((name, value)) = line.split_once(':') else { continue };

@@ -268,8 +268,8 @@ impl Line {
 
     fn ask_http2(&mut self, head: &str, question: &Question<'_>, tls: bool, early: usize) -> Result<Reply, NoReply> {
         let broken = |fault: Fault| NoReply::Transport(fault.into());
-        let request = request_of(head, tls)
-            .map_err(|message| NoReply::Transport(TransportError::Io("header", message)))?;
+        let request =
+            request_of(head, tls).map_err(|message| NoReply::Transport(TransportError::Io("header", message)))?;
         let request = if question.method == "POST" { with_length(&request, question.body.len()) } else { request };
         let mut asked = Some((request, Bytes::copy_from_slice(question.body)));
         let mut session = Session::new().map_err(broken)?;
@@ -311,14 +311,11 @@ impl Line {
             if session.is_over() {
                 return Err(broken(session.failure()));
             }
-            let all = match session.write_to(&mut self.transport) {
-                Ok(all) => all,
+            let all = session.write_to(&mut self.transport).unwrap_or_else(|_| {
                 // The server may have said why before it went: that is still read.
-                Err(_) => {
-                    session.deafen();
-                    true
-                }
-            };
+                session.deafen();
+                true
+            });
             if self.wait(if all { Interest::READ } else { Interest::BOTH })?.readable {
                 bytes = self.read()?;
             }

@@ -284,8 +284,7 @@ impl Worker {
 
     /// Gives the room of a connection to requests that wait, and closes it if nothing will ever use it again.
     fn serve_http2(&mut self, key: Key, target: usize, job: &StageJob, out: &Sender<Message>) {
-        loop {
-            let Some(State::Http2(http2)) = self.connections.get(key).map(|connection| &connection.state) else { break };
+        while let Some(State::Http2(http2)) = self.connections.get(key).map(|connection| &connection.state) {
             if http2.retired && http2.session.active() == 0 {
                 self.connections.remove(key);
                 break;

@@ -39,8 +39,7 @@ impl Worker {
     /// Sends `flight` over an idle connection, or lets it wait for one.
     pub(super) fn dispatch(&mut self, job: &StageJob, out: &Sender<Message>, mut flight: Box<Flight>, now: u64) {
         let target = flight.target as usize;
-        loop {
-            let Some(key) = self.idle[target].pop() else { break };
+        while let Some(key) = self.idle[target].pop() {
             match self.send_on(key, flight, now_ns()) {
                 None => {
                     // A connection of HTTP/2 goes on taking requests.
@@ -69,31 +68,26 @@ impl Worker {
         flight.attempts += 1;
         flight.first_sent_ns.get_or_insert(now);
         flight.written = 0;
-        match connection.transport.write(&flight.bytes) {
-            Ok(written) => {
-                flight.written = written;
-                let rest = written < flight.bytes.len() || connection.transport.wants_write();
-                if connection.served == 0 {
-                    // A connection that was made for this request, and not ahead of it.
-                    flight.connect_ms = flight
-                        .connect_ms
-                        .or((connection.begun_ns >= flight.issued_ns).then_some(connection.connect_ms));
-                }
-                connection.served += 1;
-                connection.state = State::Busy(flight);
-                self.watch(key, if rest { Interest::BOTH } else { Interest::READ });
-                None
+        let Ok(written) = connection.transport.write(&flight.bytes) else {
+            self.connections.remove(key);
+            flight.attempts -= 1;
+            if flight.attempts == 0 {
+                flight.first_sent_ns = None;
             }
-            Err(_) => {
-                self.connections.remove(key);
-                flight.attempts -= 1;
-                if flight.attempts == 0 {
-                    flight.first_sent_ns = None;
-                }
-                flight.sent_ns = None;
-                Some(flight)
-            }
+            flight.sent_ns = None;
+            return Some(flight);
+        };
+        flight.written = written;
+        let rest = written < flight.bytes.len() || connection.transport.wants_write();
+        if connection.served == 0 {
+            // A connection that was made for this request, and not ahead of it.
+            let own = connection.begun_ns >= flight.issued_ns;
+            flight.connect_ms = flight.connect_ms.or(own.then_some(connection.connect_ms));
         }
+        connection.served += 1;
+        connection.state = State::Busy(flight);
+        self.watch(key, if rest { Interest::BOTH } else { Interest::READ });
+        None
     }
 
     pub(super) fn watch(&mut self, key: Key, interest: Interest) {
@@ -274,13 +268,7 @@ impl Worker {
     }
 
     /// Writes the row of a request that has an answer, or sees to it that it is tried again.
-    pub(super) fn conclude(
-        &mut self,
-        mut flight: Box<Flight>,
-        answer: Answer,
-        job: &StageJob,
-        out: &Sender<Message>,
-    ) {
+    pub(super) fn conclude(&mut self, mut flight: Box<Flight>, answer: Answer, job: &StageJob, out: &Sender<Message>) {
         if self.retried(job, &mut flight, answer.outcome, answer.status, answer.retry_after_s) {
             flight.connect_ms = None;
             let due_ns = now_ns() + answer.retry_after_s.unwrap_or(1).saturating_mul(1_000_000_000);

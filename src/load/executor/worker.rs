@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::connection::{Connections, Key};
-use super::flight::{Conversation, Flight, RowContext, unsent};
+use super::flight::{Conversation, Flight, unsent};
 use super::http2::EndedStream;
 use super::job::{Arrivals, Message, RunShared, StageJob, Stop};
 use super::lag::LagHistogram;
 use crate::load::client::fields::request_of;
-use crate::load::client::reception::{Asked, Reception};
 use crate::load::client::target::Target;
 use crate::net::clock::{now_ns, ns, thread_cpu_ns};
 use crate::net::poller::{Poller, Ready, no_timer_slack};
@@ -326,11 +325,8 @@ impl Worker {
             }
             Arrivals::Open { due_ns, max_in_flight, drop_when_full } => {
                 let due_ns = Arc::clone(due_ns);
-                while !over {
-                    let Some(offset) = due_ns.get(self.arrival_index()) else {
-                        self.exhausted = true;
-                        break;
-                    };
+                // What is due after the end of the phase is not due at all.
+                while let Some(offset) = due_ns.get(self.arrival_index()).filter(|_| !over) {
                     let due = begin.saturating_add(*offset);
                     if due > now {
                         break;
@@ -338,6 +334,7 @@ impl Worker {
                     self.next_arrival += 1;
                     self.queued.push_back((due, new_conversation(job)));
                 }
+                self.exhausted |= due_ns.len() <= self.arrival_index();
                 while let Some((due, conversation)) = self.queued.pop_front() {
                     if job.enter(*max_in_flight) {
                         let Some(id) = job.take_id() else {

@@ -203,8 +203,8 @@ fn equal_hashes_are_equal_blocks_of_512_tokens_and_unequal_ones_are_not() {
 
 #[test]
 fn a_trace_in_csv_keeps_its_times_when_shuffled_and_is_cut_to_what_is_needed() {
-    let rows: String =
-        (0..20).map(|index| format!("{},GPT-4,{},{}\n", 100 + index * 2, 10 + index, 5 + index)).collect();
+    let rows: String = (0..20)
+        .fold(String::new(), |text, index| text + &format!("{},GPT-4,{},{}\n", 100 + index * 2, 10 + index, 5 + index));
     let (_directory, name) = file(&format!("Timestamp,Model,Request tokens,Response tokens\n{rows}"));
     let dataset = built(&[&name, "arrival=trace", "prompts.shuffle=true"], None, 10);
     let times: Vec<u64> = dataset.items.iter().map(|item| item.at_ns.unwrap() / 1_000_000_000).collect();

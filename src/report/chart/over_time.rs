@@ -130,7 +130,7 @@ mod tests {
         assert_eq!((line.matches('M').count(), line.matches('L').count()), (1, 2), "{line}");
         assert!(svg.contains("&lt;c=1&gt;"));
         let broken = draw(&[strip(&[(0.0, 1.0), (0.5, f64::NAN), (1.0, 2.0)], false)]).svg.unwrap();
-        assert!(!broken.contains("NaN") && broken.contains("z"), "{broken}");
+        assert!(!broken.contains("NaN") && broken.contains('z'), "{broken}");
     }
 
     #[test]

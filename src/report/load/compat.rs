@@ -498,7 +498,7 @@ mod tests {
                 ("Mean E2E Latency (ms)", 225.0),
                 ("Concurrency", 0.225),
                 // 50 ms over 4 tokens, and 100 ms over 3.
-                ("Mean TPOT (ms)", (12.5 + 100.0 / 3.0) / 2.0),
+                ("Mean TPOT (ms)", f64::midpoint(12.5, 100.0 / 3.0)),
                 ("Max ITL (ms)", 60.0),
             ],
         );
@@ -512,7 +512,7 @@ mod tests {
                 ("Inter Token Latency (ms) avg", 35.0),
                 ("Inter Chunk Latency (ms) p50", 20.0),
                 ("Request Latency (ms) p50", 200.0),
-                ("Output Token Throughput Per User (tokens/sec/user) avg", (100.0 + 1000.0 / 60.0) / 2.0),
+                ("Output Token Throughput Per User (tokens/sec/user) avg", f64::midpoint(100.0, 1000.0 / 60.0)),
                 // From 0 to 100 + 260 ms.
                 ("Request Throughput (requests/sec)", 2.0 / 0.36),
                 ("Output Token Throughput (tokens/sec)", 7.0 / 0.36),

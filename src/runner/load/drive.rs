@@ -254,10 +254,8 @@ impl<'a> LoadDriver<'a> {
         connects.sort_unstable_by(f64::total_cmp);
         let connect_ms = connects.last().map(|last| [connects[connects.len() / 2], *last]);
         let by_kernel = self.shared.options.kernel_stamps && taken.reports.iter().any(|report| report.kernel_stamps);
-        let mut plan = plan.clone();
-        plan.warmup = plan.warmup.min(u32::MAX);
         StageRecord {
-            plan,
+            plan: plan.clone(),
             begin_ns: relative(taken.begin_ns),
             issue_end_ns: relative(taken.issue_end_ns),
             end_ns: relative(taken.end_ns),

@@ -66,7 +66,7 @@ impl Finder {
     }
 
     /// The next stage; `None` when there is nothing more to find.
-    pub fn next(&mut self) -> Option<StagePlan> {
+    pub fn further(&mut self) -> Option<StagePlan> {
         let model = self.model.clone()?;
         let load = match self.choice {
             FindChoice::None => return None,

@@ -64,7 +64,8 @@ fn load(sandbox: &Sandbox, url: &str, settings: &[&str]) -> Outcome {
 #[track_caller]
 fn ran(sandbox: &Sandbox, url: &str, settings: &[&str]) -> Ran {
     load(sandbox, url, settings).exits(0);
-    let runs: Vec<_> = std::fs::read_dir(sandbox.path().join("tmp/load")).unwrap().map(|run| run.unwrap().path()).collect();
+    let runs: Vec<_> =
+        std::fs::read_dir(sandbox.path().join("tmp/load")).unwrap().map(|run| run.unwrap().path()).collect();
     assert_eq!(runs.len(), 1);
     Ran {
         rows: text_of(&runs[0], "requests.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
@@ -100,7 +101,8 @@ fn one_connection_carries_all_requests_and_the_stamps_are_those_of_the_server() 
         // The text tells which request it answers.
         let number: usize = row["text"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
         let served = &log.served[number];
-        let at: Vec<f64> = row["chunks"]["at_us"].as_array().unwrap().iter().map(|us| us.as_f64().unwrap() / 1e3).collect();
+        let at: Vec<f64> =
+            row["chunks"]["at_us"].as_array().unwrap().iter().map(|us| us.as_f64().unwrap() / 1e3).collect();
         let sent: Vec<f64> = served.sent.iter().map(|at| (*at - served.came).as_secs_f64() * 1e3).collect();
         assert_eq!((at.len(), sent.len(), row["output_tokens"].as_u64()), (20, 20, Some(20)));
         ttft.push((at[0] - sent[0]).abs());
@@ -168,7 +170,12 @@ fn a_stream_that_the_server_resets_is_truncated_and_the_others_go_on() {
     };
     let server = Server::start(Settings { act: Box::new(act), ..Settings::default() });
     let ran = ran(&Sandbox::new(), &server.url(), &["http=2", "concurrency=4", "requests_per_stage=40"]);
-    ran.ended(&[("connect_error rst_stream", 10), ("http_5xx 503", 10), ("ok", 10), ("stream_truncated rst_stream", 10)]);
+    ran.ended(&[
+        ("connect_error rst_stream", 10),
+        ("http_5xx 503", 10),
+        ("ok", 10),
+        ("stream_truncated rst_stream", 10),
+    ]);
     assert_eq!(used(&server.log().served).len(), 1);
     let truncated = ran.rows.iter().find(|row| row["outcome"] == "stream_truncated").unwrap();
     assert_eq!(truncated["chunks"]["at_us"].as_array().unwrap().len(), 3);
@@ -215,7 +222,8 @@ fn goaway_ends_what_is_under_way_and_a_new_connection_is_made() {
     let settings = ["http=2", "arrival=constant", "rate=10", "requests_per_stage=6"];
     let ran = ran(&Sandbox::new(), &server.url(), &settings);
     ran.ended(&[("connect_error goaway", 1), ("ok", 2), ("stream_truncated goaway", 3)]);
-    let message = ran.rows.iter().find(|row| row["outcome"] == "connect_error").unwrap()["failed"]["message"].to_string();
+    let message =
+        ran.rows.iter().find(|row| row["outcome"] == "connect_error").unwrap()["failed"]["message"].to_string();
     assert!(message.contains("ENHANCE_YOUR_CALM"), "{message}");
     assert_eq!(used(&server.log().served).len(), 2);
 }
@@ -301,12 +309,12 @@ fn http_2_that_tls_does_not_agree_on_is_told() {
         refused.says(&["HTTP"]).hints("http=1.1");
     }
     // A server that changes its mind behind the look at it.
-    let later: fn(usize) -> &'static [&'static [u8]] =
-        |number| if number < LOOKS { &[b"h2"] } else { &[b"http/1.1"] };
+    let later: fn(usize) -> &'static [&'static [u8]] = |number| if number < LOOKS { &[b"h2"] } else { &[b"http/1.1"] };
     let (sandbox, server) = (Sandbox::new(), Server::start(Settings { tls: Some(later), ..Settings::default() }));
     let (url, ca) = server.trusted(&sandbox);
     let trust = format!("tls.ca_file={}", ca.display());
-    ran(&sandbox, &url, &["http=2", &trust, "concurrency=2", "requests_per_stage=4"]).ended(&[("tls_error no_http2", 4)]);
+    ran(&sandbox, &url, &["http=2", &trust, "concurrency=2", "requests_per_stage=4"])
+        .ended(&[("tls_error no_http2", 4)]);
 }
 
 #[test]

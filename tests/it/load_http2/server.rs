@@ -231,7 +231,8 @@ fn token(text: &str) -> Value {
 
 fn last_events(tokens: usize) -> Bytes {
     let finish = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-    let usage = json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}});
+    let usage =
+        json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}});
     Bytes::from(format!("data: {finish}\n\ndata: {usage}\n\ndata: [DONE]\n\n"))
 }
 
@@ -248,7 +249,8 @@ async fn serve(
     let body = whole(body).await;
     if parts.method == "GET" {
         let known = parts.uri.path().ends_with("/models");
-        let answer = Response::builder().status(if known { 200 } else { 404 }).header("server", "test/1").body(()).unwrap();
+        let answer =
+            Response::builder().status(if known { 200 } else { 404 }).header("server", "test/1").body(()).unwrap();
         let mut stream = respond.send_response(answer, false).unwrap();
         let _ = stream.send_data(Bytes::from(json!({"data": [{"id": "m"}]}).to_string()), true);
         return;
@@ -369,8 +371,10 @@ async fn speak_http1(mut io: impl AsyncRead + AsyncWrite + Unpin) {
         let first = event(&token("x"));
         ("text/event-stream", Bytes::from([first, last_events(1)].concat()))
     };
-    let head =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     let _ = io.write_all(head.as_bytes()).await;
     let _ = io.write_all(&body).await;
     let _ = io.shutdown().await;
