@@ -63,11 +63,14 @@ pub(crate) struct Log {
 
 type Choose = dyn Fn(usize, usize) -> Act + Send + Sync;
 
+/// The protocols offered for the connection of this number.
+pub(crate) type Offered = fn(usize) -> &'static [&'static [u8]];
+
 pub(crate) struct Settings {
     pub(crate) streams: Option<u32>,
     pub(crate) window: Option<u32>,
     /// What is offered over TLS on the connection of a number; no TLS at all if there is nothing.
-    pub(crate) tls: Option<fn(usize) -> &'static [&'static [u8]]>,
+    pub(crate) tls: Option<Offered>,
     /// What to do with a request, by its number and that of its connection.
     pub(crate) act: Box<Choose>,
 }
@@ -335,10 +338,7 @@ async fn serve(
 async fn put(stream: &mut SendStream<Bytes>, mut data: Bytes) -> bool {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let room = match std::future::poll_fn(|context| stream.poll_capacity(context)).await {
-            Some(Ok(room)) => room,
-            _ => return false,
-        };
+        let Some(Ok(room)) = std::future::poll_fn(|context| stream.poll_capacity(context)).await else { return false };
         let part = data.split_to(room.min(data.len()));
         if stream.send_data(part, false).is_err() {
             return false;
