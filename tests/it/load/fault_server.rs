@@ -41,12 +41,9 @@ pub(crate) enum Step {
 pub(crate) struct Seen {
     /// Number among the requests of the load test, from 0; those before it have none.
     pub(crate) number: Option<u64>,
-    /// Number of its connection, from 1: two come before the test.
-    pub(crate) connection: u64,
     /// Request line and header.
     pub(crate) head: String,
     pub(crate) body: String,
-    pub(crate) at: Instant,
 }
 
 impl Seen {
@@ -109,7 +106,7 @@ impl Builder {
         self.models = Box::new(answer);
         self
     }
-    /// How the connection of a number is encrypted.
+    /// How the connection of a number, counted from 1, is encrypted: two come before the test.
     pub(crate) fn tls(mut self, tls: impl Fn(u64) -> Tls + Send + Sync + 'static) -> Self {
         self.tls = Box::new(tls);
         self
@@ -274,7 +271,7 @@ fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> 
             return stall(&mut wire, shared);
         }
     };
-    let played = converse(&mut wire, connection, shared);
+    let played = converse(&mut wire, shared);
     // The last descriptor but this one: closing is what ends the connection.
     shared.open.lock().unwrap().remove(&connection);
     if !matches!(played, Ok(End::Reset)) {
@@ -288,9 +285,9 @@ enum End {
     Reset,
 }
 
-fn converse(wire: &mut Wire, connection: u64, shared: &Shared) -> io::Result<End> {
+fn converse(wire: &mut Wire, shared: &Shared) -> io::Result<End> {
     while let Some((head, body)) = request(wire, shared)? {
-        let mut seen = Seen { number: None, connection, head, body, at: Instant::now() };
+        let mut seen = Seen { number: None, head, body };
         let script = if seen.head.starts_with("GET /v1/models ") {
             (shared.models)(&seen)
         } else if seen.head.starts_with("GET ") {

@@ -67,9 +67,8 @@ fn a_connection_the_server_has_closed_in_between_is_made_anew() {
 #[test]
 fn a_connection_that_was_closed_under_a_request_is_called_stale() {
     // The second request of each connection is read, and the connection ends without a word.
-    let server = FaultServer::start(|seen| {
-        if seen.number.unwrap().is_multiple_of(2) { good(3) } else { vec![Step::Close] }
-    });
+    let server =
+        FaultServer::start(|seen| if seen.number.unwrap().is_multiple_of(2) { good(3) } else { vec![Step::Close] });
     let sandbox = Sandbox::new();
     let run = load(&sandbox, &server.url(), 0, &["requests_per_stage=6"]);
     assert_eq!((run.count("ok"), run.count("connect_error")), (3, 3));

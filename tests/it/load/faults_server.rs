@@ -112,9 +112,8 @@ fn a_redirect_is_not_followed_and_no_key_goes_elsewhere() {
 
     // Before the test: it does not begin.
     let location = format!("Location: {to}\r\n");
-    let server = FaultServer::builder()
-        .probe(move |_| vec![Step::Send(json_answer(308, &location, "{}"))])
-        .start(|_| good(1));
+    let server =
+        FaultServer::builder().probe(move |_| vec![Step::Send(json_answer(308, &location, "{}"))]).start(|_| good(1));
     let sandbox = Sandbox::new();
     with_key(&sandbox, &server.url(), 2, &[]).says(&["sends this client elsewhere", &to]).hints("base_url");
     assert!(runs(&sandbox).is_empty() && server.seen().is_empty());
@@ -165,8 +164,7 @@ fn requests_a_server_does_not_take_are_refused_before_a_thousand_fail_alike() {
         (400, "does not take requests like these: status 400: who are you", ""),
         (422, "does not take requests like these: status 422: who are you", ""),
     ] {
-        let server =
-            FaultServer::builder().probe(move |_| error_answer(status, "", "who are you")).start(|_| good(1));
+        let server = FaultServer::builder().probe(move |_| error_answer(status, "", "who are you")).start(|_| good(1));
         let sandbox = Sandbox::new();
         let outcome = finish(command(&sandbox, &server.url(), &[])).exits(2).says(&[words]);
         if !hint.is_empty() {

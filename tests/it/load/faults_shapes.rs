@@ -143,7 +143,9 @@ fn an_answer_without_a_token_is_empty_and_divides_nothing() {
         0 => stream(&[role(), finish("stop"), usage(5, 0), DONE.to_owned()]),
         1 => stream(&[DONE.to_owned()]),
         2 => stream(&[]),
-        3 => vec![Step::Send(json_answer(200, "", r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#))],
+        3 => {
+            vec![Step::Send(json_answer(200, "", r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#))]
+        }
         4 => vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())],
         _ => vec![Step::Send(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())],
     });

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::answers::{
-    DONE, END, STREAM_HEAD, begun, error_answer, event, finish, framed, good, json_answer, stream, stream_bytes, text_of,
-    token, tokens, usage, whole_stream, words,
+    DONE, END, STREAM_HEAD, begun, error_answer, event, finish, framed, good, json_answer, stream, stream_bytes,
+    text_of, token, tokens, usage, whole_stream, words,
 };
 use super::fault_server::{FaultServer, Step};
 use super::{chunks_of, end_of, load, message_of, notes_of};
@@ -94,7 +94,8 @@ fn an_error_told_within_a_stream_is_an_error_with_its_message_and_count() {
     assert_eq!((run.count("ok"), run.count("stream_error_event")), (6, 6));
     let (count, first) = run.error("stream_error_event", "error");
     assert_eq!((count, first.as_str()), (6, "CUDA out of memory (code 500)"));
-    for (prompt, chunks, words) in [(2, 3, "CUDA"), (3, 2, "worker died"), (4, 0, "bad request"), (5, 1, "queue is full")]
+    for (prompt, chunks, words) in
+        [(2, 3, "CUDA"), (3, 2, "worker died"), (4, 0, "bad request"), (5, 1, "queue is full")]
     {
         let row = run.row(prompt);
         assert_eq!((row["status"].as_u64(), chunks_of(row).len()), (Some(200), chunks), "{row}");

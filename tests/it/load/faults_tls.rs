@@ -154,12 +154,8 @@ fn a_handshake_that_fails_during_the_test_fails_its_request_alone() {
         .start(|_| good(3));
     let sandbox = Sandbox::new();
     // The expired one is a stranger besides, but that it has expired is what is checked first, or not: either is told.
-    let settings = [
-        &certificate.trusted(&sandbox),
-        "requests_per_stage=6",
-        "connections=per_request",
-        "timeout.connect_s=0.5",
-    ];
+    let settings =
+        [&certificate.trusted(&sandbox), "requests_per_stage=6", "connections=per_request", "timeout.connect_s=0.5"];
     let begin = Instant::now();
     let run = load(&sandbox, &https(&server), 0, &settings);
     assert!(begin.elapsed() < Duration::from_secs(5));

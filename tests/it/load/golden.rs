@@ -174,7 +174,11 @@ fn tokens_that_come_four_at_a_time_share_their_gap() {
         let mut tpot = Vec::new();
         for prompt in 0..8 {
             let (row, chunks) = (run.row(prompt), 10 + prompt);
-            assert_eq!((chunks_of(row).len(), row["output_tokens"].as_u64()), (chunks, Some(4 * chunks as u64)), "{row}");
+            assert_eq!(
+                (chunks_of(row).len(), row["output_tokens"].as_u64()),
+                (chunks, Some(4 * chunks as u64)),
+                "{row}"
+            );
             assert_eq!(row["chunks"].get("tokens"), counted.then(|| json!(vec![4; chunks])).as_ref(), "{row}");
             let sends = sends_of(record_of(&records, chunks));
             let span = (sends[chunks - 1] - sends[0]) as f64 / 1e6;
@@ -189,8 +193,12 @@ fn tokens_that_come_four_at_a_time_share_their_gap() {
 
 #[test]
 fn a_server_that_counts_nothing_and_says_no_done_is_measured_by_its_chunks() {
-    let (run, records) =
-        measured(&["--ttft-ms=30", "--itl-ms=10", "--usage=never", "--no-done", "--role=none"], 1, 6, &["concurrency=3"]);
+    let (run, records) = measured(
+        &["--ttft-ms=30", "--itl-ms=10", "--usage=never", "--no-done", "--role=none"],
+        1,
+        6,
+        &["concurrency=3"],
+    );
     agrees(&run, &records);
     for prompt in 0..6 {
         let (row, chunks) = (run.row(prompt), 10 + prompt as u64);
