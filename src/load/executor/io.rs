@@ -32,7 +32,12 @@ impl Worker {
         let now = now_ns();
         let pace = (1e9 * f64::from(options.threads) / options.connect_rate) as u64;
         self.next_connect_ns = self.next_connect_ns.max(now.saturating_sub(10 * pace)) + pace;
-        match self.try_connect(target, address) {
+        let begun = if self.has_room() {
+            self.try_connect(target, address)
+        } else {
+            Err(TransportError::io(&std::io::Error::from_raw_os_error(libc::EMFILE)))
+        };
+        match begun {
             Ok(transport) => {
                 let fd = transport.fd();
                 let key = self.connections.insert(Connection {
@@ -52,6 +57,15 @@ impl Worker {
             }
             Err(error) => self.no_connection(target, &error, job, out),
         }
+    }
+
+    /// Whether a descriptor may be taken for a connection. An idle one to another server makes room.
+    fn has_room(&mut self) -> bool {
+        while self.connections.len() >= self.most_connections {
+            let Some(key) = self.idle.iter_mut().find_map(Vec::pop) else { return false };
+            self.connections.remove(key);
+        }
+        true
     }
 
     fn try_connect(&self, target: usize, address: usize) -> Result<Transport, TransportError> {
@@ -85,6 +99,8 @@ impl Worker {
 
     fn no_connection(&mut self, target: usize, error: &TransportError, job: &StageJob, out: Option<&Sender<Message>>) {
         let (kind, message) = match error {
+            // As where a request was given up that no connection was begun for.
+            TransportError::Io("no_time", message) => ("timeout", message.clone()),
             TransportError::Io(kind, message) | TransportError::Tls(kind, message) => (*kind, message.clone()),
         };
         self.last_connect_error = Some(message.clone());
@@ -160,10 +176,10 @@ impl Worker {
                 flight.written = written;
                 let rest = written < flight.bytes.len() || connection.transport.wants_write();
                 if connection.served == 0 {
-                    // A connection that was made for this request, and not ahead of it.
-                    flight.connect_ms = flight
-                        .connect_ms
-                        .or((connection.begun_ns >= flight.issued_ns).then_some(connection.connect_ms));
+                    // It stood only when the request was waiting, and was not made ahead.
+                    let stood_ns = connection.begun_ns.saturating_add((connection.connect_ms * 1e6) as u64);
+                    flight.connect_ms =
+                        flight.connect_ms.or((stood_ns >= flight.issued_ns).then_some(connection.connect_ms));
                 }
                 connection.served += 1;
                 connection.state = State::Busy(flight);

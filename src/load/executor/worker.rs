@@ -11,6 +11,7 @@ use super::job::{Arrivals, Message, RunShared, StageJob, Stop};
 use super::lag::LagHistogram;
 use crate::load::client::reception::{Asked, Reception};
 use crate::net::clock::{now_ns, ns, thread_cpu_ns};
+use crate::net::limits::{OWN_DESCRIPTORS, raise_descriptors};
 use crate::net::poller::{Poller, Ready, no_timer_slack};
 use crate::record::load::outcome::Outcome;
 
@@ -94,6 +95,8 @@ pub struct Worker {
     index: u32,
     pub(super) poller: Poller,
     pub(super) connections: Connections,
+    /// Connections this worker may have, so that descriptors are left for files.
+    pub(super) most_connections: usize,
     /// Idle connections of each target, the last used last.
     pub(super) idle: Vec<Vec<Key>>,
     /// Requests that wait for a connection to each target.
@@ -131,8 +134,11 @@ impl Worker {
     /// If the system has no descriptor left.
     pub fn new(shared: Arc<RunShared>, index: u32) -> std::io::Result<Self> {
         let targets = shared.targets.len();
+        let descriptors = raise_descriptors(0).unwrap_or(u64::MAX).saturating_sub(OWN_DESCRIPTORS);
+        let most = descriptors.div_ceil(u64::from(shared.options.threads.max(1)));
         Ok(Self {
             index,
+            most_connections: usize::try_from(most).unwrap_or(usize::MAX),
             poller: Poller::new(EVENTS)?,
             connections: Connections::default(),
             idle: vec![Vec::new(); targets],

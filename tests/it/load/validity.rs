@@ -230,7 +230,7 @@ fn the_same_seed_sends_the_same_requests_at_the_same_times() {
         let settings = [
             "dataset=builtin",
             "prompts.shuffle=true",
-            "prompts.output_tokens=normal(32,8)",
+            "prompts.output_tokens=\"normal(32,8)\"",
             "arrival=poisson",
             "rate=[200]",
             "requests_per_stage=24",
