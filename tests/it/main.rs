@@ -26,6 +26,7 @@ mod hardware;
 mod imports;
 mod kernel_summary;
 mod kernels_compile;
+mod load;
 mod load_http2;
 mod load_schema;
 mod loader;

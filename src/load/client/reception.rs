@@ -282,6 +282,10 @@ impl Reception {
     }
 
     fn on_event(&mut self, name: &[u8], data: &[u8], at_us: u64) {
+        // What comes in the same read as a fault counts as little as what comes in a later one, which is not read.
+        if self.fault.is_some() {
+            return;
+        }
         self.first_event_us.get_or_insert(at_us);
         self.last_event_us = Some(at_us);
         self.events = self.events.saturating_add(1);
@@ -356,7 +360,9 @@ impl Reception {
 
     /// The body is whole.
     pub fn on_end(&mut self, at_us: u64) {
-        self.end_us = Some(at_us);
+        if self.fault.is_none() {
+            self.end_us = Some(at_us);
+        }
         self.ended = true;
     }
 
@@ -582,19 +588,13 @@ impl Reception {
 
     /// Counts that cannot be true are taken as not told.
     fn judge_usage(&mut self) {
-        if self.usage.output == Some(0) {
-            self.usage.output = None;
-            self.note("usage_wrong");
-        }
         // A chunk holds one token at least, unless a token was cut in two, which no server does in earnest.
-        if let Some(output) = self.usage.output
-            && output < self.chunks.len() as u64
-        {
-            self.usage.output = None;
-            self.note("usage_wrong");
-        }
+        let least = (self.chunks.len() as u64).max(1);
+        self.usage.output = self.usage.output.filter(|output| *output >= least);
         if !self.has_usage {
             self.note("usage_missing");
+        } else if self.usage.output.is_none() {
+            self.note("usage_wrong");
         }
     }
 

@@ -84,7 +84,12 @@ impl Worker {
         let now = now_ns();
         let pace = (1e9 * f64::from(options.threads) / options.connect_rate) as u64;
         self.next_connect_ns = self.next_connect_ns.max(now.saturating_sub(10 * pace)) + pace;
-        match self.try_connect(target, address) {
+        let begun = if self.has_room() {
+            self.try_connect(target, address)
+        } else {
+            Err(TransportError::io(&std::io::Error::from_raw_os_error(libc::EMFILE)))
+        };
+        match begun {
             Ok(transport) => {
                 let fd = transport.fd();
                 let key = self.connections.insert(Connection {
@@ -104,6 +109,15 @@ impl Worker {
             }
             Err(error) => self.no_connection(target, &error, job, out),
         }
+    }
+
+    /// Whether a descriptor may be taken for a connection. An idle one to another server makes room.
+    fn has_room(&mut self) -> bool {
+        while self.connections.len() >= self.most_connections {
+            let Some(key) = self.idle.iter_mut().find_map(Vec::pop) else { return false };
+            self.connections.remove(key);
+        }
+        true
     }
 
     fn try_connect(&self, target: usize, address: usize) -> Result<Transport, TransportError> {
@@ -146,6 +160,8 @@ impl Worker {
             TransportError::Tls("no_protocol", message) if self.shared.targets[target].http2 => {
                 ("no_http2", message.clone())
             }
+            // As where a request was given up that no connection was begun for.
+            TransportError::Io("no_time", message) => ("timeout", message.clone()),
             TransportError::Io(kind, message) | TransportError::Tls(kind, message) => (*kind, message.clone()),
         };
         self.last_connect_error = Some(message.clone());

@@ -82,6 +82,11 @@ impl Connections {
         Some(removed)
     }
 
+    /// Connections in use.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// All keys in use.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.slots

@@ -80,9 +80,9 @@ impl Worker {
         flight.written = written;
         let rest = written < flight.bytes.len() || connection.transport.wants_write();
         if connection.served == 0 {
-            // A connection that was made for this request, and not ahead of it.
-            let own = connection.begun_ns >= flight.issued_ns;
-            flight.connect_ms = flight.connect_ms.or(own.then_some(connection.connect_ms));
+            // It stood only when the request was waiting, and was not made ahead.
+            let stood_ns = connection.begun_ns.saturating_add((connection.connect_ms * 1e6) as u64);
+            flight.connect_ms = flight.connect_ms.or((stood_ns >= flight.issued_ns).then_some(connection.connect_ms));
         }
         connection.served += 1;
         connection.state = State::Busy(flight);

@@ -13,6 +13,7 @@ use super::lag::LagHistogram;
 use crate::load::client::fields::request_of;
 use crate::load::client::target::Target;
 use crate::net::clock::{now_ns, ns, thread_cpu_ns};
+use crate::net::limits::{OWN_DESCRIPTORS, raise_descriptors};
 use crate::net::poller::{Poller, Ready, no_timer_slack};
 use crate::record::load::outcome::Outcome;
 
@@ -96,6 +97,8 @@ pub struct Worker {
     index: u32,
     pub(super) poller: Poller,
     pub(super) connections: Connections,
+    /// Connections this worker may have, so that descriptors are left for files.
+    pub(super) most_connections: usize,
     /// Idle connections of each target, the last used last.
     pub(super) idle: Vec<Vec<Key>>,
     /// Requests that wait for a connection to each target.
@@ -145,12 +148,15 @@ impl Worker {
         // Without TLS it is known beforehand what is spoken.
         let lanes = |target: &Target| if one_each || !(target.tls || target.http2) { 1 } else { usize::MAX };
         let requests = shared.heads.iter().zip(&shared.targets).map(|(head, target)| request_of(head, target.tls));
+        let descriptors = raise_descriptors(0).unwrap_or(u64::MAX).saturating_sub(OWN_DESCRIPTORS);
+        let most = descriptors.div_ceil(u64::from(shared.options.threads.max(1)));
         Ok(Self {
             lanes: shared.targets.iter().map(lanes).collect(),
             spoken: vec![None; targets],
             requests: requests.collect(),
             ended: Vec::new(),
             index,
+            most_connections: usize::try_from(most).unwrap_or(usize::MAX),
             poller: Poller::new(EVENTS)?,
             connections: Connections::default(),
             idle: vec![Vec::new(); targets],
