@@ -285,7 +285,7 @@ fn what_cannot_be_compared_is_named_and_the_formats_that_can_are() {
         (file("deep.json", "[".repeat(200_000).as_bytes()), &["`deep.json`:1:"]),
         (
             file("load.json", b"{\"schema_version\":1,\"command\":\"load\",\"run_id\":\"r\"}"),
-            &["the summary of `load`"],
+            &["load.json: missing field `status`"],
         ),
         (root.path().join("missing.json"), &["missing.json` is neither a file nor a run under"]),
         (root.path().to_owned(), &["it has no run.json"]),

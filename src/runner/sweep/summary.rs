@@ -255,7 +255,7 @@ fn best(plan: &SweepPlanFile, objective: &str, results: &[SweepResult], diagnost
     let reason = if others == 0 {
         "it is the only result that meets the conditions".to_owned()
     } else if without_interval {
-        "some results have too few repeats for an interval, so a neighbour may be as good".to_owned()
+        "some results have too few values for an interval, so a neighbour may be as good".to_owned()
     } else if alike.is_empty() {
         format!("its 95 % interval lies apart from those of all {others} others")
     } else {
