@@ -151,7 +151,7 @@ fn every_gap_and_every_first_token_is_the_servers_own() {
 
 #[test]
 fn a_role_that_comes_at_once_is_no_token() {
-    let (run, records) =
+    let (run, _) =
         agreeing(&["--ttft-ms=80", "--itl-ms=10", "--role=immediate"], 1, 8, &["concurrency=4", "stream=true"]);
     let (ttft, first) = (run.ms("ttft_ms", "p50"), run.ms("first_event_ms", "p50"));
     assert!((79.0..90.0).contains(&ttft) && first < 20.0, "{ttft} {first}");
@@ -203,7 +203,7 @@ fn tokens_that_come_four_at_a_time_share_their_gap() {
 
 #[test]
 fn a_server_that_counts_nothing_and_says_no_done_is_measured_by_its_chunks() {
-    let (run, records) = agreeing(
+    let (run, _) = agreeing(
         &["--ttft-ms=30", "--itl-ms=10", "--usage=never", "--no-done", "--role=none"],
         1,
         6,
