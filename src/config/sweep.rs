@@ -264,7 +264,9 @@ pub fn goals(request: &SweepRequest, had: Goals) -> Result<Goals, ConfigError> {
     for (index, argument) in request.arguments.iter().enumerate() {
         let origin = Origin::Override { index: index + 1, text: masked_override(argument).into() };
         file.set(argument, &origin, &mut Provenance::default())?;
-        if points(&file) != before {
+        // The command may be named as it is by default, and still be another than the points are of.
+        let of_command = argument.split_once('=').is_some_and(|(key, _)| key.trim_start_matches('+') == "command");
+        if of_command || points(&file) != before {
             let message =
                 "this would change the points of the sweep, which takes its name or file before it".to_owned();
             return Err(ConfigError::Conflict { message, origin });

@@ -50,7 +50,7 @@ fn a_client_that_sends_later_than_due_makes_the_run_invalid() {
 fn a_client_whose_reading_lags_is_named_as_the_limit() {
     let server = FaultServer::start(|_| good(3));
     let sandbox = Sandbox::new();
-    let run = load(&sandbox, &server.url(), 3, &["client.max_lag_ms=0.0001"]);
+    let run = load(&sandbox, &server.url(), 3, &["client.max_lag_ms=0.0001", "client.stamps=user"]);
     if run.stage()["client"]["lag_ms"].is_null() {
         eprintln!("skipped: this kernel does not stamp what arrives");
         return;
