@@ -83,7 +83,9 @@ pub(crate) fn stream(events: &[String]) -> Vec<Step> {
 /// The bytes of a whole stream.
 pub(crate) fn stream_bytes(events: &[String]) -> Vec<u8> {
     let mut bytes = STREAM_HEAD.as_bytes().to_vec();
-    events.iter().for_each(|event| bytes.extend(framed(event)));
+    for event in events {
+        bytes.extend(framed(event));
+    }
     bytes.extend_from_slice(END);
     bytes
 }

@@ -15,7 +15,7 @@ use super::answers::{json_answer, tokens, whole_stream};
 /// How often a thread that waits looks whether the test is over.
 const LOOK: Duration = Duration::from_millis(20);
 /// Nobody waits longer for a request.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Requests are small; more is a mistake of the test.
 const MOST_BYTES: usize = 8 << 20;
 

@@ -2,6 +2,7 @@
 //! catalogue of faults the load test is held to: `L` for servers, `V` for the validity of a measurement.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says why")]
 
 mod answers;
 mod fault_server;

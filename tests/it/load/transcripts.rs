@@ -47,7 +47,7 @@ fn answer(folder: &Path, name: &str, cut: Cut) -> Vec<Step> {
     let body = broken.map_or_else(|| body.strip_suffix(b"\n").unwrap(), |at| &body[..at]);
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let lines = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
-    let mut head: String = lines.map(|line| format!("{line}\r\n")).collect();
+    let mut head = lines.fold(String::new(), |head, line| head + line + "\r\n");
     if !chunked {
         head.push_str(&format!("content-length: {}\r\n", body.len()));
     }
