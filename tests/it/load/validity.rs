@@ -180,7 +180,7 @@ fn nothing_measured_begins_before_the_warm_up_has_ended() {
         0 => vec![Step::Wait(500), Step::Send(stream_bytes(&tokens(2)))],
         2 => vec![Step::Stall],
         4 => super::answers::error_answer(500, "", "cold"),
-        0..6 => vec![Step::Wait(60), Step::Send(stream_bytes(&tokens(2)))],
+        1..6 => vec![Step::Wait(60), Step::Send(stream_bytes(&tokens(2)))],
         _ => good(2),
     });
     let sandbox = Sandbox::new();
