@@ -28,6 +28,7 @@ mod kernel_summary;
 mod kernels_compile;
 mod load;
 mod load_http2;
+mod load_sample;
 mod load_schema;
 mod loader;
 mod metrics_schema;
