@@ -430,6 +430,6 @@ pub(crate) fn all_failed() -> Sample {
     let reasons = vec!["all 10 requests of c=2 failed".to_owned()];
     sample.metrics.validity = Validity::from_reasons(reasons.clone());
     sample.metrics.stages[0].validity = Validity::from_reasons(reasons);
-    sample.metrics.status = "invalid".to_owned();
+    "invalid".clone_into(&mut sample.metrics.status);
     sample
 }
