@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -217,8 +218,15 @@ fn listen(listener: TcpListener, shared: &Arc<Shared>) {
             let _ = serve(stream, number, &shared);
         });
     }
+    stop_listening(&listener);
     drop(listener);
     shared.deaf.store(true, Ordering::SeqCst);
+}
+
+/// Nobody can connect any more, even if a process that is just being started holds a copy of the descriptor.
+pub(crate) fn stop_listening(listener: &TcpListener) {
+    // SAFETY: no memory is involved; the descriptor is that of a socket that is borrowed.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 enum Wire {
@@ -289,6 +297,9 @@ enum End {
 
 fn converse(wire: &mut Wire, shared: &Shared) -> io::Result<End> {
     while let Some((head, body)) = request(wire, shared)? {
+        if shared.is_stopped() {
+            return Ok(End::Closed);
+        }
         let mut seen = Seen { number: None, head, body };
         let script = if seen.head.starts_with("GET /v1/models ") {
             (shared.models)(&seen)

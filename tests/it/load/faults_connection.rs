@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::answers::{STREAM_HEAD, good, stream_bytes, tokens};
-use super::fault_server::{FaultServer, Step};
+use super::fault_server::{FaultServer, Step, stop_listening};
 use super::{arguments, chunks_of, command, end_of, load, message_of, read, runs};
 use crate::sandbox::{Sandbox, finish};
 
 /// An address where nobody listens.
 fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    stop_listening(&listener);
     format!("http://{}", listener.local_addr().unwrap())
 }
 
@@ -23,7 +24,7 @@ fn a_port_where_nobody_listens_is_told_at_once_and_leaves_no_run() {
     let begin = Instant::now();
     let url = closed();
     finish(command(&sandbox, &url, &[])).exits(2).says(&["error: nothing listens on", &url]).hints("start the server");
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(10));
     assert!(runs(&sandbox).is_empty());
 }
 
@@ -32,10 +33,11 @@ fn a_port_where_nobody_listens_is_told_at_once_and_leaves_no_run() {
 fn a_server_that_dies_leaves_what_it_answered_and_ends_the_test() {
     let server = FaultServer::start(|seen| if seen.number == Some(12) { vec![Step::Kill] } else { good(3) });
     let sandbox = Sandbox::new();
-    let settings = ["requests_per_stage=90", "concurrency=4", "stop.max_error_rate=0.5"];
+    // So many that the end does not come too late where refusals come faster than anybody looks.
+    let settings = ["requests_per_stage=5000", "concurrency=4", "stop.max_error_rate=0.5"];
     let begin = Instant::now();
     let run = load(&sandbox, &server.url(), 3, &settings);
-    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(begin.elapsed() < Duration::from_secs(20));
     // Three others were out when it died, each sent before or after the one that killed it.
     let ok = run.count("ok");
     assert!((9..=14).contains(&ok), "{}", run.stage()["outcomes"]);
@@ -45,7 +47,7 @@ fn a_server_that_dies_leaves_what_it_answered_and_ends_the_test() {
     let (refused, first) = run.error("connect_error", "refused");
     assert!(refused >= 8 && first.to_lowercase().contains("refused"), "{refused} {first}");
     assert!(run.reasons().contains("stop.max_error_rate"), "{}", run.reasons());
-    assert!(run.stage()["issued"].as_u64().unwrap() < 90 && run.finding("not_issued").is_some());
+    assert!(run.stage()["issued"].as_u64().unwrap() < 5000 && run.finding("not_issued").is_some());
     assert!(run.outcome.stdout.contains("INVALID"), "{}", run.outcome.stdout);
 }
 
@@ -55,11 +57,11 @@ fn a_connection_the_server_has_closed_in_between_is_made_anew() {
     // Nothing in the answer says that the connection ends with it.
     let server = FaultServer::start(|_| vec![Step::Send(stream_bytes(&tokens(3))), Step::Close]);
     let sandbox = Sandbox::new();
-    let settings = ["arrival=constant", "rate=[20]", "requests_per_stage=8"];
+    let settings = ["arrival=constant", "rate=[4]", "requests_per_stage=5"];
     let run = load(&sandbox, &server.url(), 0, &settings);
-    assert_eq!((run.count("ok"), server.connections()), (8, 10));
+    assert_eq!((run.count("ok"), server.connections()), (5, 7), "{}", run.stage()["outcomes"]);
     // The first connection was there before; what the others cost stands apart, and in nobody's first token.
-    assert_eq!(run.measure("connect_ms", "n"), 7);
+    assert_eq!(run.measure("connect_ms", "n"), 4);
     assert!(run.rows.iter().all(|row| row["attempts"] == 1));
 }
 

@@ -1,5 +1,7 @@
 //! Statuses that are no success: what is refused before a test, what is counted within it, what is tried again, and where keys never go.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::{Value, json};
 
 use super::answers::{error_answer, good, json_answer};
@@ -29,14 +31,12 @@ fn a_refusal_for_being_too_many_is_counted_and_not_tried_again_in_secret() {
 // L24
 #[test]
 fn a_retry_waits_as_long_as_it_is_told_and_both_times_stand_in_the_row() {
-    let server = FaultServer::start(|seen| {
-        let first = |seen: &super::fault_server::Seen| seen.number.unwrap() < 3;
-        match seen.prompt() {
-            0 if first(seen) => error_answer(429, "Retry-After: 1\r\n", "slow down"),
-            1 => error_answer(503, "Retry-After: 100\r\n", "not today"),
-            2 => error_answer(500, "", "never tried again"),
-            _ => good(4),
-        }
+    let tries = AtomicU64::new(0);
+    let server = FaultServer::start(move |seen| match seen.prompt() {
+        0 if tries.fetch_add(1, Ordering::SeqCst) == 0 => error_answer(429, "Retry-After: 1\r\n", "slow down"),
+        1 => error_answer(503, "Retry-After: 100\r\n", "not today"),
+        2 => error_answer(500, "", "never tried again"),
+        _ => good(4),
     });
     let sandbox = Sandbox::new();
     let settings = ["retry.attempts=2", "retry.max_wait_s=5", "concurrency=3"];
@@ -45,7 +45,7 @@ fn a_retry_waits_as_long_as_it_is_told_and_both_times_stand_in_the_row() {
     let row = run.row(0);
     let (first, sent) = (row["first_sent_ns"].as_u64().unwrap(), row["sent_ns"].as_u64().unwrap());
     assert_eq!((end_of(row), row["attempts"].as_u64()), (("ok", ""), Some(2)));
-    assert!((1_000_000_000..2_000_000_000).contains(&(sent - first)), "{row}");
+    assert!((1_000_000_000..5_000_000_000).contains(&(sent - first)), "{row}");
     // The latency is that of the attempt that was answered; the user waited for both.
     assert!(run.ms("e2e_ms", "max") < 900.0 && run.ms("e2e_from_due_ms", "max") >= 1000.0);
     for (prompt, outcome, kind) in [(1, "http_5xx", "503"), (2, "http_5xx", "500")] {
@@ -180,20 +180,20 @@ fn requests_a_server_does_not_take_are_refused_before_a_thousand_fail_alike() {
 fn a_server_that_always_fails_gives_no_figures_and_an_early_end() {
     let server = FaultServer::builder()
         .probe(|_| error_answer(500, "", "out of order"))
-        .start(|_| error_answer(500, "", "out of order"));
+        .start(|_| [vec![Step::Wait(3)], error_answer(500, "", "out of order")].into_iter().flatten().collect());
     let sandbox = Sandbox::new();
     let settings =
-        ["requests_per_stage=90", "concurrency=4", "stop.max_error_rate=0.5", "output.summary_csv=summary.csv"];
+        ["requests_per_stage=900", "concurrency=4", "stop.max_error_rate=0.5", "output.summary_csv=summary.csv"];
     let run = load(&sandbox, &server.url(), 3, &settings);
     let issued = run.stage()["issued"].as_u64().unwrap();
-    assert!((20..60).contains(&issued), "{issued} of 90 were sent");
+    assert!((20..450).contains(&issued), "{issued} of 900 were sent");
     assert_eq!((run.count("http_5xx"), server.seen().len() as u64), (issued, issued));
     assert_eq!(run.stage()["error_rate"], 1.0);
     let reasons = run.reasons();
     for words in ["no request succeeded", "given up", "stop.max_error_rate", "100.0 %"] {
         assert!(reasons.contains(words), "{words}: {reasons}");
     }
-    assert_eq!(run.finding("not_issued").unwrap()["count"], 90 - issued);
+    assert_eq!(run.finding("not_issued").unwrap()["count"], 900 - issued);
     for (name, measure) in run.stage()["measures"].as_object().unwrap() {
         assert!(name == "dispatch_delay_ms" || (measure["n"] == 0 && measure["p50"].is_null()), "{name}: {measure}");
     }

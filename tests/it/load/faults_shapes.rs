@@ -92,7 +92,8 @@ fn comments_before_an_answer_are_not_its_begin() {
     });
     let sandbox = Sandbox::new();
     let run = load(&sandbox, &server.url(), 0, &[]);
-    assert!(run.ms("ttfb_ms", "p50") < 120.0, "the first byte is the head's");
+    let (byte, event) = (run.ms("ttfb_ms", "p50"), run.ms("first_event_ms", "p50"));
+    assert!(byte < event - 100.0, "the first byte is the head's: {byte} {event}");
     assert!(run.ms("first_event_ms", "min") >= 149.0 && run.ms("ttft_ms", "min") >= 149.0);
 }
 
@@ -133,7 +134,7 @@ fn reasoning_and_tool_calls_are_output() {
     }
     // The first token of anything, and the first that is no reasoning, which one of the five never has.
     assert_eq!((run.measure("ttft_ms", "n"), run.measure("ttfo_ms", "n")), (&json!(5), &json!(4)));
-    assert!(run.ms("ttfo_ms", "max") >= 79.0 && run.ms("ttft_ms", "p50") < 79.0);
+    assert!(run.ms("ttfo_ms", "max") >= 79.0 && run.ms("ttft_ms", "min") < run.ms("ttfo_ms", "max") - 30.0);
 }
 
 // L17
@@ -203,7 +204,7 @@ fn several_tokens_in_a_chunk_are_counted_and_their_gap_is_shared() {
         // 3 gaps of 40 ms or more in each of 8 requests; 4 tokens share each.
         assert_eq!((run.measure("inter_chunk_ms", "n"), run.measure("itl_ms", "n")), (&json!(24), &json!(96)));
         let (chunk, token) = (run.ms("inter_chunk_ms", "p50"), run.ms("itl_ms", "p50"));
-        assert!((39.0..60.0).contains(&chunk) && (token - chunk / 4.0).abs() < 0.5, "{chunk} {token}");
+        assert!(chunk > 35.0 && (token - chunk / 4.0).abs() < 0.01, "{chunk} {token}");
         assert_eq!(run.stage()["output_tokens"], 128);
     }
 }

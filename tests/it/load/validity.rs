@@ -1,12 +1,13 @@
 //! Whether a measurement may be relied on: what the client itself did, what the load was, and what the numbers are of.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::answers::{begun, framed, good, stream_bytes, token, tokens};
+use super::answers::{self, DONE, END, begun, error_answer, framed, good, stream_bytes, token, tokens, usage};
 use super::fault_server::{FaultServer, Step};
 use super::{Load, command, in_ms, load, read, read_run, runs};
 use crate::sandbox::{Sandbox, finish, outcome, start, text_of, until};
@@ -76,7 +77,13 @@ fn pausing(number: u64, pause: Duration) -> FaultServer {
 #[test]
 fn a_pause_of_the_server_shows_in_every_request_that_was_due_in_it() {
     // 100 a second for 2 s, and 0.6 s of silence: 60 requests were due in it, and the first of them waits longest.
-    let rate = ["arrival=constant", "rate=[100]", "requests_per_stage=200", "stop.over_saturation=false"];
+    let rate = [
+        "arrival=constant",
+        "rate=[100]",
+        "requests_per_stage=200",
+        "stop.over_saturation=false",
+        "run.allow_invalid=true",
+    ];
     let affected = |run: &Load| {
         let from_due = run.rows.iter().map(|row| {
             let late = row["sent_ns"].as_u64().unwrap() - row["due_ns"].as_u64().unwrap();
@@ -104,21 +111,28 @@ fn a_pause_of_the_server_shows_in_every_request_that_was_due_in_it() {
 // V04
 #[test]
 fn a_client_that_was_stopped_and_went_on_says_so() {
-    let server = FaultServer::start(|_| {
+    let go_on = Arc::new(AtomicBool::new(false));
+    let may_go_on = Arc::clone(&go_on);
+    let server = FaultServer::start(move |seen| {
+        while seen.number >= Some(4) && !may_go_on.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let mut steps = begun(&[]);
-        steps.extend((0..10).flat_map(|_| [Step::Wait(10), Step::Send(framed(token("a")))]));
-        steps.push(Step::Send(framed([super::answers::finish("stop"), super::answers::DONE.to_owned()].concat())));
-        steps.push(Step::Send(super::answers::END.to_vec()));
+        steps.extend((0..5).flat_map(|_| [Step::Wait(10), Step::Send(framed(token("a")))]));
+        steps.push(Step::Send(framed([answers::finish("stop"), usage(5, 5), DONE.to_owned()].concat())));
+        steps.push(Step::Send(END.to_vec()));
         steps
     });
     let sandbox = Sandbox::new();
     let child = start(command(&sandbox, &server.url(), &["requests_per_stage=16", "concurrency=2"]));
-    until("the test to be under way", || server.seen().len() >= 4);
+    until("two requests to be out", || server.seen().len() == 6);
     let signal = |signal| {
         // SAFETY: no memory is involved; the process is a child that was not waited for.
         assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
     };
     signal(libc::SIGSTOP);
+    // The server answers while nobody reads.
+    go_on.store(true, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(1500));
     signal(libc::SIGCONT);
     let ended = outcome(child.wait_with_output().unwrap()).exits(3);
@@ -126,7 +140,7 @@ fn a_client_that_was_stopped_and_went_on_says_so() {
     let found = run.finding("process_paused").expect("a finding");
     let words = found["first"].as_str().unwrap();
     let seconds: f64 = words.split("stood still for ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!((1.3..4.0).contains(&seconds), "{words}");
+    assert!((1.3..6.0).contains(&seconds), "{words}");
     assert!(run.reasons().contains("stood still"), "{}", run.reasons());
     assert_eq!(run.count("ok"), 16);
     // The rows it touched can be told by their lag, where the kernel stamps what arrives.
@@ -155,8 +169,8 @@ fn a_percentile_of_too_few_requests_is_never_shown_bare() {
 #[test]
 fn a_slow_request_is_told_and_kept() {
     let server = FaultServer::start(|seen| match seen.prompt() {
-        0 => vec![Step::Wait(300), Step::Send(stream_bytes(&tokens(2)))],
-        17 => vec![Step::Wait(600), Step::Send(stream_bytes(&tokens(2)))],
+        0 => vec![Step::Wait(600), Step::Send(stream_bytes(&tokens(2)))],
+        17 => vec![Step::Wait(1000), Step::Send(stream_bytes(&tokens(2)))],
         // Not all alike, as nothing is.
         other => vec![Step::Wait(20 + other as u64 % 5), Step::Send(stream_bytes(&tokens(2)))],
     });
@@ -169,7 +183,7 @@ fn a_slow_request_is_told_and_kept() {
     let slow = run.finding("slow_first_request").unwrap();
     assert!(slow["first"].as_str().unwrap().contains("raise `warmup`"), "{slow}");
     assert_eq!((run.count("ok"), run.measure("e2e_ms", "n")), (30, &json!(30)));
-    assert!(run.ms("e2e_ms", "max") >= 599.0);
+    assert!(run.ms("e2e_ms", "max") >= 999.0);
 }
 
 // V09
@@ -179,21 +193,21 @@ fn nothing_measured_begins_before_the_warm_up_has_ended() {
         // Of six requests before the test one is slow, one is never answered, one fails.
         0 => vec![Step::Wait(500), Step::Send(stream_bytes(&tokens(2)))],
         2 => vec![Step::Stall],
-        4 => super::answers::error_answer(500, "", "cold"),
-        1..6 => vec![Step::Wait(60), Step::Send(stream_bytes(&tokens(2)))],
+        4 => error_answer(500, "", "cold"),
+        1 | 3 | 5 => vec![Step::Wait(60), Step::Send(stream_bytes(&tokens(2)))],
         _ => good(2),
     });
     let sandbox = Sandbox::new();
-    let settings = ["warmup=6", "requests_per_stage=9", "concurrency=3", "timeout.first_token_s=0.8"];
+    let settings = ["warmup=6", "requests_per_stage=9", "concurrency=3", "timeout.first_token_s=1.5"];
     let run = load(&sandbox, &server.url(), 0, &settings);
     let (warm, measured): (Vec<&Value>, Vec<&Value>) = run.rows.iter().partition(|row| row["phase"] == "warmup");
     assert_eq!((warm.len(), measured.len()), (6, 9));
     let mut outcomes: Vec<&str> = warm.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["http_5xx", "ok", "ok", "ok", "ok", "timeout_first_token"]);
-    // The slowest was given up after 0.8 s; everything measured was due later.
+    // The slowest was given up after 1.5 s; everything measured was due later.
     let slowest = warm.iter().find(|row| row["outcome"] == "timeout_first_token").unwrap();
-    let over = slowest["sent_ns"].as_u64().unwrap() + 800_000_000;
+    let over = slowest["sent_ns"].as_u64().unwrap() + 1_500_000_000;
     assert!(measured.iter().all(|row| row["due_ns"].as_u64().unwrap() >= over));
     // Prompts go on where the warm-up stopped, and none of its failures is in any figure.
     let mut prompts: Vec<u64> = measured.iter().map(|row| row["prompt"].as_u64().unwrap()).collect();
