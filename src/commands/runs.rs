@@ -11,9 +11,9 @@ use super::{Context, print_answer};
 use crate::compare::stored::{STORED_SCHEMA_VERSION, StoredBaseline};
 use crate::diagnostics::{Diagnostic, ExitStatus, Failure, escape_control};
 use crate::record::find::{self, RunEntry};
+use crate::record::load;
 use crate::record::load::metrics::{LoadMetrics, StageBlock};
 use crate::record::load::outcome::Outcome;
-use crate::record::load;
 use crate::record::run_dir::{self, RUN_FILE};
 use crate::record::{RecordError, RunRecord, RunStatus, atomic, manifest, reader};
 use crate::units::Seconds;
@@ -131,7 +131,7 @@ fn show(context: &Context, spec: &str) -> anyhow::Result<(String, ExitStatus)> {
             Some(Err(error)) => json!({ "count": null, "diagnostics": [], "error": error.to_string() }),
             None => Value::Null,
         };
-        value["stages"] = stages.as_ref().map_or(Value::Null, |metrics| stages_json(metrics));
+        value["stages"] = stages.as_ref().map_or(Value::Null, stages_json);
         return Ok((json_text(&value)?, ExitStatus::Success));
     }
     let mut text = String::new();

@@ -209,7 +209,8 @@ fn role_of(file: &Path) -> Role {
 fn is_load_run_file(value: &serde_json::Value) -> bool {
     let Some(entries) = value.as_object() else { return false };
     let of = |command: &str, other: &str| {
-        let has = |command: &str, key: &str| keys::of_command(command).is_some_and(|keys| keys::find(keys, key).is_some());
+        let has =
+            |command: &str, key: &str| keys::of_command(command).is_some_and(|keys| keys::find(keys, key).is_some());
         entries.keys().filter(|key| has(command, key) && !has(other, key)).count()
     };
     of("load", "stage1") + usize::from(entries.contains_key("load")) > of("stage1", "load")

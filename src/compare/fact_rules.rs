@@ -1,7 +1,7 @@
 //! What each fact is worth when two subjects are compared, and which facts a study changes by changing a key.
 
-use super::result::DifferenceKind;
 use super::import::load::{ARRIVAL, SERVICE_LEVEL, TOKEN_SOURCE};
+use super::result::DifferenceKind;
 use super::subject::fact;
 
 /// How a fact is judged.

@@ -293,7 +293,10 @@ pub fn recorded_point(
 }
 
 fn no_command(name: &str) -> String {
-    format!("no sweep can be made of `{name}`: a point is run by {}", COMMANDS.map(|name| format!("`{name}`")).join(" or "))
+    format!(
+        "no sweep can be made of `{name}`: a point is run by {}",
+        COMMANDS.map(|name| format!("`{name}`")).join(" or ")
+    )
 }
 
 /// Whether the first argument names a sweep and sets nothing.

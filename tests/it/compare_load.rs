@@ -87,12 +87,16 @@ fn a_server_whose_tokens_come_later_is_slower_by_as_much() {
     }
     let tpot = row(&metrics, "tpot_ms");
     assert_eq!((&tpot["n"], &tpot["case"]), (&serde_json::json!([30, 30]), &Value::from("c=4")));
-    assert!(tpot["reason"].as_str().unwrap().contains("one process"), "what differs between runs is not seen: {tpot:#}");
+    assert!(
+        tpot["reason"].as_str().unwrap().contains("one process"),
+        "what differs between runs is not seen: {tpot:#}"
+    );
     // One value a side cannot be judged, but is stated.
     let rate = row(&metrics, "output_tok_per_s");
     assert_eq!(rate["verdict"], "cannot_tell", "{rate:#}");
     assert!(rate["baseline"].as_f64() > rate["candidate"].as_f64(), "{rate:#}");
-    let work: Vec<&Value> = metrics["differences"].as_array().unwrap().iter().filter(|row| row["kind"] == "not_the_same_work").collect();
+    let work: Vec<&Value> =
+        metrics["differences"].as_array().unwrap().iter().filter(|row| row["kind"] == "not_the_same_work").collect();
     assert!(work.is_empty(), "{work:#?}");
 
     // The summary alone states the difference and judges nothing.

@@ -504,8 +504,8 @@ fn load_metrics(path: &Path, bytes: &[u8], metrics: &Value, options: &LoadOption
             stage1_loaded(Stage1Files { name: file_name(path), metrics: Some(metrics), ..Stage1Files::default() }, None)
         }
         Some("load") => {
-            let metrics = reader::parse_versioned(path, None, bytes, LOAD_SCHEMA_VERSION)
-                .map_err(RecordError::into_failure)?;
+            let metrics =
+                reader::parse_versioned(path, None, bytes, LOAD_SCHEMA_VERSION).map_err(RecordError::into_failure)?;
             let files = LoadFiles {
                 name: file_name(path),
                 run: None,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::commands::stage1::HASH_LIMIT_BYTES;
-use crate::config::dataset;
 use crate::config::ConfigError;
+use crate::config::dataset;
 use crate::config::schema::load::LoadConfig;
 use crate::config::schema::stage1::Stage1Config;
 use crate::config::sweep::SweepPoint;

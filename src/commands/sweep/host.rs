@@ -96,7 +96,8 @@ impl<'a> Points<'a> {
         }
         // No request succeeded: what went wrong with the first says more than that.
         let first = metrics.stages.iter().flat_map(|stage| &stage.errors).next();
-        let error = first.map(|error| format!("no request succeeded: {} ({}): {}", error.outcome, error.kind, error.first));
+        let error =
+            first.map(|error| format!("no request succeeded: {} ({}): {}", error.outcome, error.kind, error.first));
         let error = error.or_else(|| metrics.validity.reasons.first().cloned());
         (RowStatus::Failed, Some(error.unwrap_or_else(|| "no request succeeded".to_owned())), valid, Vec::new())
     }

@@ -137,10 +137,7 @@ fn facts(files: &LoadFiles, stage: &StageBlock) -> Entry {
         entry.fact(SERVICE_LEVEL, level.map(limits_in_words));
     }
     if metrics.stream {
-        entry.fact(
-            definition::TTFT,
-            Some("sent to the first chunk with content, reasoning or tool calls".to_owned()),
-        );
+        entry.fact(definition::TTFT, Some("sent to the first chunk with content, reasoning or tool calls".to_owned()));
         let tpot = "(last output − first) / (tokens − tokens of the first chunk)";
         entry.fact(definition::TPOT, Some(tpot.to_owned()));
         entry.fact(definition::E2E, Some("sent to the last output".to_owned()));
@@ -156,8 +153,7 @@ fn facts(files: &LoadFiles, stage: &StageBlock) -> Entry {
         entry.case_fact(REQUEST_RATE, Some(rate.to_string()));
     }
     entry.case_fact(REQUESTS, Some(stage.issued.to_string()));
-    let cancelled =
-        outcome_count(stage, Outcome::CancelledUser) + outcome_count(stage, Outcome::CancelledDeadline);
+    let cancelled = outcome_count(stage, Outcome::CancelledUser) + outcome_count(stage, Outcome::CancelledDeadline);
     let (ok, all) = (outcome_count(stage, Outcome::Ok), stage.outcomes.values().sum::<u64>());
     entry.outcomes = Outcomes {
         ok,
@@ -172,8 +168,7 @@ fn facts(files: &LoadFiles, stage: &StageBlock) -> Entry {
 fn limits_in_words(level: &Slo) -> String {
     let limits =
         [("ttft_ms", level.ttft_ms), ("tpot_ms", level.tpot_ms), ("itl_ms", level.itl_ms), ("e2e_ms", level.e2e_ms)];
-    let words: Vec<String> =
-        limits.iter().filter_map(|(name, limit)| Some(format!("{name} {}", (*limit)?))).collect();
+    let words: Vec<String> = limits.iter().filter_map(|(name, limit)| Some(format!("{name} {}", (*limit)?))).collect();
     words.join(", ")
 }
 
@@ -289,7 +284,9 @@ fn validity(files: &LoadFiles, builder: &mut Builder) -> Validity {
     match files.status {
         Some(RunStatus::Failed) => {
             let why = files.run.as_ref().and_then(|run| run.error.as_deref());
-            reasons.push(why.map_or_else(|| "the run failed".to_owned(), |why| format!("the run failed: {}", clipped(why))));
+            reasons.push(
+                why.map_or_else(|| "the run failed".to_owned(), |why| format!("the run failed: {}", clipped(why))),
+            );
         }
         Some(RunStatus::Running) => {
             let first = format!("run `{}` is still going on: the requests that have ended are used", files.name);

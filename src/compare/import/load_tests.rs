@@ -120,12 +120,17 @@ fn a_stage_is_a_case_with_the_values_of_the_requests_that_succeeded() {
     // Written as they ended, not as they were issued.
     let rows = vec![row(0, 1, 200, &[110, 130, 160]), row(0, 0, 100, &[100, 110, 120]), failed, warmup];
     let got = subject(&files(&[closed()], rows)).unwrap();
-    assert_eq!((got.kind, got.tool.as_str(), got.label.as_str()), (SubjectKind::Load, "perfprof load", "20260101-000000-aaaa"));
+    assert_eq!(
+        (got.kind, got.tool.as_str(), got.label.as_str()),
+        (SubjectKind::Load, "perfprof load", "20260101-000000-aaaa")
+    );
     assert_eq!(values(&got, "c=2", "ttft_ms").values, [100.0, 110.0]);
     assert_eq!(values(&got, "c=2", "tpot_ms").values, [10.0, 25.0]);
     assert_eq!(values(&got, "c=2", "itl_ms").values, [10.0, 10.0, 20.0, 30.0]);
     assert_eq!(values(&got, "c=2", "e2e_ms").values, [120.0, 160.0]);
-    for (name, value) in [("request_per_s", 1.0), ("output_tok_per_s", 3.0), ("input_output_tok_per_s", 11.0), ("goodput_per_s", 0.5)] {
+    for (name, value) in
+        [("request_per_s", 1.0), ("output_tok_per_s", 3.0), ("input_output_tok_per_s", 11.0), ("goodput_per_s", 0.5)]
+    {
         assert_eq!(values(&got, "c=2", name).values, [value], "{name}");
     }
     assert_eq!(values(&got, "c=2", "ttft_ms").runs, [0, 0], "requests of one run are not runs of their own");
@@ -138,7 +143,8 @@ fn a_stage_is_a_case_with_the_values_of_the_requests_that_succeeded() {
 
 #[test]
 fn facts_say_what_was_asked_and_how_it_was_counted() {
-    let got = subject(&files(&[closed()], vec![row(0, 0, 100, &[100, 110, 120]), row(0, 1, 200, &[100, 120])])).unwrap();
+    let got =
+        subject(&files(&[closed()], vec![row(0, 0, 100, &[100, 110, 120]), row(0, 1, 200, &[100, 120])])).unwrap();
     for (name, value) in [
         (fact::BACKEND, "vllm"),
         (fact::MODEL, "tiny"),

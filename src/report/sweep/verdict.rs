@@ -97,9 +97,7 @@ pub(super) fn headline(report: &SweepReport<'_>) -> Headline {
         more.extend(certainty(metrics));
     } else {
         let example = if metrics.runs == "load" { "output_tok_per_s" } else { "decode_tok_per_s" };
-        more.push(
-            format!("No objective was given, so that no point is called best; `objective={example}` names one."),
-        );
+        more.push(format!("No objective was given, so that no point is called best; `objective={example}` names one."));
     }
     let left: u64 = ["not_run", "interrupted"].iter().filter_map(|name| metrics.outcomes.get(*name)).sum();
     if metrics.status != "complete" || left > 0 {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::compare::measure::{Direction, kind};
 use super::measures::measures_of;
+use crate::compare::measure::{Direction, kind};
 use crate::stats::summary::Summary;
 
 /// Which side of the limit is allowed.

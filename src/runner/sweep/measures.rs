@@ -10,8 +10,7 @@ use crate::runner::summary as stage1;
 use crate::stats::summary::Summary;
 
 /// Figures of a stage of a load test that are one number, beside its measures.
-const LOAD_FIGURES: [&str; 5] =
-    ["request_per_s", "output_tok_per_s", "total_tok_per_s", "goodput_per_s", "error_rate"];
+const LOAD_FIGURES: [&str; 5] = ["request_per_s", "output_tok_per_s", "total_tok_per_s", "goodput_per_s", "error_rate"];
 
 /// Names of the measures of a run of `command`.
 pub fn measures_of(command: &str) -> Vec<&'static str> {
@@ -58,9 +57,8 @@ fn best_stage(metrics: &LoadMetrics) -> Option<&StageBlock> {
     let succeeded = || metrics.stages.iter().filter(|stage| stage.outcomes.contains_key(Outcome::Ok.name()));
     let named = metrics.saturation.as_ref().and_then(|saturation| saturation.best.as_ref());
     let best = named.and_then(|best| succeeded().find(|stage| stage.plan.label == best.stage));
-    let rate = |stage: &StageBlock| {
-        (stage.rates.output_tok_per_s.unwrap_or(-1.0), stage.rates.request_per_s.unwrap_or(-1.0))
-    };
+    let rate =
+        |stage: &StageBlock| (stage.rates.output_tok_per_s.unwrap_or(-1.0), stage.rates.request_per_s.unwrap_or(-1.0));
     let order = |a: &&StageBlock, b: &&StageBlock| {
         let ((tokens_a, requests_a), (tokens_b, requests_b)) = (rate(a), rate(b));
         tokens_a.total_cmp(&tokens_b).then(requests_a.total_cmp(&requests_b))
