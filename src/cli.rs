@@ -217,7 +217,7 @@ struct AbArgs {
 #[derive(Debug, Args)]
 struct SweepArgs {
     /// A name of `configs/sweep/` or a file, then settings of all points as `key=value`, axes as `key=1,2,4`, and what is looked for:
-    /// `objective=MEASURE`, `pareto=MEASURE,MEASURE`, `constraints=…`, `order=random`, `seed=`.
+    /// `objective=MEASURE`, `pareto=MEASURE,MEASURE`, `constraints=…`, `order=random`, `seed=`. `command=load` makes each point a load test.
     #[arg(value_name = "CONFIG|KEY=VALUE")]
     arguments: Vec<String>,
     /// Only points that meet this can be best, e.g. `ttft_ms<200` or `itl_ms.p99<=30`; may be repeated.
