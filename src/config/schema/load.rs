@@ -142,7 +142,11 @@ pub const LOAD: &[Key] = &[
     key("prompts.prefixes", Kind::Integer(1, U32), "Groups with a prefix of their own."),
     key("prompts.turns", Kind::Integer(1, 1000), "Turns of a conversation: each sends what was said before."),
     key("prompts.think_time_s", Kind::Text, "Seconds between an answer and the next turn, as a length is written."),
-    key("prompts.salt", Kind::Bool, "Begin each prompt with words of its own, so that no prompt cache answers."),
+    optional(
+        "prompts.salt",
+        Kind::Bool,
+        "Begin each prompt with words of its own, so that no prompt cache answers. Null does so for the built-in prompts, which are few.",
+    ),
     optional(
         "prompts.tokenizer",
         Kind::Path,
@@ -444,7 +448,7 @@ pub struct PromptSettings {
     pub prefixes: u32,
     pub turns: u32,
     pub think_time_s: Lengths,
-    pub salt: bool,
+    pub salt: Option<bool>,
     pub tokenizer: Option<PathBuf>,
 }
 

@@ -66,7 +66,7 @@ impl Recipe {
             prefixes: prompts.prefixes,
             turns: prompts.turns,
             think_time_s: prompts.think_time_s.clone(),
-            salt: prompts.salt,
+            salt: prompts.salt.unwrap_or(false),
             takes_token_ids: config.endpoint == Endpoint::Completions,
             needs_times: config.arrival == ArrivalKind::Trace,
             leave_out_defaults: true,

@@ -12,6 +12,9 @@ use crate::runner::load::drive::StageSettings;
 
 /// New tokens of a request whose prompt is made up, where nothing says how many.
 const MADE_UP_TOKENS: u32 = 128;
+/// Prompts prepared for a stage that ends by time, at least and at most.
+const LEAST_PROMPTS: u64 = 1024;
+const MOST_PROMPTS: u64 = 20_000;
 
 /// A limit of seconds, where 0 is none.
 fn limit(seconds: f64) -> Option<Duration> {
@@ -131,8 +134,17 @@ pub fn most_in_flight(config: &LoadConfig) -> Option<u32> {
     }
 }
 
-/// How many conversations the settings ask for at most, so that as many prompts can be made: warm-up and all stages.
+/// How many conversations the settings may ask for, so that as many prompts can be made: warm-up and all stages. What a stage of a closed loop sends in its
+/// time is up to the server; two requests a second from each place are prepared for, and beyond that prompts are used again.
 pub fn requests_needed(config: &LoadConfig, stages: &[StagePlan]) -> u64 {
-    let each = config.requests_per_stage.map_or(1024, u64::from) + u64::from(config.warmup);
-    each * stages.len().max(1) as u64
+    let of = |stage: &StagePlan| {
+        let in_time = stage.duration_s.map(|seconds| {
+            let per_second = stage.rate.or(stage.concurrency.map(|places| 2.0 * f64::from(places))).unwrap_or(10.0);
+            ((per_second * seconds * 1.2) as u64).clamp(LEAST_PROMPTS, MOST_PROMPTS)
+        });
+        let counted = stage.requests.map(u64::from);
+        let sent = counted.into_iter().chain(in_time).min().unwrap_or(LEAST_PROMPTS);
+        sent + u64::from(config.warmup)
+    };
+    stages.iter().map(of).sum()
 }

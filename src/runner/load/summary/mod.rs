@@ -84,6 +84,16 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>)
                 ordered.len()
             ),
         );
+    } else if context.workload.distinct > 1 && ordered.len() as u64 > context.workload.distinct {
+        diagnostics.note(
+            "repeated_prompts",
+            Severity::Info,
+            format!(
+                "{} requests had {} different prompts: what a prompt cache knows it answers faster; `prompts.salt=true` tells them apart",
+                ordered.len(),
+                context.workload.distinct
+            ),
+        );
     }
 
     let sought = context.levels.first().and_then(|level| max_under_slo(&stages, &level.name));
