@@ -173,6 +173,16 @@ impl Composer {
         for file in &run_files {
             tree::merge(&mut self.value, &mut self.provenance, "", &file.value, &|path| file.origin(path));
         }
+        if request.command == "load"
+            && let Some(path) = &request.run_config
+        {
+            let source = Source::read(path)?;
+            if !source.document.value.is_object() {
+                let found = kind_of(&source.document.value);
+                return Err(source.error("", format!("a file of settings is a map, found {found}")));
+            }
+            self.merge_own(&source, "");
+        }
         if let Some((group, choice)) = self.choices.iter().find(|(group, _)| !self.used.contains(*group)) {
             return Err(ConfigError::UnknownKey {
                 key: group.clone(),
@@ -283,7 +293,8 @@ impl Composer {
             let source = self.find("run", &name)?.ok_or_else(|| self.unknown_choice("run", &name, &origin))?;
             files.push(RunFile::new(source, entries.iter().filter_map(group_of))?);
         }
-        if let Some(path) = &request.run_config {
+        // A file of `load` has the keys of its root and nothing else, and is merged as it stands.
+        if let Some(path) = request.run_config.as_ref().filter(|_| request.command != "load") {
             files.push(RunFile::new(Source::read(path)?, entries.iter().filter_map(group_of))?);
         }
         let by_override: BTreeSet<String> = self.choices.keys().cloned().collect();

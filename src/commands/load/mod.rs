@@ -347,7 +347,7 @@ fn run_in(
         directory.write_json(SERVER_METRICS_FILE, &metrics).map_err(record)?;
     }
     if let Some(gpu) = gpu {
-        directory.write_json(GPU_FILE, &gpu.finish()).map_err(record)?;
+        directory.write_json(GPU_FILE, &gpu.finish(&session.context.stages)).map_err(record)?;
     }
     // Looked at when all is over: before, it would keep the first request waiting, and during the test a server on this machine is what is busy.
     for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::hardware::identify::gpus;
 use crate::hardware::nvml::{GpuSampler, GpuSeries};
 use crate::net::clock::now_ns;
-use crate::record::gpu::{GPU_SCHEMA_VERSION, GpuColumns, GpuTelemetry, SlowColumns};
+use crate::record::gpu::{GPU_SCHEMA_VERSION, GpuColumns, GpuRepeat, GpuTelemetry, SlowColumns};
+use crate::record::load::context::StageRecord;
 
 /// Looks at the first GPU until it is told to stop.
 pub struct GpuWatch {
@@ -39,8 +40,8 @@ impl GpuWatch {
         Some(Self { sampler, file, offset_s })
     }
 
-    /// Stops, and gives what was seen on the run's clock.
-    pub fn finish(self) -> GpuTelemetry {
+    /// Stops, and gives what was seen on the run's clock, with the time of each stage.
+    pub fn finish(self, stages: &[StageRecord]) -> GpuTelemetry {
         let GpuSeries { samples, slow, gaps } = self.sampler.finish();
         let mut file = GpuTelemetry {
             complete: true,
@@ -52,6 +53,18 @@ impl GpuWatch {
         for at in file.samples.t_s.iter_mut().chain(&mut file.slow_samples.t_s) {
             *at += self.offset_s;
         }
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        file.repeats = stages
+            .iter()
+            .enumerate()
+            .map(|(index, stage)| GpuRepeat {
+                row: index as u32,
+                start_s: seconds(stage.begin_ns),
+                end_s: seconds(stage.end_ns),
+                // The looks go on by themselves; none was made at the begin or end of a stage.
+                looked: false,
+            })
+            .collect();
         file
     }
 }

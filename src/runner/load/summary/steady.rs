@@ -78,7 +78,7 @@ fn open_window(record: &StageRecord, ok: &[&RequestRow]) -> Option<(u64, u64)> {
         return None;
     }
     let taken: Vec<f64> = ok.iter().filter_map(|row| row.e2e_ms()).collect();
-    let filled = record.begin_ns + (median(&taken)? * 1e6) as u64;
+    let filled = record.begin_ns.saturating_add((median(&taken)? * 1e6) as u64);
     (filled < record.issue_end_ns).then_some((filled, record.issue_end_ns))
 }
 
