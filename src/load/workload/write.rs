@@ -69,9 +69,9 @@ mod tests {
     use super::super::recipe::{Recipe, prepare};
     use super::*;
 
-    /// Text that is not blank; any characters otherwise.
+    /// Text that is not blank; any characters otherwise (a line separator alone is blank).
     fn text() -> impl Strategy<Value = String> {
-        "(?s).{0,30}[a-z\"\\\\é\u{2028}].{0,10}"
+        "(?s).{0,30}\u{2028}?[a-z\"\\\\é].{0,10}"
     }
     fn prompt() -> impl Strategy<Value = Prompt> {
         let role = prop_oneof![Just("system"), Just("user"), Just("assistant")];
