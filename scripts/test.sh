@@ -13,6 +13,8 @@ Arguments are passed to the test runner: cargo nextest where it is installed, el
 Environment:
   PERFPROF_TEST_OFFLINE=1   get nothing from any network
   PERFPROF_REQUIRE_ALL=1    fail instead of skipping what a missing model or browser would skip
+  PERFPROF_LLAMA_SERVER     a llama-server to be load-tested; set to peers/bin/llama-server, or the one on PATH, where there is one
+                            (scripts/peers/build-llama-cpp.sh peers)
 EOF
 }
 
@@ -44,6 +46,15 @@ if ! chromium >/dev/null; then
     if ! chromium >/dev/null; then
         say 'no Chromium: tests that open report.html in a browser skip (Debian: apt-get install chromium)'
         missing+=(chromium)
+    fi
+fi
+
+if [[ -z ${PERFPROF_LLAMA_SERVER:-} ]]; then
+    if [[ -x peers/bin/llama-server ]]; then
+        export PERFPROF_LLAMA_SERVER=$PWD/peers/bin/llama-server
+    elif command -v llama-server >/dev/null; then
+        PERFPROF_LLAMA_SERVER=$(command -v llama-server)
+        export PERFPROF_LLAMA_SERVER
     fi
 fi
 

@@ -4,7 +4,7 @@
 //! keeps the first.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -237,9 +237,32 @@ impl GpuTelemetry {
     }
 }
 
+/// The file of the looks at the `place`-th of several devices of one run: the first has [`GPU_FILE`], as the only one has.
+pub fn gpu_file(place: usize) -> String {
+    if place == 0 { GPU_FILE.to_owned() } else { format!("gpu_telemetry_{place}.json") }
+}
+
+/// Reads the looks at all devices of a run, in the order in which they were written.
+///
+/// # Errors
+/// As of [`read_gpu`].
+pub fn read_gpus(dir: &Path) -> Result<Vec<GpuTelemetry>, RecordError> {
+    let mut all = Vec::new();
+    while let Some(telemetry) = read(dir.join(gpu_file(all.len())))? {
+        all.push(telemetry);
+    }
+    Ok(all)
+}
+
 /// Reads `gpu_telemetry.json`; `None` where the run has none.
+///
+/// # Errors
+/// If it is there and cannot be read, or is malformed.
 pub fn read_gpu(dir: &Path) -> Result<Option<GpuTelemetry>, RecordError> {
-    let path = dir.join(GPU_FILE);
+    read(dir.join(GPU_FILE))
+}
+
+fn read(path: PathBuf) -> Result<Option<GpuTelemetry>, RecordError> {
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -84,7 +84,12 @@ pub fn report_html(report: &Stage1Report<'_>) -> Result<String, ReportError> {
     context.insert("gpu_facts", &gpu::facts(report));
     context.insert("gpu_metrics", &gpu::metrics(report));
     context.insert("gpu_repeats", &gpu::repeats(report, view::REPEATS_SHOWN));
-    context.insert("gpu_chart", &report.gpu.map(|telemetry| chart::gpu(telemetry, report.rows)));
+    context.insert(
+        "gpu_chart",
+        &report.gpu.map(|telemetry| {
+            chart::gpu(telemetry, &|row| chart::repeat_name(report.rows, row), "s since the first look")
+        }),
+    );
     context.insert("diagnostics", &tables::diagnostics(report));
     context.insert("setup", &tables::setup(report));
     context.insert("outputs", &tables::outputs(report, view::REPEATS_SHOWN));

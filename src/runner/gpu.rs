@@ -47,6 +47,21 @@ pub fn judge(telemetry: &GpuTelemetry, rows: &[RepeatRow], ran_here: bool) -> Gp
     GpuVerdict { block, diagnostics: judge.diagnostics.into_vec(), reasons: judge.reasons }
 }
 
+/// Judges the looks from `from_s` to `to_s` at a device beside which a server was tested, and which did its work if `serving`.
+///
+/// A server has its context on the device before and during the test, so company and memory in use are no findings.
+pub fn judge_served(telemetry: &GpuTelemetry, from_s: f64, to_s: f64, serving: bool) -> GpuVerdict {
+    let summary = telemetry.series().summary(telemetry.interval(), from_s, to_s);
+    let mut block = GpuBlock::new(telemetry, summary, serving);
+    // No look was asked for at the ends of a stage, so none was missed.
+    block.repeats_missed = 0;
+    let device = block.name.clone().unwrap_or_else(|| "the GPU".to_owned());
+    let mut judge = Judge { device, ran_here: serving, diagnostics: Diagnostics::default(), reasons: Vec::new() };
+    judge.looks(&block, telemetry.complete);
+    judge.unsupported(&block);
+    GpuVerdict { block, diagnostics: judge.diagnostics.into_vec(), reasons: judge.reasons }
+}
+
 /// From the begin of the first of the repeats to the end of the last; all looks where there is no repeat.
 fn stretch(telemetry: &GpuTelemetry, series: &GpuSeries, rows: &[RepeatRow]) -> (f64, f64) {
     let of_rows = || telemetry.repeats.iter().filter(|repeat| rows.iter().any(|row| row.index == repeat.row));
@@ -145,20 +160,37 @@ impl Judge {
         }
     }
 
-    /// The checks over the repeats.
-    fn during(&mut self, block: &GpuBlock, rows: &[RepeatRow], complete: bool) {
+    /// The looks themselves: whether they are there, and what they say of the device whoever used it. False without looks.
+    fn looks(&mut self, block: &GpuBlock, complete: bool) -> bool {
         let device = self.device.clone();
         if !complete {
             let text = format!("the run ended before its looks at {device} were written");
-            return self.note("gpu_looks_lost", Severity::DataLoss, 1, text);
+            self.note("gpu_looks_lost", Severity::DataLoss, 1, text);
+            return false;
         }
         self.failures(block);
-        self.company(block);
         self.clocks(block);
         if let Some(errors) = block.ecc_uncorrected.filter(|errors| *errors > 0) {
             let text = format!("{device} had {errors} uncorrected memory errors during the run");
             self.note("gpu_ecc_uncorrected", Severity::Error, errors, text);
         }
+        true
+    }
+
+    fn unsupported(&mut self, block: &GpuBlock) {
+        if !block.unsupported.is_empty() {
+            let text = format!("{} does not tell {}", self.device, block.unsupported.join(", "));
+            self.note("gpu_metrics_unsupported", Severity::Info, block.unsupported.len() as u64, text);
+        }
+    }
+
+    /// The checks over the repeats.
+    fn during(&mut self, block: &GpuBlock, rows: &[RepeatRow], complete: bool) {
+        if !self.looks(block, complete) {
+            return;
+        }
+        let device = self.device.clone();
+        self.company(block);
         let looked = || rows.iter().filter(|row| row.status == RowStatus::Ok).filter_map(|row| row.gpu.as_ref());
         let unknown = looked().filter(|gpu| gpu.energy_j.is_none()).count();
         if unknown > 0
@@ -172,10 +204,7 @@ impl Judge {
             let text = format!("{unknown} of {} repeats have no energy of {device}: {why}", looked().count());
             self.note("gpu_energy_unknown", Severity::Info, unknown as u64, text);
         }
-        if !block.unsupported.is_empty() {
-            let text = format!("{device} does not tell {}", block.unsupported.join(", "));
-            self.note("gpu_metrics_unsupported", Severity::Info, block.unsupported.len() as u64, text);
-        }
+        self.unsupported(block);
     }
 
     /// Looks that failed, and a device that was lost.

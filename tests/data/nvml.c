@@ -10,6 +10,7 @@
 //   NVML_POWER_MW_PER_S NVML_SM_MHZ_PER_S     added to them for each second since the library was loaded
 //   NVML_ENERGY_MW        the energy counter runs at this power
 //   NVML_ECC_PER_READ     added to the error counter at each reading
+//   NVML_COUNT=2          so many devices, the same but for NVML_UTIL_1, NVML_ENERGY_MW_1 and so on
 //   NVML_PROCS=pid:mib,…  processes with a compute context; pid 0 is the reader itself
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 static double began;
+static char devices[8];
 
 static double now(void) {
     struct timespec t;
@@ -34,6 +36,13 @@ __attribute__((constructor)) static void load(void) { began = now(); }
 static double number(const char *name, double otherwise) {
     const char *text = getenv(name);
     return text ? strtod(text, NULL) : otherwise;
+}
+
+// The number `name` of the device `d`: the second has `name` with `_1`, if it is set.
+static double of(void *d, const char *name, double otherwise) {
+    char own[64];
+    snprintf(own, sizeof own, "%s_%d", name, (int)((char *)d - devices));
+    return number(getenv(own) ? own : name, otherwise);
 }
 
 static int listed(const char *variable, const char *name) {
@@ -61,13 +70,21 @@ const char *nvmlErrorString(int code) { return code == LOST ? "GPU is lost" : "e
 int nvmlSystemGetDriverVersion(char *text, u32 length) { snprintf(text, length, "570.86.15"); return OK; }
 int nvmlSystemGetNVMLVersion(char *text, u32 length) { snprintf(text, length, "12.570.86.15"); return OK; }
 int nvmlSystemGetCudaDriverVersion(int *version) { *version = 12080; return OK; }
-int nvmlDeviceGetCount_v2(u32 *count) { *count = 1; return OK; }
-int nvmlDeviceGetHandleByIndex_v2(u32 index, void **device) { *device = &began; return index ? NOT_FOUND : OK; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
-    *device = &began;
-    return strcmp(uuid, "GPU-5ca1ab1e") ? NOT_FOUND : OK;
+int nvmlDeviceGetCount_v2(u32 *count) { *count = (u32)number("NVML_COUNT", 1); return OK; }
+int nvmlDeviceGetHandleByIndex_v2(u32 index, void **device) {
+    *device = devices + index;
+    return index < (u32)number("NVML_COUNT", 1) ? OK : NOT_FOUND;
 }
-int nvmlDeviceGetUUID(void *d, char *text, u32 length) { (void)d; snprintf(text, length, "GPU-5ca1ab1e"); return OK; }
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
+    if (strncmp(uuid, "GPU-5ca1ab1e", 12)) return NOT_FOUND;
+    return nvmlDeviceGetHandleByIndex_v2(uuid[12] ? (u32)atoi(uuid + 13) : 0, device);
+}
+int nvmlDeviceGetUUID(void *d, char *text, u32 length) {
+    int index = (int)((char *)d - devices);
+    if (index) snprintf(text, length, "GPU-5ca1ab1e-%d", index);
+    else snprintf(text, length, "GPU-5ca1ab1e");
+    return OK;
+}
 int nvmlDeviceGetName(void *d, char *text, u32 length) { (void)d; snprintf(text, length, "Scripted GPU"); return OK; }
 int nvmlDeviceGetCudaComputeCapability(void *d, int *major, int *minor) { (void)d; *major = 9; *minor = 0; return OK; }
 int nvmlDeviceGetEnforcedPowerLimit(void *d, u32 *mw) { (void)d; *mw = 700000; return OK; }
@@ -84,36 +101,36 @@ int nvmlDeviceGetMemoryInfo_v2(void *d, struct memory *m) {
         usleep(ms * 1000);
     m->total = 16ull << 30;
     m->reserved = 0;
-    m->used = (u64)number("NVML_MEM_MIB", 100) << 20;
+    m->used = (u64)of(d, "NVML_MEM_MIB", 100) << 20;
     m->free = m->total - m->used;
     return state("memory");
 }
 struct rates { u32 gpu, memory; };
 int nvmlDeviceGetUtilizationRates(void *d, struct rates *r) {
     (void)d;
-    r->gpu = (u32)number("NVML_UTIL", 0);
+    r->gpu = (u32)of(d, "NVML_UTIL", 0);
     r->memory = r->gpu / 2;
     return state("util");
 }
 int nvmlDeviceGetPowerUsage(void *d, u32 *mw) {
     (void)d;
-    *mw = (u32)(number("NVML_POWER_MW", 50000) + number("NVML_POWER_MW_PER_S", 0) * (now() - began));
+    *mw = (u32)(of(d, "NVML_POWER_MW", 50000) + number("NVML_POWER_MW_PER_S", 0) * (now() - began));
     return state("power");
 }
 int nvmlDeviceGetTotalEnergyConsumption(void *d, u64 *mj) {
     (void)d;
-    *mj = (u64)(1e6 + number("NVML_ENERGY_MW", 50000) * (now() - began));
+    *mj = (u64)(1e6 + of(d, "NVML_ENERGY_MW", 50000) * (now() - began));
     return state("energy");
 }
 int nvmlDeviceGetClockInfo(void *d, int clock, u32 *mhz) {
     (void)d;
-    double sm = number("NVML_SM_MHZ", 1500) + number("NVML_SM_MHZ_PER_S", 0) * (now() - began);
+    double sm = of(d, "NVML_SM_MHZ", 1500) + number("NVML_SM_MHZ_PER_S", 0) * (now() - began);
     *mhz = clock == 1 ? (u32)sm : 2619;
     return state(clock == 1 ? "sm" : "memclock");
 }
 int nvmlDeviceGetTemperature(void *d, int sensor, u32 *celsius) {
     (void)d, (void)sensor;
-    *celsius = (u32)number("NVML_TEMP", 40);
+    *celsius = (u32)of(d, "NVML_TEMP", 40);
     return state("temp");
 }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *d, u64 *bits) {

@@ -28,7 +28,7 @@ const WATCHED: [&str; 6] = [
 ];
 
 /// Compiles the library into the sandbox; `None` where there is no C compiler.
-fn library(sandbox: &Sandbox) -> Option<PathBuf> {
+pub(crate) fn library(sandbox: &Sandbox) -> Option<PathBuf> {
     let folder = sandbox.path().join("lib");
     std::fs::create_dir_all(&folder).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nvml.c");

@@ -26,7 +26,7 @@ pub(crate) struct Sample {
     pub(crate) metrics: LoadMetrics,
     pub(crate) context: LoadContext,
     pub(crate) rows: Vec<RequestRow>,
-    pub(crate) gpu: Option<GpuTelemetry>,
+    pub(crate) gpus: Vec<GpuTelemetry>,
     pub(crate) server: Option<ServerSeries>,
 }
 
@@ -36,7 +36,7 @@ impl Sample {
             metrics: &self.metrics,
             context: &self.context,
             rows: &self.rows,
-            gpu: self.gpu.as_ref(),
+            gpus: &self.gpus,
             server: self.server.as_ref(),
             command: "perfprof load base_url=http://127.0.0.1:8000 concurrency=1,4,16",
             generated_at: "2026-01-01T00:01:00.000Z",
@@ -322,10 +322,10 @@ pub(crate) fn run(stages: Vec<(StagePlan, Vec<RequestRow>, u64)>, levels: &[Slo]
         workload,
         stages: blocks,
         saturation: None,
-        gpu: None,
+        gpus: Vec::new(),
         diagnostics: Vec::new(),
     };
-    Sample { metrics, context, rows, gpu: None, server: None }
+    Sample { metrics, context, rows, gpus: Vec::new(), server: None }
 }
 
 pub(crate) fn slo() -> Slo {
@@ -375,8 +375,8 @@ pub(crate) fn sample() -> Sample {
             ("running".to_owned(), (0..20).map(|at| (at != 7).then_some(f64::from(at % 4))).collect()),
         ]),
     });
-    sample.gpu = Some(telemetry());
-    sample.metrics.gpu = Some(crate::metrics_schema::gpu());
+    sample.gpus = vec![telemetry()];
+    sample.metrics.gpus = vec![crate::metrics_schema::gpu()];
     sample
 }
 

@@ -165,7 +165,7 @@ fn run() -> (LoadContext, Vec<RequestRow>) {
 
 fn summarized() -> LoadMetrics {
     let (context, rows) = run();
-    summarize(&context, &rows, Extras { status: "complete", ..Extras::default() })
+    summarize(&context, &rows, &Extras { status: "complete", ..Extras::default() })
 }
 
 /// A document in which every optional value is set and no list is empty.
@@ -204,7 +204,7 @@ fn example() -> LoadMetrics {
         max_under_slo: Some(MaxUnderSlo { slo: "chat".to_owned(), value: Some(2.0), broken_at: Some(4.0) }),
         evidence: vec!["seen".to_owned()],
     });
-    metrics.gpu = Some(crate::metrics_schema::gpu());
+    metrics.gpus = vec![crate::metrics_schema::gpu()];
     metrics.diagnostics.truncate(1);
     metrics
 }
@@ -216,10 +216,10 @@ fn the_schema_of_load_tests_is_a_schema_and_accepts_what_is_written() {
     let nothing = summarize(
         &LoadContext { stages: Vec::new(), complete: false, ..context.clone() },
         &[],
-        Extras { status: "interrupted", ..Extras::default() },
+        &Extras { status: "interrupted", ..Extras::default() },
     );
     let lost: Vec<RequestRow> = rows.iter().cloned().map(failed).collect();
-    let all_failed = summarize(&context, &lost, Extras { status: "complete", ..Extras::default() });
+    let all_failed = summarize(&context, &lost, &Extras { status: "complete", ..Extras::default() });
     assert_eq!((nothing.status.as_str(), all_failed.status.as_str()), ("interrupted", "invalid"));
     for metrics in [summarized(), example(), nothing, all_failed] {
         assert_eq!(errors(&serde_json::to_value(metrics).unwrap()), Vec::<String>::new());
@@ -281,7 +281,7 @@ fn the_schema_of_load_tests_knows_each_field_and_whether_it_may_be_null() {
         "/gauges",
         "/counters",
         "/latencies_ms",
-        "gpu/metrics",
+        "gpus/0/metrics",
         "/failure_messages",
     ];
     let validator = jsonschema::validator_for(&schema()).unwrap();

@@ -242,7 +242,7 @@ fn poisoned() -> Sample {
     metrics.workload.tokenizer = Some(bad("tokenizer"));
     metrics.targets = vec![TargetRecord { url: bad("http://x"), server: Some(bad("server")), http: bad("1.1") }];
     metrics.diagnostics = vec![Diagnostic::new(&bad("code"), Severity::Warn, bad("first"))];
-    metrics.gpu.as_mut().unwrap().name = Some(bad("gpu"));
+    metrics.gpus[0].name = Some(bad("gpu"));
     for (stage, record) in metrics.stages.iter_mut().zip(&mut context.stages) {
         stage.plan.label = bad(&stage.plan.label);
         record.plan.label.clone_from(&stage.plan.label);
@@ -272,7 +272,7 @@ fn poisoned() -> Sample {
     let server = sample.server.as_mut().unwrap();
     server.dialect = bad("vllm");
     server.gauges.insert(bad("gauge"), vec![Some(1.0); 20]);
-    sample.gpu.as_mut().unwrap().device.name = Some(bad("gpu"));
+    sample.gpus[0].device.name = Some(bad("gpu"));
     for row in &mut sample.rows {
         row.finish_reason = Some(format!("=1+1{HOSTILE}"));
         row.notes = vec![format!("@note{HOSTILE}")];

@@ -264,7 +264,7 @@ fn load_test(directory: &Path, options: &LoadOptions<'_>) -> anyhow::Result<Load
                 .hint("it was stopped before its first request: run it again")
                 .into());
         };
-        summarize(context, &rows, Extras { status: "interrupted", ..Extras::default() })
+        summarize(context, &rows, &Extras { status: "interrupted", ..Extras::default() })
     };
     let files = LoadFiles {
         name: file_name(&fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())),

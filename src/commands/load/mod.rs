@@ -17,7 +17,9 @@ use super::Context;
 use super::interrupt::Interrupt;
 use super::stage1::HASH_LIMIT_BYTES;
 use crate::config::compose::{ComposeRequest, Composed, compose};
-use crate::config::schema::load::{ArrivalKind, ConnectionChoice, FindChoice, HttpChoice, LoadConfig, UiChoice, Watch};
+use crate::config::schema::load::{
+    ArrivalKind, ConnectionChoice, FindChoice, GpuChoice, HttpChoice, LoadConfig, UiChoice, Watch,
+};
 use crate::diagnostics::{Diagnostics, ExitStatus, Failure, Severity};
 use crate::hardware::contention::{ContentionThresholds, machine_state};
 use crate::hardware::identify;
@@ -30,7 +32,7 @@ use crate::load::workload::counter::{Counter, TokenizerCounter};
 use crate::load::workload::item::Dataset;
 use crate::net::clock::{now_ns, wall_ns};
 use crate::net::tls::{Offer, TlsClient};
-use crate::record::gpu::GPU_FILE;
+use crate::record::gpu::gpu_file;
 use crate::record::inputs::{FileInput, INPUTS_FILE, INPUTS_SCHEMA_VERSION, Inputs, to_yaml};
 use crate::record::load::context::{LoadContext, StagePlan, StageRecord, TargetRecord, WorkloadRecord};
 use crate::record::load::{LOAD_CONTEXT_FILE, LOAD_SCHEMA_VERSION, REQUESTS_FILE, SERVER_METRICS_FILE};
@@ -40,7 +42,7 @@ use crate::record::{RecordError, environment, manifest};
 use crate::report::load::compat::Tool;
 use crate::runner::load::drive::{CountTokens, DriveError, LoadDriver};
 use crate::runner::load::find::Finder;
-use crate::runner::load::gpu::GpuWatch;
+use crate::runner::load::gpu::{GpuWatch, is_here};
 use crate::runner::load::prepare;
 use crate::runner::summary::Ending;
 
@@ -299,15 +301,12 @@ fn run_in(
         scraper.dialect().clone_into(&mut session.context.backend);
     }
     session.keep(directory)?;
-    let gpu = if config.telemetry.gpu == Watch::Auto {
-        GpuWatch::start(
-            directory.run_id(),
-            Duration::from_millis(u64::from(config.telemetry.gpu_interval_ms)),
-            origin_ns,
-        )
-    } else {
-        None
+    let watched = match config.telemetry.gpu {
+        GpuChoice::Auto => targets.iter().flat_map(|target| &target.addresses).any(|address| is_here(address.ip())),
+        choice => choice == GpuChoice::On,
     };
+    let interval = Duration::from_millis(u64::from(config.telemetry.gpu_interval_ms));
+    let gpus = if watched { GpuWatch::start(directory.run_id(), interval, origin_ns) } else { GpuWatch::default() };
     let shared = RunShared {
         heads: targets
             .iter()
@@ -346,8 +345,8 @@ fn run_in(
         let metrics = scraper.finish(directory.run_id());
         directory.write_json(SERVER_METRICS_FILE, &metrics).map_err(record)?;
     }
-    if let Some(gpu) = gpu {
-        directory.write_json(GPU_FILE, &gpu.finish(&session.context.stages)).map_err(record)?;
+    for (place, telemetry) in gpus.finish(&session.context.stages).iter().enumerate() {
+        directory.write_json(&gpu_file(place), telemetry).map_err(record)?;
     }
     // Looked at when all is over: before, it would keep the first request waiting, and during the test a server on this machine is what is busy.
     for warning in machine_state(LOOK).warnings(&ContentionThresholds::default()) {

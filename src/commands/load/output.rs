@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::commands::{Context, print_answer, print_run};
 use crate::config::schema::load::LayoutChoice;
 use crate::diagnostics::{ExitStatus, Failure};
-use crate::record::gpu::{GpuTelemetry, read_gpu};
+use crate::record::gpu::{GpuTelemetry, read_gpus};
 use crate::record::load::context::LoadContext;
 use crate::record::load::metrics::LoadMetrics;
 use crate::record::load::reader::{read_context, read_rows, read_server_metrics};
@@ -30,7 +30,7 @@ pub struct RenderedLoad {
     pub metrics: LoadMetrics,
     context: LoadContext,
     rows: Vec<RequestRow>,
-    gpu: Option<GpuTelemetry>,
+    gpus: Vec<GpuTelemetry>,
     server: Option<ServerSeries>,
     others: Vec<(String, LoadMetrics)>,
     command: String,
@@ -43,7 +43,7 @@ impl RenderedLoad {
             metrics: &self.metrics,
             context: &self.context,
             rows: &self.rows,
-            gpu: self.gpu.as_ref(),
+            gpus: &self.gpus,
             server: self.server.as_ref(),
             command: &self.command,
             generated_at: &self.generated_at,
@@ -92,28 +92,28 @@ pub fn render_load(
     let context = read_context(directory).map_err(record)?;
     let (rows, salvaged) = read_rows(directory, salvage).map_err(record)?;
     let run = reader::read_run(directory).map_err(record)?;
-    let gpu = read_gpu(directory).map_err(record)?;
+    let gpus = read_gpus(directory).map_err(record)?;
     let server = read_server_metrics(directory).map_err(record)?;
     let status = match ending {
         Ending::Complete => "complete",
         Ending::Interrupted => "interrupted",
         Ending::Failed => "failed",
     };
-    let extras = Extras { status, gpu: gpu.as_ref(), gpu_block: None, server: server.as_ref(), salvaged };
-    let metrics = summarize(&context, &rows, extras);
+    let extras = Extras { status, gpus: &gpus, server: server.as_ref(), salvaged };
+    let metrics = summarize(&context, &rows, &extras);
     let mut beside = Vec::new();
     for other in others {
         let other_run = reader::read_run(other).map_err(record)?;
         let (rows, salvaged) = read_rows(other, salvage).map_err(record)?;
         let context = read_context(other).map_err(record)?;
         let label = other_run.tag.clone().unwrap_or_else(|| format!("{} {}", context.backend, other_run.run_id));
-        beside.push((label, summarize(&context, &rows, Extras { status: "complete", salvaged, ..Extras::default() })));
+        beside.push((label, summarize(&context, &rows, &Extras { status: "complete", salvaged, ..Extras::default() })));
     }
     let rendered = RenderedLoad {
         metrics,
         context,
         rows,
-        gpu,
+        gpus,
         server: server.as_ref().map(series),
         others: beside,
         command: run.argv.join(" "),
@@ -148,16 +148,16 @@ pub(super) fn append_summary(rendered: &RenderedLoad, path: Option<&Path>) -> an
     let failed = |path: &Path, source: std::io::Error| {
         Failure::new(ExitStatus::ArtifactIo, format!("cannot write `{}`", path.display())).because(source)
     };
-    let mut path = path.to_owned();
+    let asked = path;
+    let stem = asked.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut path = asked.to_owned();
     for number in 2.. {
         match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
             Err(error) => return Err(failed(&path, error).into()),
             Ok(text) if text.is_empty() || text.lines().next() == header.trim_end().lines().next() => break,
             Ok(_) => {
-                let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-                let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-').to_owned();
-                let next = path.with_file_name(format!("{stem}-{number}.csv"));
+                let next = asked.with_file_name(format!("{stem}-{number}.csv"));
                 tracing::warn!("`{}` has another header; `{}` is written instead", path.display(), next.display());
                 path = next;
             }

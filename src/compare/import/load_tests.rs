@@ -65,7 +65,7 @@ fn metrics(stages: &[Value]) -> LoadMetrics {
         "stream": true, "targets": [], "workload": {
             "dataset": "prompts/mine.jsonl", "format": "prompts", "prompts": 4, "distinct": 4, "sha256": "ab", "seed": 7, "tokenizer": null, "notes": []
         },
-        "stages": stages, "saturation": null, "gpu": null, "diagnostics": [
+        "stages": stages, "saturation": null, "gpus": [], "diagnostics": [
             {"code": "errors", "severity": "warn", "count": 1, "first": "one failed"},
             {"code": "few_requests", "severity": "info", "count": 1, "first": "few"}
         ]

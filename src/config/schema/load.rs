@@ -237,7 +237,12 @@ pub const LOAD: &[Key] = &[
     key("telemetry.server", Kind::Word(&["auto", "off"]), "Scrape the server's `/metrics`, where it has any."),
     optional("telemetry.metrics_url", Kind::Text, "Where they are. Null is `/metrics` of the first server."),
     key("telemetry.interval_s", Kind::Number(Range::Positive), "Seconds between two scrapes."),
-    key("telemetry.gpu", Kind::Word(&["auto", "off"]), "Sample the GPUs of this machine by NVML."),
+    key(
+        "telemetry.gpu",
+        Kind::Word(&["auto", "on", "off"]),
+        "Sample the GPUs of this machine that `CUDA_VISIBLE_DEVICES` leaves in sight, by NVML. `auto` does so if a server has an address of this \
+         machine.",
+    ),
     key("telemetry.gpu_interval_ms", Kind::Integer(10, 60_000), "Milliseconds between two samples."),
     optional(
         "telemetry.price_usd_per_hour",
@@ -555,12 +560,24 @@ pub enum StampChoice {
     User,
 }
 
-/// Whether something is watched.
+/// Whether the server's metrics are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Watch {
-    /// Where it is there.
+    /// Where it has any.
     Auto,
+    /// Not at all.
+    Off,
+}
+
+/// Whether the GPUs of this machine are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuChoice {
+    /// If a server is on this machine.
+    Auto,
+    /// Wherever the server is.
+    On,
     /// Not at all.
     Off,
 }
@@ -573,7 +590,7 @@ pub struct TelemetrySettings {
     pub server: Watch,
     pub metrics_url: Option<String>,
     pub interval_s: f64,
-    pub gpu: Watch,
+    pub gpu: GpuChoice,
     pub gpu_interval_ms: u32,
     pub price_usd_per_hour: Option<f64>,
 }

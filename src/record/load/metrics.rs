@@ -276,8 +276,8 @@ pub struct LoadMetrics {
     pub stages: Vec<StageBlock>,
     /// Where the server is best used; null for one stage.
     pub saturation: Option<Saturation>,
-    /// The graphics processors of this machine; null where none was looked at.
-    pub gpu: Option<GpuBlock>,
+    /// The graphics processors of this machine; empty where none was looked at. `ran_here` tells those that worked.
+    pub gpus: Vec<GpuBlock>,
     /// Findings.
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -234,6 +234,15 @@ impl RequestRow {
         let later = self.output_tokens?.checked_sub(self.first_tokens()).filter(|later| *later > 0)?;
         Some(last.saturating_sub(first) as f64 / 1e3 / later as f64)
     }
+    /// The time from the first chunk to the end of the answer beyond that which the server says it took for generating, in ms; below 0 if it
+    /// says more.
+    ///
+    /// llama.cpp's clock of generation starts when the first token is ready and stops with the last, which may be an end token that is never
+    /// sent; the end of the answer comes right after it. What is left is the way to this client.
+    pub fn beyond_server_ms(&self) -> Option<f64> {
+        let (first, end) = (*self.chunks.at_us.first()?, self.end_us?);
+        Some(end.saturating_sub(first) as f64 / 1e3 - self.server_timings?.predicted_ms)
+    }
     /// Gaps between chunks, in ms.
     pub fn gaps_ms(&self) -> impl Iterator<Item = f64> + '_ {
         self.chunks.at_us.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 / 1e3)

@@ -32,8 +32,16 @@ struct Strip<'a> {
     across: Option<(f64, String)>,
 }
 
-/// The chart of `telemetry`; the rows give the repeats their names.
-pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> Chart {
+/// What a repeat is called in the chart.
+pub(in crate::report) fn repeat_name(rows: &[RepeatRow], index: u32) -> String {
+    rows.iter().find(|row| row.index == index).map_or_else(
+        || format!("row {index}"),
+        |row| format!("row {index}: {}, repeat {}", escape::cut(&escape::one_line(&row.case), 60), row.repeat),
+    )
+}
+
+/// The chart of `telemetry`, whose time is named `axis`; `name` names what was measured in a grey stretch by its number.
+pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, name: &dyn Fn(u32) -> String, axis: &str) -> Chart {
     let mut chart = Chart::new(
         "gpu-series",
         "The GPU over time",
@@ -66,13 +74,13 @@ pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> Ch
     let mut thinned = 0;
     for (number, strip) in strips.iter().enumerate() {
         let top = 10.0 + (STRIP + ROOM) * number as f64;
-        thinned = thinned.max(draw(&mut svg, &x, top, strip, telemetry, rows));
+        thinned = thinned.max(draw(&mut svg, &x, top, strip, telemetry, name));
     }
     let bottom = 10.0 + (STRIP + ROOM) * strips.len() as f64 - ROOM;
     for tick in x.ticks(10) {
         svg.text([x.at(tick), bottom + 34.0], Anchor::Middle, "tick", &tick_label(tick));
     }
-    svg.text([RIGHT, bottom + 50.0], Anchor::End, "axis", "s since the first look");
+    svg.text([RIGHT, bottom + 50.0], Anchor::End, "axis", axis);
     let mut notes = Vec::new();
     if thinned > 0 {
         notes.push(format!(
@@ -94,7 +102,14 @@ pub(in crate::report) fn gpu(telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> Ch
 }
 
 /// Draws one strip, and says how many points were left out.
-fn draw(svg: &mut Svg, x: &Scale, top: f64, strip: &Strip<'_>, telemetry: &GpuTelemetry, rows: &[RepeatRow]) -> usize {
+fn draw(
+    svg: &mut Svg,
+    x: &Scale,
+    top: f64,
+    strip: &Strip<'_>,
+    telemetry: &GpuTelemetry,
+    name: &dyn Fn(u32) -> String,
+) -> usize {
     let bottom = top + STRIP;
     let times = &telemetry.samples.t_s;
     let values: Vec<f64> =
@@ -104,12 +119,7 @@ fn draw(svg: &mut Svg, x: &Scale, top: f64, strip: &Strip<'_>, telemetry: &GpuTe
     let margin = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-9);
     let y = Scale::linear([strip.low.unwrap_or(low - margin), strip.high.unwrap_or(high + margin)], [bottom, top]);
     for repeat in telemetry.repeats.iter().take(MARKS) {
-        let name = rows.iter().find(|row| row.index == repeat.row).map_or_else(
-            || format!("row {}", repeat.row),
-            |row| {
-                format!("row {}: {}, repeat {}", row.index, escape::cut(&escape::one_line(&row.case), 60), row.repeat)
-            },
-        );
+        let name = name(repeat.row);
         let [from, to] = [x.at(repeat.start_s), x.at(repeat.end_s)];
         svg.rect([from, top, (to - from).max(0.5), STRIP], "repeat-span", Some(&name));
     }
@@ -190,11 +200,11 @@ mod tests {
 
     #[test]
     fn no_look_no_metric_and_one_look() {
-        assert!(gpu(&telemetry(Vec::new()), &[]).empty.is_some());
+        assert!(gpu(&telemetry(Vec::new()), &|row| format!("row {row}"), "s").empty.is_some());
         let mut silent = telemetry(vec![Some(1.0)]);
         silent.samples.power_w = None;
-        assert!(gpu(&silent, &[]).empty.is_some());
-        let svg = gpu(&telemetry(vec![Some(300.0)]), &[]).svg.unwrap();
+        assert!(gpu(&silent, &|row| format!("row {row}"), "s").empty.is_some());
+        let svg = gpu(&telemetry(vec![Some(300.0)]), &|row| format!("row {row}"), "s").svg.unwrap();
         assert!(!svg.contains("NaN") && svg.contains("power, W") && svg.contains("limit 700.0"), "{svg}");
         assert!(!svg.contains("SM clock"), "a metric that is not there has no strip");
     }
@@ -204,7 +214,7 @@ mod tests {
         let mut looks = telemetry(vec![Some(100.0), Some(100.0), Some(200.0), Some(200.0)]);
         looks.gaps = vec![GpuGap { from_s: 0.15, to_s: 0.15, looks: 1, lost: false, message: "<timeout>".to_owned() }];
         looks.repeats = vec![GpuRepeat { row: 4, start_s: 0.0, end_s: 0.1, looked: true }];
-        let chart = gpu(&looks, &[]);
+        let chart = gpu(&looks, &|row| format!("row {row}"), "s");
         let svg = chart.svg.unwrap();
         let line = svg.lines().find(|line| line.contains("class=\"line s0\"")).unwrap();
         assert_eq!(line.matches('M').count(), 2, "{line}");
@@ -216,7 +226,7 @@ mod tests {
     fn a_day_of_looks_is_thinned_and_the_peak_stays() {
         let mut values = vec![Some(100.0); 100_000];
         values[77_777] = Some(690.0);
-        let chart = gpu(&telemetry(values), &[]);
+        let chart = gpu(&telemetry(values), &|row| format!("row {row}"), "s");
         let svg = chart.svg.unwrap();
         assert!(svg.len() < 100_000 && svg.contains("power: 100.0 to 700.0 W"), "{}", svg.len());
         assert!(chart.note.unwrap().contains("100000 looks are drawn"));

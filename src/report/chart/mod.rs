@@ -34,7 +34,7 @@ pub(super) use curve::{Curve, CurvePoint, KneeMark, curves};
 pub(super) use flame::flame;
 pub(super) use forest::{ForestItem, ForestRow, Tone, forest};
 pub(super) use gap_map::{GapMap, gap_map};
-pub(super) use gpu::gpu;
+pub(super) use gpu::{gpu, repeat_name};
 #[cfg(test)]
 pub(super) use heat_map::STEPS;
 pub(super) use heat_map::{Grid, GridCell, heat_map};

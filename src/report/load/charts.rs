@@ -285,12 +285,24 @@ pub(super) fn server(report: &LoadReport<'_>) -> Option<Chart> {
     Some(over_time(chart, &strips, &spans(report), "The server's metrics held none of the gauges that are known."))
 }
 
-/// The device over the run.
-pub(super) fn device(report: &LoadReport<'_>) -> Option<Chart> {
-    let mut chart = gpu(report.gpu?, &[]);
-    "Every look at the device of this machine, over the whole run. A line is broken where a look failed. Clock and temperature do not begin at \
-     zero."
+/// A device over the run: the `place`-th of [`LoadReport::gpus`].
+pub(super) fn device(report: &LoadReport<'_>, place: usize) -> Option<Chart> {
+    let telemetry = report.gpus.get(place)?;
+    let stages = &report.context.stages;
+    let name = |stage: u32| {
+        stages
+            .get(stage as usize)
+            .map_or_else(|| format!("stage {stage}"), |stage| cut(&one_line(&stage.plan.label), 60))
+    };
+    let mut chart = gpu(telemetry, &name, "s since the begin of the run");
+    "Every look at the device, over the whole run; grey stretches are the stages. A line is broken where a look failed. Clock and temperature \
+     do not begin at zero."
         .clone_into(&mut chart.reading);
+    if report.gpus.len() > 1 {
+        chart.id = format!("{}-{place}", chart.id);
+        let name = telemetry.device.name.as_deref().unwrap_or("without a name");
+        chart.title = format!("GPU {} ({}) over time", telemetry.device.nvml_index, cut(&one_line(name), 40));
+    }
     Some(chart)
 }
 

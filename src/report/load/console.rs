@@ -2,7 +2,7 @@
 
 use owo_colors::Style;
 
-use super::device::{Device, Span, device};
+use super::device::{Device, Span, devices};
 use super::model::LoadReport;
 use super::spreadsheets::Figures;
 use super::tables::narrow;
@@ -29,7 +29,7 @@ pub fn load_console(report: &LoadReport<'_>, color: bool, width: usize) -> Strin
     let place = shown.and_then(|stage| metrics.stages.iter().position(|other| std::ptr::eq(other, stage)));
     if let (Some(stage), Some(place)) = (shown, place) {
         results(report, stage, place, &mut page);
-        if let Some(device) = device(report, place) {
+        for device in devices(report, place) {
             page.line("", plain);
             gpu(&device, &mut page);
         }

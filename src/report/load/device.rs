@@ -35,7 +35,7 @@ pub(super) struct Look {
 /// The device during a stage. Unknown is none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Device {
-    /// Its name.
+    /// Its name; of several that worked the first, which it then says.
     pub name: Option<String>,
     /// Whether the figures are of the stage alone, and not of the whole run.
     pub of_stage: bool,
@@ -75,24 +75,45 @@ fn looks(telemetry: &GpuTelemetry, [from, to]: [f64; 2]) -> Vec<Look> {
         .collect()
 }
 
-/// The device during the stage `stage`; none where none was looked at.
+/// The device during the stage `stage`; none where none was looked at. The first of several: the layouts have room for one.
+pub(super) fn device(report: &LoadReport<'_>, stage: usize) -> Option<Device> {
+    let mut all = devices(report, stage);
+    let several = all.len();
+    let mut first = all.drain(..).next()?;
+    if several > 1 {
+        first.name = Some(format!("{} (first of {several})", first.name.as_deref().unwrap_or("unnamed")));
+    }
+    Some(first)
+}
+
+/// The devices that worked during the run, or, if none did, all that were looked at.
+pub(super) fn devices(report: &LoadReport<'_>, stage: usize) -> Vec<Device> {
+    let blocks = &report.metrics.gpus;
+    let worked = |place: &usize| blocks.get(*place).is_none_or(|block| block.ran_here);
+    let all = 0..blocks.len().max(report.gpus.len());
+    let some = all.clone().any(|place| worked(&place));
+    all.filter(|place| !some || worked(place)).filter_map(|place| of(report, place, stage)).collect()
+}
+
+/// The `place`-th device.
 ///
 /// The looks of the stage are those between its marks in the telemetry; without marks, and without telemetry, the figures are those of the
 /// whole run.
-pub(super) fn device(report: &LoadReport<'_>, stage: usize) -> Option<Device> {
-    let block = report.metrics.gpu.as_ref();
-    let marks = report.gpu.and_then(|telemetry| {
+fn of(report: &LoadReport<'_>, place: usize, stage: usize) -> Option<Device> {
+    let block = report.metrics.gpus.get(place);
+    let telemetry = report.gpus.get(place);
+    let marks = telemetry.and_then(|telemetry| {
         let mark = telemetry.repeats.iter().find(|repeat| repeat.row as usize == stage)?;
         Some(looks(telemetry, [mark.start_s, mark.end_s]))
     });
-    let whole = || report.gpu.map(|telemetry| looks(telemetry, [f64::NEG_INFINITY, f64::INFINITY]));
+    let whole = || telemetry.map(|telemetry| looks(telemetry, [f64::NEG_INFINITY, f64::INFINITY]));
     let of_stage = marks.is_some();
     let found = marks.or_else(whole).unwrap_or_default();
     let of_run = |name: &str, factor: f64| {
         let metric = block?.metrics.get(name)?;
         Some(Span { mean: metric.mean * factor, max: metric.max * factor, min: metric.min * factor })
     };
-    let identity = report.gpu.map(|telemetry| &telemetry.device);
+    let identity = telemetry.map(|telemetry| &telemetry.device);
     if identity.is_none() && block.is_none() {
         return None;
     }

@@ -15,8 +15,8 @@ pub struct LoadReport<'a> {
     pub context: &'a LoadContext,
     /// Every request, warm-up included, as written to `requests.jsonl`.
     pub rows: &'a [RequestRow],
-    /// The looks at the graphics processor of this machine; none where none was looked at.
-    pub gpu: Option<&'a GpuTelemetry>,
+    /// The looks at the graphics processors of this machine, in the order of [`LoadMetrics::gpus`]; empty where none was looked at.
+    pub gpus: &'a [GpuTelemetry],
     /// The server's own gauges; none where it tells none.
     pub server: Option<&'a ServerSeries>,
     /// The command line, secrets masked.

@@ -177,17 +177,19 @@ fn client(report: &LoadReport<'_>) -> Section {
 fn device(report: &LoadReport<'_>) -> Option<Section> {
     let metrics = report.metrics;
     let cost = tables::cost(metrics);
-    let chart = charts::device(report);
-    if metrics.gpu.is_none() && chart.is_none() && cost.rows.is_empty() {
+    if metrics.gpus.is_empty() && report.gpus.is_empty() && cost.rows.is_empty() {
         return None;
     }
     let mut part = section("device", "The GPU, energy and cost", "GPU");
-    if let Some(gpu) = &metrics.gpu {
+    for gpu in &metrics.gpus {
         let name = gpu.name.as_deref().unwrap_or("without a name");
-        part.push(&format!("GPU {name}"), gpu::metrics_of(gpu), [false, false, false]);
+        let role = if gpu.ran_here { "" } else { ", idle during the stages: not in the energy" };
+        part.push(&format!("GPU {name}{role}"), gpu::metrics_of(gpu), [false, false, false]);
     }
     part.table("Energy and cost", cost);
-    part.blocks.extend(chart.map(|chart| Block::Chart { chart }));
+    part.blocks.extend(
+        (0..report.gpus.len()).filter_map(|place| Some(Block::Chart { chart: charts::device(report, place)? })),
+    );
     Some(part)
 }
 

@@ -20,7 +20,7 @@ const fn measure(name: &'static str, label: &'static str, definition: &'static s
 }
 
 /// The measures in the order of reports. A measure that is not among them is shown under its own name.
-pub(super) const MEASURES: [Measure; 16] = [
+pub(super) const MEASURES: [Measure; 19] = [
     measure(
         "ttft_ms",
         "TTFT",
@@ -80,6 +80,21 @@ pub(super) const MEASURES: [Measure; 16] = [
     ),
     measure("input_tokens", "input tokens", "tokens of the prompt, by the server's `usage`, else by the tokenizer"),
     measure("output_tokens", "output tokens", "output tokens of a request: reasoning, content and tool calls"),
+    measure(
+        "server_prompt_ms",
+        "server: prompt",
+        "what the server says it took for the prompt (llama.cpp's `timings`); TTFT beyond it is waiting and the way",
+    ),
+    measure(
+        "server_decode_ms",
+        "server: decode",
+        "what the server says it took for generating (llama.cpp's `timings`)",
+    ),
+    measure(
+        "beyond_server_ms",
+        "beyond server",
+        "first chunk to the end of the answer here minus what the server says it took for generating: what the way, and this client, add",
+    ),
 ];
 
 /// What reports call the measure `name`.

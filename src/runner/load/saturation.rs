@@ -277,7 +277,7 @@ mod tests {
         let records = levels.iter().zip(&all).map(|(level, rows)| stage(closed(*level as u32), rows)).collect();
         let mut context = context(records);
         context.levels = limit_ms.map(ttft_level).into_iter().collect();
-        summarize(&context, &all.concat(), Extras { status: "complete", ..Extras::default() }).stages
+        summarize(&context, &all.concat(), &Extras { status: "complete", ..Extras::default() }).stages
     }
 
     const LEVELS: [u64; 8] = [1, 2, 4, 6, 8, 12, 16, 24];
@@ -357,7 +357,7 @@ mod tests {
         }
         let records = vec![stage(open(20.0), &good), stage(open(25.0), &bad)];
         let metrics =
-            summarize(&context(records), &[good, bad].concat(), Extras { status: "complete", ..Extras::default() });
+            summarize(&context(records), &[good, bad].concat(), &Extras { status: "complete", ..Extras::default() });
         let found = metrics.saturation.unwrap();
         assert_eq!(found.axis, "rate");
         assert_eq!(found.errors_rise_at.unwrap(), Peak { stage: "25/s".to_owned(), value: 0.1 });

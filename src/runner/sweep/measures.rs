@@ -89,7 +89,7 @@ mod tests {
         }
         let mut context = context(records);
         context.levels = limit_ms.map(ttft_level).into_iter().collect();
-        summarize(&context, &all, Extras { status: "complete", ..Extras::default() })
+        summarize(&context, &all, &Extras { status: "complete", ..Extras::default() })
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         let rows: Vec<RequestRow> =
             (0..4).map(|id| failed(id, id * 10, Outcome::ConnectError, "refused", "connection refused")).collect();
         let context = context(vec![stage(closed(1), &rows)]);
-        assert_eq!(load_result(&summarize(&context, &rows, Extras { status: "complete", ..Extras::default() })), None);
+        assert_eq!(load_result(&summarize(&context, &rows, &Extras { status: "complete", ..Extras::default() })), None);
     }
 
     #[test]

@@ -13,6 +13,9 @@ mod faults_shapes;
 mod faults_stream;
 mod faults_tls;
 mod golden;
+mod gpu;
+mod llama_cpp;
+mod mock;
 mod transcripts;
 mod validity;
 

@@ -4,8 +4,51 @@ use std::collections::BTreeMap;
 
 use super::series::{growth, mean_and_largest, mean_of_histogram};
 use crate::record::gpu::GpuTelemetry;
+use crate::record::load::context::StageRecord;
 use crate::record::load::metrics::{CostBlock, ServerBlock};
 use crate::record::load::server_metrics::{COUNTERS, GAUGES, HISTOGRAMS, ServerMetrics};
+use crate::runner::gpu::{GpuVerdict, judge_served};
+
+/// From the begin of the first stage to the end of the last, in seconds of the run's clock; all time without stages.
+fn stretch(stages: &[StageRecord]) -> (f64, f64) {
+    let begin = stages.iter().map(|stage| stage.begin_ns).min();
+    let end = stages.iter().map(|stage| stage.end_ns).max();
+    match begin.zip(end).filter(|(begin, end)| end > begin) {
+        Some((begin, end)) => (begin as f64 / 1e9, end as f64 / 1e9),
+        None => (0.0, f64::MAX),
+    }
+}
+
+/// Whether the device worked during the stages: a look found a kernel running, or none could tell.
+///
+/// A machine may have more devices than the server uses; the energy of those that idle is not that of its tokens.
+fn served(telemetry: &GpuTelemetry, (from_s, to_s): (f64, f64)) -> bool {
+    let Some(shares) = &telemetry.samples.utilisation else { return true };
+    let inside = telemetry.samples.t_s.iter().zip(shares).filter(|(at, _)| (from_s..=to_s).contains(*at));
+    let mut known = inside.filter_map(|(_, share)| *share).peekable();
+    known.peek().is_none() || known.any(|share| share > 0.0)
+}
+
+/// What the looks at each device say of the run.
+pub(super) fn devices(gpus: &[GpuTelemetry], stages: &[StageRecord]) -> Vec<GpuVerdict> {
+    let time = stretch(stages);
+    let judge = |telemetry: &GpuTelemetry| {
+        let looks = &telemetry.samples.t_s;
+        // The means are of the looks there are, so the stretch is not longer than they are.
+        let from_s = looks.first().map_or(time.0, |first| time.0.max(*first));
+        let to_s = looks.last().map_or(time.1, |last| time.1.min(*last)).max(from_s);
+        judge_served(telemetry, from_s, to_s, served(telemetry, time))
+    };
+    gpus.iter().map(judge).collect()
+}
+
+/// Energy from `from_s` to `to_s` of all devices that worked during the run; `None` if none did, or one of them does not tell.
+pub(super) fn energy_of_all(gpus: &[GpuTelemetry], stages: &[StageRecord], from_s: f64, to_s: f64) -> Option<f64> {
+    let time = stretch(stages);
+    let mut of_each = gpus.iter().filter(|gpu| served(gpu, time)).map(|gpu| energy_j(gpu, from_s, to_s)).peekable();
+    of_each.peek()?;
+    of_each.sum()
+}
 
 /// Energy of the device from `from_s` to `to_s` of the run in J; `None` if its looks do not tell.
 ///

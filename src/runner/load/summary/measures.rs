@@ -9,7 +9,7 @@ use crate::stats::summary::Summary;
 use crate::stats::weighted::Weighted;
 
 /// Names of all measures; each stage has all of them, with n = 0 where there is nothing to measure.
-pub const MEASURES: [&str; 17] = [
+pub const MEASURES: [&str; 20] = [
     "ttfb_ms",
     "first_event_ms",
     "ttft_ms",
@@ -27,6 +27,9 @@ pub const MEASURES: [&str; 17] = [
     "input_tokens",
     "output_tokens",
     "output_tok_per_s_per_user",
+    "server_prompt_ms",
+    "server_decode_ms",
+    "beyond_server_ms",
 ];
 
 /// The distribution of values that count alike.
@@ -102,6 +105,9 @@ pub(super) fn measures(ok: &[&RequestRow], issued: &[&RequestRow], open: bool) -
     put("input_tokens", "tok", &|row| row.input_tokens.map(|tokens| tokens as f64));
     put("output_tokens", "tok", &|row| row.output_tokens.map(|tokens| tokens as f64));
     put("output_tok_per_s_per_user", "tok/s", &per_user_tok_per_s);
+    put("server_prompt_ms", "ms", &|row| Some(row.server_timings?.prompt_ms));
+    put("server_decode_ms", "ms", &|row| Some(row.server_timings?.predicted_ms));
+    put("beyond_server_ms", "ms", &RequestRow::beyond_server_ms);
 
     let late: Vec<f64> = if open { issued.iter().filter_map(|row| waited_ms(row)).collect() } else { Vec::new() };
     map.insert("dispatch_delay_ms".to_owned(), distribution("ms", &late));

@@ -18,7 +18,7 @@ pub use steady::{STEADY_LEAST_REQUESTS, STEADY_LEAST_S, STEADY_SHARE};
 use super::saturation::{max_under_slo, saturation};
 use crate::config::schema::load::ArrivalKind;
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity, Validity};
-use crate::record::gpu::{GpuBlock, GpuTelemetry};
+use crate::record::gpu::GpuTelemetry;
 use crate::record::load::LOAD_SCHEMA_VERSION;
 use crate::record::load::context::{LoadContext, StageRecord};
 use crate::record::load::metrics::{ClientBlock, ErrorBlock, LoadMetrics, Measures, StageBlock, SteadyBlock};
@@ -31,10 +31,8 @@ use crate::record::load::server_metrics::ServerMetrics;
 pub struct Extras<'a> {
     /// How it ended: `complete`, `interrupted` or `failed`; a complete run that is INVALID is written as `invalid`.
     pub status: &'a str,
-    /// Looks at the GPU; their times are seconds of the run's clock.
-    pub gpu: Option<&'a GpuTelemetry>,
-    /// What is said of the GPU.
-    pub gpu_block: Option<GpuBlock>,
+    /// Looks at the GPUs; their times are seconds of the run's clock.
+    pub gpus: &'a [GpuTelemetry],
     /// What the server said of itself.
     pub server: Option<&'a ServerMetrics>,
     /// Findings of whoever read the files.
@@ -42,7 +40,7 @@ pub struct Extras<'a> {
 }
 
 /// Everything `metrics.json` says. The order of `rows` does not matter.
-pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>) -> LoadMetrics {
+pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: &Extras<'_>) -> LoadMetrics {
     let mut diagnostics = Diagnostics::default();
     diagnostics.extend(context.diagnostics.iter().cloned());
     diagnostics.extend(extras.salvaged.iter().cloned());
@@ -72,7 +70,7 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>)
             // The record of a stage is whole when it has ended; of one that was cut off only its begin is sure.
             let whole = record.end_ns > record.begin_ns && record.issued == measured.len() as u64;
             let cut_off = !context.complete && index == last && !whole;
-            stage_block(context, record, measured, cut_off, &extras, &mut diagnostics)
+            stage_block(context, record, measured, cut_off, extras, &mut diagnostics)
         })
         .collect();
     if context.workload.distinct == 1 && ordered.len() > 1 {
@@ -106,7 +104,15 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>)
             .find(|stage| Some(stage.plan.label.as_str()) == best)
             .map_or_else(Measures::new, |stage| stage.measures.clone()),
     };
-    let validity = Validity::from_reasons(run_reasons(&stages, interrupted, extras.status == "failed"));
+    let mut reasons = run_reasons(&stages, interrupted, extras.status == "failed");
+    let devices = beside::devices(extras.gpus, &context.stages);
+    let mut gpus = Vec::new();
+    for verdict in devices {
+        diagnostics.extend(verdict.diagnostics);
+        reasons.extend(verdict.reasons);
+        gpus.push(verdict.block);
+    }
+    let validity = Validity::from_reasons(reasons);
     let status = match extras.status {
         "failed" => "failed",
         _ if interrupted => "interrupted",
@@ -128,7 +134,7 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: Extras<'_>)
         workload: context.workload.clone(),
         stages,
         saturation,
-        gpu: extras.gpu_block,
+        gpus,
         diagnostics: diagnostics.into_vec(),
     }
 }
@@ -195,8 +201,7 @@ fn stage_block(
     let goodput: Vec<_> = context.levels.iter().map(|level| rates::goodput(measured, &ok, level, elapsed_s)).collect();
     let output_tokens = rates::total(&ok, |row| row.output_tokens);
     let cached: Vec<u64> = ok.iter().filter_map(|row| row.cached_tokens).collect();
-    let energy =
-        extras.gpu.and_then(|telemetry| beside::energy_j(telemetry, record.begin_ns as f64 / 1e9, end_ns as f64 / 1e9));
+    let energy = beside::energy_of_all(extras.gpus, &context.stages, record.begin_ns as f64 / 1e9, end_ns as f64 / 1e9);
     StageBlock {
         plan: record.plan.clone(),
         backend: context.backend.clone(),

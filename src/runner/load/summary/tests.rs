@@ -12,7 +12,7 @@ fn complete() -> Extras<'static> {
 
 /// The summary of one stage with these rows.
 fn one(plan: StagePlan, rows: &[RequestRow]) -> LoadMetrics {
-    summarize(&context(vec![stage(plan, rows)]), rows, complete())
+    summarize(&context(vec![stage(plan, rows)]), rows, &complete())
 }
 
 /// Two slots, 6 requests each, 10 tokens 20 ms apart after 100 ms: 280 ms to the last token, 281 to the end.
@@ -109,7 +109,7 @@ fn requests_without_an_outcome_break_the_law_and_the_run() {
     let rows = plain_rows();
     let mut context = context(vec![stage(closed(2), &rows)]);
     context.stages[0].issued = 14;
-    let metrics = summarize(&context, &rows, complete());
+    let metrics = summarize(&context, &rows, &complete());
     let law = diagnostic(&metrics, "accounting").unwrap();
     assert_eq!((law.severity, law.count), (Severity::Error, 2));
     assert!(reasons(&metrics).contains("14 requests were issued, but their outcomes add up to 12"));
@@ -121,14 +121,14 @@ fn a_run_that_was_cut_off_says_what_it_has() {
     let mut context = context(vec![stage(closed(2), &rows)]);
     context.complete = false;
     context.stages[0] = StageRecord { issued: 0, end_ns: 0, issue_end_ns: 0, ..context.stages[0].clone() };
-    let metrics = summarize(&context, &rows, Extras { status: "complete", ..Extras::default() });
+    let metrics = summarize(&context, &rows, &Extras { status: "complete", ..Extras::default() });
     assert_eq!(metrics.status, "interrupted");
     assert!((metrics.stages[0].elapsed_s - 1.686).abs() < 1e-12, "its end is that of its rows");
     assert_eq!(metrics.stages[0].issued, 12);
     assert!(reasons(&metrics).contains("interrupted: 12 of 12 requests"), "{}", reasons(&metrics));
     assert_eq!(diagnostic(&metrics, "accounting"), None);
     context.stages[0].issued = 15;
-    let metrics = summarize(&context, &rows, complete());
+    let metrics = summarize(&context, &rows, &complete());
     assert_eq!(
         diagnostic(&metrics, "rows_lost").map(|lost| (lost.severity, lost.count)),
         Some((Severity::DataLoss, 3))
@@ -142,17 +142,17 @@ fn a_run_stopped_by_the_user_is_interrupted_and_keeps_its_rows() {
     let metrics = summarize(
         &context(vec![stage(closed(2), &rows)]),
         &rows,
-        Extras { status: "interrupted", ..Extras::default() },
+        &Extras { status: "interrupted", ..Extras::default() },
     );
     assert_eq!((metrics.status.as_str(), metrics.validity.reasons.len()), ("interrupted", 1));
     assert!(reasons(&metrics).contains("interrupted: 11 of 12 requests had ended by themselves"));
     let between = summarize(
         &context(vec![stage(closed(2), &plain_rows())]),
         &plain_rows(),
-        Extras { status: "interrupted", ..Extras::default() },
+        &Extras { status: "interrupted", ..Extras::default() },
     );
     assert_eq!(reasons(&between), "interrupted before all stages had run");
-    let lost = summarize(&context(Vec::new()), &rows, Extras { status: "failed", ..Extras::default() });
+    let lost = summarize(&context(Vec::new()), &rows, &Extras { status: "failed", ..Extras::default() });
     assert_eq!((lost.status.as_str(), reasons(&lost).as_str()), ("failed", "an error ended the run\nno stage began"));
     assert_eq!(diagnostic(&lost, "rows_without_stage").unwrap().count, 12);
 }
@@ -163,7 +163,7 @@ fn a_client_that_is_too_slow_says_so_with_its_numbers() {
     let with = |change: &dyn Fn(&mut StageRecord)| {
         let mut record = stage(closed(2), &rows);
         change(&mut record);
-        summarize(&context(vec![record]), &rows, complete())
+        summarize(&context(vec![record]), &rows, &complete())
     };
     let lag = with(&|record| record.client.lag_ms = Some([0.1, 1.0, 3.5, 4.0, 9.0]));
     assert!(lag.stages[0].client.limited && lag.stages[0].client.lag_ms == Some(3.5));
@@ -245,7 +245,7 @@ fn what_is_odd_about_requests_is_said_and_kept() {
     rows[5].notes = vec!["done_missing".to_owned()];
     let mut context = context(vec![stage(closed(1), &rows)]);
     context.workload.distinct = 1;
-    let metrics = summarize(&context, &rows, complete());
+    let metrics = summarize(&context, &rows, &complete());
     let slow = diagnostic(&metrics, "slow_first_request").unwrap();
     assert!(slow.first.contains("the first request waited 900.00 ms"), "{}", slow.first);
     let outlier = diagnostic(&metrics, "outlier").unwrap();
@@ -264,7 +264,7 @@ fn without_streams_there_are_ends_and_no_first_tokens() {
     let mut context = context(vec![stage(closed(1), &rows)]);
     context.levels = vec![ttft_level(1e6)];
     context.price_usd_per_hour = Some(3.6);
-    let metrics = summarize(&context, &rows, complete());
+    let metrics = summarize(&context, &rows, &complete());
     let stage = &metrics.stages[0];
     assert_eq!((stage.measures["ttft_ms"].summary.n, stage.measures["e2e_ms"].summary.p50), (0, Some(100.0)));
     assert_eq!((stage.rates.prefill_tok_per_s, stage.rates.per_user_tok_per_s), (None, None));
@@ -285,7 +285,7 @@ fn warm_up_is_in_no_figure_and_stages_stay_apart() {
     records[1].begin_ns = 10_000 * MS;
     rows.push(slow);
     rows.extend(second);
-    let metrics = summarize(&context(records), &rows, complete());
+    let metrics = summarize(&context(records), &rows, &complete());
     assert_eq!(metrics.stages[0].measures["ttft_ms"].summary.max, Some(100.0));
     assert!((metrics.stages[1].elapsed_s - 0.843).abs() < 1e-9);
     let rate = |stage: &StageBlock| stage.rates.request_per_s.unwrap();
@@ -317,7 +317,7 @@ proptest! {
         for place in (1..shuffled.len()).rev() {
             shuffled.swap(place, random.below(place + 1));
         }
-        prop_assert_eq!(summarize(&context, &rows, complete()), summarize(&context, &shuffled, complete()));
+        prop_assert_eq!(summarize(&context, &rows, &complete()), summarize(&context, &shuffled, &complete()));
     }
 
     #[test]
