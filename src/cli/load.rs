@@ -11,7 +11,12 @@ use crate::diagnostics::ExitStatus;
 
 /// A load test.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Presets: load=quick (1, 2, 4 users), load=standard (1 to 64), load=heavy (8 to 128), load=closed, load=open (rates), load=slo.\n\
+                  Settings: docs/LOAD.md, or `perfprof load --print-config` for all of them with their values.\n\
+                  Example: perfprof load base_url=http://localhost:8000 concurrency=1,2,4-16"
+)]
 pub(super) struct LoadArgs {
     #[command(subcommand)]
     action: Option<LoadAction>,
@@ -27,6 +32,12 @@ pub(super) struct LoadArgs {
     /// Print the same requests in another tool's definitions too: vllm, sglang, aiperf, guidellm or genai-perf.
     #[arg(long, value_name = "TOOL")]
     compat: Option<String>,
+    /// Write the files of another tool's layout too, as `output.layout`: `infra_bench` or `bench_pack`.
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Option<String>,
+    /// How progress is shown, as `output.ui`: `auto`, `plain`, `tui` or `none`.
+    #[arg(long, value_name = "UI")]
+    ui: Option<String>,
     /// Show this run beside the new one in the same report; repeatable.
     #[arg(long, value_name = "RUN")]
     with: Vec<String>,
@@ -69,8 +80,10 @@ impl LoadArgs {
                 context,
             );
         }
+        let named = [("output.layout", self.layout), ("output.ui", self.ui)];
+        let named = named.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
         let options = LoadOptions {
-            overrides: self.overrides,
+            overrides: self.overrides.into_iter().chain(named).collect(),
             run_config: self.run_config,
             print_config: self.print_config,
             compat: self.compat,

@@ -191,9 +191,9 @@ impl Composed {
     /// Settings of `load` that contradict each other.
     fn check_load(&self, config: &LoadConfig) -> Result<(), ConfigError> {
         let closed = config.arrival == ArrivalKind::Closed;
-        if config.requests_per_stage.is_none() && config.duration_s.is_none() && config.arrival != ArrivalKind::Trace {
+        if config.requests_per_stage.is_none() && config.duration_s.is_none() && config.arrival == ArrivalKind::Series {
             return Err(
-                self.conflict("duration_s", "neither `requests_per_stage` nor `duration_s` says when a stage ends")
+                self.conflict("duration_s", "neither `requests_per_stage` nor `duration_s` says when the series ends")
             );
         }
         let rates = matches!(

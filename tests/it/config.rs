@@ -204,7 +204,7 @@ fn what_contradicts_itself_in_a_load_test_is_refused() {
         (&["arrival=poisson"], "`rate`"),
         (&["rate=3"], "closed loop"),
         (&["arrival=constant", "rate=-1"], "rate"),
-        (&["requests_per_stage=null"], "duration_s"),
+        (&["arrival=series", "rate_series=rates.csv"], "duration_s"),
         (&["arrival=ramp", "rate=1"], "rate_end"),
         (&["find=max_rate", "slo.ttft_ms=3"], "arrival=closed"),
         (&["find=max_concurrency"], "slo.ttft_ms"),

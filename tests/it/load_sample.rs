@@ -61,6 +61,7 @@ pub(crate) fn row(stage: u32, id: u64, due_ns: u64, ttft_ms: u64, later: u64, ga
         target: 0,
         due_ns,
         sent_ns: Some(due_ns + 200_000),
+        held: false,
         outcome: Outcome::Ok,
         failed: None,
         status: Some(200),

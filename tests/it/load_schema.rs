@@ -40,6 +40,7 @@ fn row(stage: u32, id: u64, sent_ms: u64) -> RequestRow {
         target: 0,
         due_ns: sent_ms * 1_000_000,
         sent_ns: Some(sent_ms * 1_000_000),
+        held: false,
         outcome: Outcome::Ok,
         failed: None,
         status: Some(200),

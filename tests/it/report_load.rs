@@ -388,3 +388,35 @@ fn runs_of_nothing_of_one_request_and_of_ten_thousand_stay_readable() {
     // 10 000 values support p99 and p99.9.
     assert!(!html.contains("&lt; 459)"));
 }
+
+#[test]
+fn each_symptom_has_a_hint_with_the_numbers_that_show_it() {
+    let mut sample = sample();
+    sample.metrics.validity = Validity::from_reasons(Vec::new());
+    for stage in &mut sample.metrics.stages {
+        stage.measures.insert("e2e_ms".to_owned(), distribution("ms", &[1000.0; 30]));
+        stage.measures.insert("ttft_ms".to_owned(), distribution("ms", &[600.0; 30]));
+        stage.server = None;
+    }
+    let hints = |sample: &Sample| load_md(&sample.report());
+    let said = hints(&sample);
+    assert!(
+        said.contains("TTFT p50 is 60.0 % of the end-to-end time; the server does not say whether requests waited"),
+        "{said}"
+    );
+    assert!(said.contains("the server's own metrics were not read"), "{said}");
+    let heaviest = sample.metrics.stages.last_mut().unwrap();
+    let gauges = BTreeMap::from([("waiting".to_owned(), [7.0, 12.0]), ("kv_usage".to_owned(), [0.8, 0.97])]);
+    heaviest.server = Some(perfprof::record::load::metrics::ServerBlock {
+        dialect: "vllm".to_owned(),
+        gauges,
+        counters: BTreeMap::from([("preemptions".to_owned(), 3.0)]),
+        latencies_ms: BTreeMap::new(),
+    });
+    let said = hints(&sample);
+    assert!(said.contains("7.000 waited there on average") && said.contains("--max-num-seqs"), "{said}");
+    assert!(said.contains("the KV cache was up to 97.0 % full; 3.000 requests were preempted"), "{said}");
+    assert!(!said.contains("the server's own metrics were not read"), "{said}");
+    sample.metrics.validity = Validity::from_reasons(vec!["it is not".to_owned()]);
+    assert!(!hints(&sample).contains("What to try"), "nothing is advised of an INVALID run");
+}

@@ -27,6 +27,10 @@ pub(super) struct Host<'a> {
     ui: UiChoice,
     bar: Option<ProgressBar>,
     label: String,
+    /// Number of the stage from 1, how many were planned, and what of this one is known beforehand.
+    place: (usize, usize),
+    planned: String,
+    duration: Option<f64>,
     last_line: Instant,
     /// Rows of the stage, where somebody looks at them when it has ended: a long test must not fill the memory.
     kept: Vec<RequestRow>,
@@ -81,6 +85,9 @@ impl<'a> Host<'a> {
             ui,
             bar,
             label,
+            place: (0, title.stages),
+            planned: String::new(),
+            duration: None,
             last_line: Instant::now(),
             kept: Vec::new(),
             keeps,
@@ -92,6 +99,11 @@ impl<'a> Host<'a> {
     /// A stage begins.
     pub(super) fn stage(&mut self, plan: &StagePlan) {
         self.label.clone_from(&plan.label);
+        self.place.0 += 1;
+        // A search adds stages to those that were planned.
+        self.place.1 = self.place.1.max(self.place.0);
+        self.planned = plan.requests.map_or_else(String::new, |requests| format!(" of {requests}"));
+        self.duration = plan.duration_s;
         self.kept.clear();
         self.last_tokens = (0, 0);
         if let Some(tui) = &mut self.tui {
@@ -168,12 +180,15 @@ impl LoadEvents for Host<'_> {
         let (tokens, at) = self.last_tokens;
         let span = progress.elapsed_ns.saturating_sub(at) as f64 / 1e9;
         let rate = if span > 0.0 { progress.tokens.saturating_sub(tokens) as f64 / span } else { 0.0 };
+        let (place, stages) = self.place;
+        let planned = if progress.warmup { "" } else { &self.planned };
         let mut line = format!(
-            "{}{} {} done, {} in flight, {rate:.0} tok/s, {seconds:.0} s",
+            "[{place}/{stages}] {}{} {}{planned} done, {} in flight, {rate:.0} tok/s, {seconds:.0}{} s",
             self.label,
             if progress.warmup { " warm-up:" } else { ":" },
             progress.ended,
             progress.in_flight,
+            self.duration.filter(|_| !progress.warmup).map_or_else(String::new, |all| format!(" of {all:.0}")),
         );
         if progress.failed > 0 {
             line.push_str(&format!(", {} failed", progress.failed));

@@ -87,9 +87,25 @@ pub fn run(options: &LoadOptions, context: &Context) -> anyhow::Result<ExitStatu
         super::print_answer(&redactor.text(&tree.to_yaml_with_provenance()))?;
         return Ok(ExitStatus::Success);
     }
+    // What would fail when all is over fails now, before anything is sent.
     let compat = options.compat.as_deref().map(output::tool).transpose()?;
+    let others = others(options, context)?;
+    if let Some(path) = &config.output.summary_csv {
+        output::check_summary(path)?;
+    }
     let interrupt = Interrupt::install()?;
     let prepared = Prepared::new(&config)?;
+    for plan in &prepared.stages {
+        if let Some((users, requests)) =
+            plan.concurrency.zip(plan.requests).filter(|(users, requests)| requests < users)
+        {
+            tracing::warn!(
+                "stage `{}` has {requests} requests for {users} users, and will be INVALID: raise `requests_per_stage`, or leave it out",
+                plan.label
+            );
+        }
+    }
+    heavy(&prepared.stages, config.max_tokens);
     let run_options = RunOptions {
         id: config.run.id.clone(),
         argv: None,
@@ -98,13 +114,32 @@ pub fn run(options: &LoadOptions, context: &Context) -> anyhow::Result<ExitStatu
     };
     let mut directory =
         RunDir::create_with(&context.output_root, "load", run_options).map_err(RecordError::into_failure)?;
-    match run_in(&mut directory, &tree, &config, context, &interrupt, prepared, options, compat) {
+    match run_in(&mut directory, &tree, &config, context, &interrupt, prepared, &others, compat) {
         Ok(status) => Ok(status),
         Err(error) => {
             // The directory may be gone or full; the error that brought us here matters more than a second one.
             let _ = directory.finish(RunStatus::Failed, Some(&format!("{error:#}")));
             Err(error)
         }
+    }
+}
+
+/// Requests in flight from which a test is a burden to a server that others use.
+const HEAVY_USERS: u32 = 64;
+/// Output tokens from which it is.
+const HEAVY_TOKENS: u64 = 50_000;
+
+/// Says beforehand what a heavy test asks of the server.
+fn heavy(stages: &[StagePlan], max_tokens: Option<u32>) {
+    let users = stages.iter().filter_map(|plan| plan.concurrency).max().unwrap_or(0);
+    let requests: u64 = stages.iter().filter_map(|plan| plan.requests).map(u64::from).sum();
+    let tokens = requests.saturating_mul(u64::from(max_tokens.unwrap_or(0)));
+    if users >= HEAVY_USERS && tokens >= HEAVY_TOKENS {
+        tracing::warn!(
+            "a heavy test: {requests} requests in {} stages of up to {users} at once, and up to {tokens} output tokens; others who use the server \
+             will wait for theirs",
+            stages.len()
+        );
     }
 }
 
@@ -214,7 +249,7 @@ fn run_in(
     context: &Context,
     interrupt: &Interrupt,
     prepared: Prepared,
-    options: &LoadOptions,
+    others: &[PathBuf],
     compat: Option<Tool>,
 ) -> anyhow::Result<ExitStatus> {
     let record = |error: RecordError| error.into_failure();
@@ -306,7 +341,20 @@ fn run_in(
         choice => choice == GpuChoice::On,
     };
     let interval = Duration::from_millis(u64::from(config.telemetry.gpu_interval_ms));
-    let gpus = if watched { GpuWatch::start(directory.run_id(), interval, origin_ns) } else { GpuWatch::default() };
+    let gpus = if watched {
+        GpuWatch::start(directory.run_id(), interval, origin_ns)
+    } else {
+        let why = if config.telemetry.gpu == GpuChoice::Off {
+            "`telemetry.gpu=off`"
+        } else {
+            "the server is on another machine; `telemetry.gpu=on` looks at those of this one"
+        };
+        GpuWatch::none(why.to_owned())
+    };
+    if let Some(why) = gpus.why_none() {
+        let text = format!("no GPU is looked at, so energy and the cost of it are not known: {why}");
+        diagnostics.note("gpu_unavailable", Severity::Info, text);
+    }
     let shared = RunShared {
         heads: targets
             .iter()
@@ -368,9 +416,8 @@ fn run_in(
     session.context.complete = !interrupted;
     session.keep(directory)?;
     let ending = if interrupted { Ending::Interrupted } else { Ending::Complete };
-    let rendered = output::render_load(directory.path(), ending, false, &others(options, context)?)?;
+    let rendered = output::render_load(directory.path(), ending, false, others)?;
     output::write_layout(&rendered, config.output.layout, directory.path())?;
-    output::append_summary(&rendered, config.output.summary_csv.as_deref())?;
     let status = match ending {
         Ending::Interrupted => RunStatus::Interrupted,
         _ if rendered.metrics.validity.is_valid() => RunStatus::Complete,
@@ -378,6 +425,8 @@ fn run_in(
     };
     directory.finish(status, None).map_err(record)?;
     output::print_summary(&rendered, directory.path(), context)?;
+    // The run is whole and shown before a file outside of it can fail.
+    output::append_summary(&rendered, config.output.summary_csv.as_deref())?;
     if let Some(tool) = compat {
         output::print_compat(&rendered, tool, context)?;
     }

@@ -138,6 +138,24 @@ pub(super) fn write_layout(rendered: &RenderedLoad, layout: LayoutChoice, direct
     Ok(())
 }
 
+/// Refuses a file for the summary that could not be written when the test is over.
+///
+/// # Errors
+/// If its directory is not there, or it cannot be opened.
+pub(super) fn check_summary(path: &Path) -> anyhow::Result<()> {
+    let there = path.exists();
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(|source| {
+        Failure::new(ExitStatus::Usage, format!("`output.summary_csv`: cannot write `{}`", path.display()))
+            .because(source)
+    })?;
+    if !there {
+        // It begins when there is something to write.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
 /// Appends a line for each stage to the CSV file `path`. A file with another header is left as it is, and a new one is begun beside it.
 ///
 /// # Errors

@@ -92,15 +92,18 @@ pub(super) fn look(
 ) -> Result<Found, Failure> {
     let mut models = Vec::new();
     let mut records = Vec::new();
+    let mut first_status = None;
     for target in targets {
         let path = format!("{}/models", target.base_path);
         let question = Question { method: "GET", path: &path, headers: lines, body: b"", timeout: LOOK, watch: None };
-        let reply = match ask(target, tls, &question) {
+        let asked = patient(&format!("{target} has not listed its models yet"), LOOK, || ask(target, tls, &question));
+        let reply = match asked {
             Ok(reply) => Some(reply),
             // A server that is slow to list its models may still serve them.
             Err(NoReply::Timeout) => None,
             Err(error) => return Err(unreachable(target, &error)),
         };
+        first_status = first_status.or(reply.as_ref().map(|reply| reply.head.status));
         if let Some(reply) = &reply
             && matches!(reply.head.status, 401 | 403)
         {
@@ -123,8 +126,14 @@ pub(super) fn look(
         (Some(model), _) => model.clone(),
         (None, [only]) => only.clone(),
         (None, []) => {
-            return Err(Failure::new(ExitStatus::Usage, "no model is given, and the server names none")
-                .hint("give `model=NAME`"));
+            let refused = first_status.filter(|status| *status >= 300);
+            let why = refused.map_or_else(String::new, |status| {
+                let path = targets.first().map_or("", |target| target.base_path.as_str());
+                format!(" (`GET {path}/models`: status {status})")
+            });
+            let failure = Failure::new(ExitStatus::Usage, format!("no model is given, and the server names none{why}"))
+                .hint("give `model=NAME`");
+            return Err(if refused.is_some() { failure.hint("or correct the path of `base_url`") } else { failure });
         }
         (None, several) => {
             return Err(Failure::new(ExitStatus::Usage, "no model is given, and the server has several")
@@ -132,6 +141,25 @@ pub(super) fn look(
         }
     };
     Ok(Found { model, models, targets: records })
+}
+
+/// How long nothing is said of waiting.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Does what may take `longest`, and says what is waited for if it takes long.
+fn patient<T>(what: &str, longest: Duration, work: impl FnOnce() -> T) -> T {
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    let text = format!("{what}; it is waited for up to {} s", longest.as_secs());
+    let told = std::thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("{text}");
+        }
+    });
+    let result = work();
+    drop(done);
+    // It has nothing to give, and ends at once.
+    let _ = told.join();
+    result
 }
 
 fn model_ids(body: &[u8]) -> Vec<String> {
@@ -201,7 +229,8 @@ pub(super) fn probe(
         timeout: FIRST_ANSWER,
         watch: Some(watch),
     };
-    let reply = match ask(target, tls, &question) {
+    let waiting = format!("{target} has not answered a first short request yet");
+    let reply = match patient(&waiting, FIRST_ANSWER, || ask(target, tls, &question)) {
         Ok(reply) => reply,
         Err(error @ NoReply::Transport(TransportError::Io("refused", _))) => return Err(unreachable(target, &error)),
         Err(_) => return Ok(false),
@@ -225,7 +254,7 @@ pub(super) fn probe(
                 config.endpoint.name()
             ));
             Err(if found.models.is_empty() {
-                failure.hint("check `model` and `endpoint`")
+                failure.hint("check `model`, `endpoint` and the path of `base_url`")
             } else {
                 failure.hint(format!("its models: {}", list(&found.models)))
             })

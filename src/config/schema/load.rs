@@ -101,11 +101,21 @@ pub const LOAD: &[Key] = &[
         Kind::Word(&["queue", "drop"]),
         "What becomes of a request that is due while `max_in_flight` are out.",
     ),
-    optional("requests_per_stage", Kind::Integer(1, U32), "Requests of a stage. Null goes by `duration_s` alone."),
+    optional(
+        "requests_per_stage",
+        Kind::Integer(1, U32),
+        "Requests of a stage. Null goes by `duration_s`, or by the ramp or the trace; without these it is 4 for each user and 32 at least, and of an \
+         open loop those of 10 s.",
+    ),
+    optional(
+        "requests_per_user",
+        Kind::Integer(1, U32),
+        "Requests of a closed loop for each of its users, where that is more than `requests_per_stage`.",
+    ),
     optional(
         "duration_s",
         Kind::Number(Range::Positive),
-        "Seconds in which a stage sends requests. Null goes by `requests_per_stage` alone.",
+        "Seconds in which a stage sends requests; with `requests_per_stage`, whichever is first.",
     ),
     key(
         "warmup",
@@ -294,6 +304,7 @@ pub struct LoadConfig {
     pub max_in_flight: Option<u32>,
     pub when_full: WhenFull,
     pub requests_per_stage: Option<u32>,
+    pub requests_per_user: Option<u32>,
     pub duration_s: Option<f64>,
     pub warmup: u32,
     pub pause_s: f64,

@@ -58,7 +58,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes `url` apart. A path that does not end in a version such as `/v1` gets `/v1`.
+    /// Takes `url` apart. A path that does not end in a version such as `/v1` gets `/v1`; that of an endpoint loses its end.
     ///
     /// # Errors
     /// [`TargetError::Malformed`].
@@ -108,6 +108,10 @@ impl Target {
             },
         };
         let path = path.trim_end_matches('/');
+        // The address of one endpoint, as documentation of servers has it, says where the others are too.
+        let endpoint =
+            ["/chat/completions", "/completions", "/responses"].iter().find_map(|end| path.strip_suffix(end));
+        let path = endpoint.unwrap_or(path);
         let last = path.rsplit('/').next().unwrap_or_default();
         let versioned = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let base_path = if versioned { path.to_owned() } else { format!("{path}/v1") };

@@ -50,6 +50,8 @@ pub(super) struct Flight {
     pub input_tokens: Option<u32>,
     /// It holds one of the places of `max_in_flight`.
     pub entered: bool,
+    /// It waited for that place.
+    pub held: bool,
 }
 
 impl Flight {
@@ -94,6 +96,7 @@ impl Worker {
             input_tokens: turn.input_tokens,
             conversation,
             entered,
+            held: false,
         })
     }
 
@@ -145,6 +148,7 @@ pub(super) fn ended(flight: &Flight, answer: Answer, context: &RowContext<'_>) -
         target: flight.target,
         due_ns: relative(flight.due_ns),
         sent_ns: flight.sent_ns.map(relative),
+        held: flight.held,
         outcome: answer.outcome,
         failed: answer.failed,
         status: answer.status,

@@ -58,6 +58,21 @@ struct Waiting {
     conversation: Option<Conversation>,
 }
 
+/// A request of an open loop that is due.
+#[derive(Debug)]
+struct Queued {
+    due_ns: u64,
+    conversation: Conversation,
+    /// All places were taken when it could have been sent.
+    held: bool,
+}
+
+impl Queued {
+    fn new(due_ns: u64, conversation: Conversation) -> Self {
+        Self { due_ns, conversation, held: false }
+    }
+}
+
 /// A later turn, or a further attempt, ordered by when it is due.
 #[derive(Debug)]
 pub(super) struct Later {
@@ -120,7 +135,7 @@ pub struct Worker {
     /// Requests due in a closed loop.
     waiting: VecDeque<Waiting>,
     /// Requests due in an open loop that wait for a place.
-    queued: VecDeque<(u64, Conversation)>,
+    queued: VecDeque<Queued>,
     next_arrival: usize,
     pub(super) next_target: u32,
     pub(super) next_connect_ns: u64,
@@ -312,7 +327,7 @@ impl Worker {
                     Arrivals::Closed { .. } => {
                         self.waiting.push_back(Waiting { due_ns: later.due_ns, conversation: Some(conversation) });
                     }
-                    Arrivals::Open { .. } => self.queued.push_back((later.due_ns, conversation)),
+                    Arrivals::Open { .. } => self.queued.push_back(Queued::new(later.due_ns, conversation)),
                 },
             }
         }
@@ -326,7 +341,7 @@ impl Worker {
                     };
                     let conversation = waiting.conversation.unwrap_or_else(|| new_conversation(job));
                     job.enter(None);
-                    self.launch(job, out, id, conversation, waiting.due_ns, true);
+                    self.launch(job, out, id, conversation, waiting.due_ns, false);
                 }
             }
             Arrivals::Open { due_ns, max_in_flight, drop_when_full } => {
@@ -338,10 +353,10 @@ impl Worker {
                         break;
                     }
                     self.next_arrival += 1;
-                    self.queued.push_back((due, new_conversation(job)));
+                    self.queued.push_back(Queued::new(due, new_conversation(job)));
                 }
                 self.exhausted |= due_ns.len() <= self.arrival_index();
-                while let Some((due, conversation)) = self.queued.pop_front() {
+                while let Some(Queued { due_ns: due, conversation, held }) = self.queued.pop_front() {
                     if job.enter(*max_in_flight) {
                         let Some(id) = job.take_id() else {
                             job.leave();
@@ -349,12 +364,16 @@ impl Worker {
                             self.queued.clear();
                             break;
                         };
-                        self.launch(job, out, id, conversation, due, true);
+                        self.launch(job, out, id, conversation, due, held);
                     } else if *drop_when_full {
                         let Some(id) = job.take_id() else { break };
                         self.drop_arrival(job, out, id, conversation, due);
                     } else {
-                        self.queued.push_front((due, conversation));
+                        self.queued.push_front(Queued { due_ns: due, conversation, held: true });
+                        // Whoever is behind waits as well.
+                        for later in self.queued.iter_mut().rev().take_while(|later| !later.held) {
+                            later.held = true;
+                        }
                         break;
                     }
                 }
@@ -370,9 +389,10 @@ impl Worker {
         id: u64,
         conversation: Conversation,
         due_ns: u64,
-        entered: bool,
+        held: bool,
     ) {
-        let flight = self.flight(id, conversation, due_ns, entered);
+        let mut flight = self.flight(id, conversation, due_ns, true);
+        flight.held = held;
         self.under_way += 1;
         let now = now_ns();
         job.issued_at(now);
@@ -414,7 +434,7 @@ impl Worker {
                 self.waiting
                     .push_back(Waiting { due_ns: now, conversation: next.map(|(_, conversation)| conversation) });
             }
-            (Some((_, conversation)), Arrivals::Open { .. }) => self.queued.push_back((now, conversation)),
+            (Some((_, conversation)), Arrivals::Open { .. }) => self.queued.push_back(Queued::new(now, conversation)),
             (None, Arrivals::Open { .. }) => {}
         }
     }
@@ -423,7 +443,7 @@ impl Worker {
     fn give_up_waiting(&mut self, job: &StageJob, out: &Sender<Message>) {
         self.waiting.clear();
         let outcome = if job.ended_by_user() { Outcome::CancelledUser } else { Outcome::CancelledDeadline };
-        while let Some((due, conversation)) = self.queued.pop_front() {
+        while let Some(Queued { due_ns: due, conversation, .. }) = self.queued.pop_front() {
             let Some(id) = job.take_id() else { break };
             let flight = self.flight(id, conversation, due, false);
             let context = self.row_context(job, &flight);

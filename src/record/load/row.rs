@@ -129,6 +129,9 @@ pub struct RequestRow {
     pub due_ns: u64,
     /// When its first byte was handed to the system; null if it never was.
     pub sent_ns: Option<u64>,
+    /// When due it waited for one of the places of `max_in_flight`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
     /// How it ended.
     pub outcome: Outcome,
     /// Why it failed.
@@ -196,6 +199,11 @@ pub struct ServerTimings {
     pub predicted_n: u64,
     /// Milliseconds of generating them.
     pub predicted_ms: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

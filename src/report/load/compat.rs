@@ -6,6 +6,7 @@
 use crate::record::load::context::{LoadContext, StageRecord};
 use crate::record::load::outcome::Outcome;
 use crate::record::load::row::{ChunkKind, Phase, RequestRow, TokenSource};
+use crate::report::escape::{cut, one_line};
 use crate::report::number::{self, UNKNOWN};
 use crate::report::table::{Cell, Table};
 use crate::stats::quantile::quantile;
@@ -70,6 +71,8 @@ pub struct CompatLine {
 pub struct CompatTable {
     /// The tool.
     pub tool: Tool,
+    /// The stage.
+    pub stage: String,
     /// Its figures in its order.
     pub lines: Vec<CompatLine>,
     /// What it does otherwise than we do, and what of it cannot be reproduced.
@@ -83,9 +86,10 @@ impl CompatTable {
     }
     /// As text for a terminal: a line a figure, then what differs.
     pub fn text(&self) -> String {
-        let mut text = format!("=== as {} counts ===\n", self.tool.title());
+        let of = if self.stage.is_empty() { String::new() } else { format!(": {}", cut(&one_line(&self.stage), 40)) };
+        let mut text = format!("=== as {} counts{of} ===\n", self.tool.title());
         for line in &self.lines {
-            let value = line.value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.2}"));
+            let value = line.value.map_or_else(|| UNKNOWN.to_owned(), shown);
             text.push_str(&format!("{:<52} {value:>12}\n", format!("{}:", line.label)));
         }
         for line in &self.differs {
@@ -113,7 +117,7 @@ impl CompatTable {
         table
     }
     fn new(tool: Tool) -> Self {
-        Self { tool, lines: Vec::new(), differs: Vec::new() }
+        Self { tool, stage: String::new(), lines: Vec::new(), differs: Vec::new() }
     }
     fn push(&mut self, label: &str, value: Option<f64>) {
         self.lines.push(CompatLine { label: label.to_owned(), value: value.filter(|value| value.is_finite()) });
@@ -186,12 +190,27 @@ fn classic(table: &mut CompatTable, name: &str, values: &[f64], percentiles: &[(
 /// The figures of the stage `stage` as `tool` would print them, from rows that this program measured.
 pub fn compat(tool: Tool, rows: &[RequestRow], context: &LoadContext, stage: u32) -> CompatTable {
     let stage = Stage::new(rows, context, stage);
-    match tool {
+    let table = match tool {
         Tool::Vllm => vllm(&stage),
         Tool::Sglang => sglang(&stage),
         Tool::Aiperf => aiperf(&stage),
         Tool::Guidellm => guidellm(&stage),
         Tool::GenaiPerf => genai_perf(&stage),
+    };
+    // One stage needs no name.
+    let several = context.stages.len() > 1;
+    let label = stage.record.filter(|_| several).map_or_else(String::new, |record| record.plan.label.clone());
+    CompatTable { stage: label, ..table }
+}
+
+/// A value as a terminal shows it: counts whole, what is small with enough digits.
+fn shown(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        format!("{value:.0}")
+    } else if value.abs() < 1.0 {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.2}")
     }
 }
 

@@ -25,7 +25,7 @@ pub fn load_console(report: &LoadReport<'_>, color: bool, width: usize) -> Strin
     let metrics = report.metrics;
     let mut page = Page::new(color, width);
     let (bold, plain, dim) = (Style::new().bold(), Style::new(), Style::new().dimmed());
-    let shown = words::best(metrics).or_else(|| metrics.stages.last());
+    let shown = words::shown(metrics);
     let place = shown.and_then(|stage| metrics.stages.iter().position(|other| std::ptr::eq(other, stage)));
     if let (Some(stage), Some(place)) = (shown, place) {
         results(report, stage, place, &mut page);
@@ -76,7 +76,8 @@ fn results(report: &LoadReport<'_>, stage: &StageBlock, place: usize, page: &mut
     let of = match metrics.stages.len() {
         1 => String::new(),
         several if words::best(metrics).is_some() => format!(" (the best of {several} stages)"),
-        several => format!(" (the last of {several} stages)"),
+        several if place + 1 == several => format!(" (the last of {several} stages)"),
+        several => format!(" (the last of {several} stages in which requests succeeded)"),
     };
     figure(page, "Stage", &format!("{}{of}", cut(&one_line(&stage.plan.label), 40)));
     let failed = stage.errors.iter().map(|error| error.count).fold(0, u64::saturating_add);
@@ -102,13 +103,25 @@ fn results(report: &LoadReport<'_>, stage: &StageBlock, place: usize, page: &mut
     };
     let gaps = if words::of(stage, "inter_chunk_ms").is_some() { "inter_chunk_ms" } else { "itl_ms" };
     figure(page, "TTFT", &pair(figures.ttft, "ttft_ms"));
+    let measured = |name: &str| {
+        let one = words::of(stage, name)?;
+        Some(pair([words::statistic(one, "mean"), words::statistic(one, "p99")], name))
+    };
+    if words::reasons(stage) {
+        figure(page, "TTFO", &measured("ttfo_ms").unwrap_or_else(|| UNKNOWN.to_owned()));
+    }
+    if words::open(stage) {
+        figure(page, "TTFT from due", &measured("ttft_from_due_ms").unwrap_or_else(|| UNKNOWN.to_owned()));
+    }
     figure(page, "E2E Latency", &pair(figures.e2e, "e2e_ms"));
     figure(page, "ITL (between chunks)", &pair(figures.itl, gaps));
     let tpot = figures.tpot_mean.map_or_else(|| UNKNOWN.to_owned(), |mean| format!("mean {}", words::ms(Some(mean))));
-    figure(page, "TPOT", &tpot);
-    figure(page, "System TPS", &words::per_s(figures.system_tps, "output tok/s"));
+    figure(page, "TPOT", &if words::by_chunks(stage) { format!("{tpot} per chunk") } else { tpot });
+    let unit = format!("output {}", words::tok_per_s(stage));
+    let uncounted = if words::by_chunks(stage) { ": the server counts no tokens, so TPS is unavailable" } else { "" };
+    figure(page, "System TPS", &format!("{}{uncounted}", words::per_s(figures.system_tps, &unit)));
     figure(page, "System RPS", &words::per_s(figures.system_rps, "req/s"));
-    figure(page, "Prefill Speed", &words::per_s(figures.prefill_mean, "tok/s"));
+    figure(page, "Prefill Speed (mean)", &words::per_s(figures.prefill_mean, "tok/s"));
     if let Some(goodput) = stage.goodput.first() {
         let share = number::maybe_percent(goodput.share);
         let rate = words::per_s(goodput.request_per_s, "req/s");

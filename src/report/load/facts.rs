@@ -29,7 +29,7 @@ pub(super) fn saturation(metrics: &LoadMetrics) -> Table {
             Cell::text(number::unit_label(unit)),
         ]);
     };
-    let objective = if metrics.stages.iter().any(|stage| stage.goodput_per_s.is_some()) { "" } else { "tok/s" };
+    let objective = if metrics.stages.iter().any(|stage| stage.goodput_per_s.is_some()) { "req/s" } else { "tok/s" };
     push("best stage", &saturation.best, objective);
     push("most requests per second", &saturation.peak_request_per_s, "req/s");
     push("most output tokens per second", &saturation.peak_output_tok_per_s, "tok/s");
@@ -112,7 +112,10 @@ pub(super) fn workload(report: &LoadReport<'_>) -> Vec<(String, String)> {
         ("Seed".to_owned(), format!("{} (arrivals {})", workload.seed, report.context.seed)),
         (
             "Tokenizer".to_owned(),
-            workload.tokenizer.clone().unwrap_or_else(|| "none: tokens as the server counts them".to_owned()),
+            workload
+                .tokenizer
+                .clone()
+                .unwrap_or_else(|| "none: tokens as the server counts them, else one for each chunk".to_owned()),
         ),
         (
             "API".to_owned(),

@@ -282,7 +282,7 @@ fn overall(report: &LoadReport<'_>, summaries: &[Vec<(&'static str, Value)>]) ->
         "best_qps": best.map(|(_, rate)| rate),
         "best_qps_at_concurrency": best.and_then(|(stage, _)| stage.plan.concurrency),
         "min_p99_latency": lowest,
-        "saturation_hint": if hint.is_empty() { Value::Null } else { Value::String(hint.join(" ")) },
+        "saturation_hint": if hint.is_empty() { Value::Null } else { Value::String(hint.join("; ")) },
     })
 }
 

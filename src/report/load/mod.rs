@@ -9,6 +9,7 @@ pub mod compat;
 mod console;
 mod device;
 mod facts;
+mod hints;
 mod html;
 mod layout;
 mod markdown;

@@ -2,7 +2,7 @@
 
 use super::compat::{Tool, compat};
 use super::model::LoadReport;
-use super::{assumptions, charts, facts, tables, verdict, words};
+use super::{assumptions, charts, facts, hints, tables, verdict, words};
 use crate::record::load::metrics::LoadMetrics;
 use crate::report::compare::page::{Block, Choice, Section, section};
 use crate::report::gpu;
@@ -21,6 +21,7 @@ pub(super) fn sections(report: &LoadReport<'_>) -> Vec<Section> {
     all.push(client(report));
     all.extend(device(report));
     all.extend(server(report));
+    all.extend(advice(report));
     all.extend(elsewhere(report));
     all.extend([how(report), trust(report), method(report)]);
     all
@@ -203,6 +204,18 @@ fn server(report: &LoadReport<'_>) -> Option<Section> {
     part.reading("From the server's own metrics; latencies are its own and begin when it saw the request.");
     part.blocks.extend(chart.map(|chart| Block::Chart { chart }));
     part.push("By stage", table, [true, true, false]);
+    Some(part)
+}
+
+/// What to try, by symptom.
+fn advice(report: &LoadReport<'_>) -> Option<Section> {
+    let table = hints::table(report.metrics);
+    if table.rows.is_empty() {
+        return None;
+    }
+    let mut part = section("hints", "What to try", "What to try");
+    part.reading("Rules of thumb, by what this run shows at its heaviest load. Change one thing at a time, and `perfprof compare` the runs.");
+    part.table("", table);
     Some(part)
 }
 

@@ -77,17 +77,31 @@ fn can_do(stage: &StageBlock) -> Vec<String> {
         push(format!("It answers {} requests per second.", digits(rate)));
     }
     if let Some(rate) = stage.rates.output_tok_per_s {
-        push(format!("All users together get {} tokens (pieces of words) per second.", digits(rate)));
+        push(if words::by_chunks(stage) {
+            format!(
+                "All users together get {} pieces of text per second; how many tokens that is the server does not say.",
+                digits(rate)
+            )
+        } else {
+            format!("All users together get {} tokens (pieces of words) per second.", digits(rate))
+        });
     }
-    if let Some(rate) = stage.rates.per_user_tok_per_s {
+    if let Some(rate) = stage.rates.per_user_tok_per_s.filter(|_| !words::by_chunks(stage)) {
         push(format!("One user sees {} tokens per second.", digits(rate)));
     }
     let at = |name: &str, which: &str| words::value(stage, name, which).map(time);
-    if let (Some(usual), Some(slow)) = (at("ttft_ms", "p50"), at("ttft_ms", "p95")) {
-        push(format!("An answer begins to appear after {usual} in the middle case; 1 of 20 waits {slow} or more."));
+    // Too few requests do not say what 1 of 20 waits.
+    let slow = |name: &str, does: &str| {
+        let enough = words::of(stage, name).is_some_and(|one| words::weak("p95", one.summary.n).is_none());
+        let slow = at(name, "p95").filter(|_| enough);
+        slow.map_or_else(String::new, |slow| format!("; 1 of 20 {does} {slow} or more"))
+    };
+    if let Some(usual) = at("ttft_ms", "p50") {
+        let slow = slow("ttft_ms", "waits");
+        push(format!("An answer begins to appear after {usual} in the middle case{slow}."));
     }
-    if let (Some(usual), Some(slow)) = (at("e2e_ms", "p50"), at("e2e_ms", "p95")) {
-        push(format!("A whole answer takes {usual} in the middle case; 1 of 20 takes {slow} or more."));
+    if let Some(usual) = at("e2e_ms", "p50") {
+        push(format!("A whole answer takes {usual} in the middle case{}.", slow("e2e_ms", "takes")));
     }
     match stage.error_rate {
         Some(0.0) => push("No request failed.".to_owned()),
@@ -108,8 +122,10 @@ fn can_do(stage: &StageBlock) -> Vec<String> {
 
 fn breaks(metrics: &LoadMetrics) -> Vec<String> {
     let mut lines = Vec::new();
+    // Where the numbers must not be relied on, nothing is concluded from them.
+    let valid = metrics.validity.is_valid();
     let by_label = |label: &str| metrics.stages.iter().find(|stage| stage.plan.label == label).map(load);
-    if let Some(saturation) = &metrics.saturation {
+    if let Some(saturation) = metrics.saturation.as_ref().filter(|_| valid) {
         let what = if saturation.axis == "rate" { "requests per second" } else { "users at once" };
         if let Some(knee) = &saturation.knee {
             lines.push(format!(
@@ -142,7 +158,9 @@ fn breaks(metrics: &LoadMetrics) -> Vec<String> {
     for stage in metrics.stages.iter().filter(|stage| stage.stopped.is_some()) {
         lines.push(format!("The test gave up at {}: {}.", load(stage), stage.stopped.as_deref().unwrap_or_default()));
     }
-    if lines.is_empty() {
+    if lines.is_empty() && !valid {
+        lines.push("An INVALID test does not tell.".to_owned());
+    } else if lines.is_empty() {
         lines.push(if metrics.stages.len() > 1 {
             "Not within the loads that were tried.".to_owned()
         } else {
@@ -166,6 +184,10 @@ fn proposals(metrics: &LoadMetrics) -> Vec<String> {
             "Look at the table of errors in report.html first: a server that fails is not compared by its speed."
                 .to_owned(),
         );
+    }
+    if !metrics.validity.is_valid() {
+        lines.push("Mend what made the test INVALID, and measure again.".to_owned());
+        return lines;
     }
     if let Some(best) = words::best(metrics).filter(|_| metrics.stages.len() > 1) {
         lines.push(format!("Run the server at about {} ({}).", short(best), best.plan.label));

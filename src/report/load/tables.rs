@@ -132,7 +132,20 @@ pub(super) fn marks(runs: &[(&str, &LoadMetrics)]) -> Vec<String> {
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("† p99 of too few values, {why}: {shown}{rest}.")
     };
-    reasons.iter().map(line).collect()
+    let by_chunks: Vec<String> = runs
+        .iter()
+        .flat_map(|(_, metrics)| &metrics.stages)
+        .filter(|stage| words::by_chunks(stage))
+        .map(|stage| stage.plan.label.clone())
+        .collect();
+    let counted = (!by_chunks.is_empty()).then(|| {
+        format!(
+            "Output tokens of {} are chunks: the server counted no tokens, and a chunk may hold several. tok/s is then chunks per second, and TPOT \
+             is per chunk.",
+            by_chunks.join(", ")
+        )
+    });
+    counted.into_iter().chain(reasons.iter().map(line)).collect()
 }
 
 /// Every measure of a stage: the whole stage, and the steady window below it.

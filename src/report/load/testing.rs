@@ -18,6 +18,7 @@ pub(super) fn row(stage: u32, id: u64) -> RequestRow {
         target: 0,
         due_ns: 0,
         sent_ns: None,
+        held: false,
         outcome: Outcome::Ok,
         failed: None,
         status: Some(200),

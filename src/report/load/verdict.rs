@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::model::LoadReport;
 use super::words::{self, ms, per_s};
-use crate::diagnostics::Severity;
+use crate::diagnostics::{Diagnostic, Severity};
 use crate::record::load::metrics::{LoadMetrics, StageBlock};
 use crate::report::compare::verdict::{Card, Headline};
 use crate::report::number::{count, load};
@@ -15,7 +15,16 @@ pub(super) fn title(metrics: &LoadMetrics) -> String {
     let many = match metrics.stages.as_slice() {
         [] => "no stage".to_owned(),
         [only] => only.plan.label.clone(),
-        [first, .., last] => format!("{stages} stages, {} to {}", first.plan.label, last.plan.label),
+        several @ [first, .., last] => {
+            // A search goes up and down again.
+            let axis = words::axis(metrics);
+            let by_load = |a: &&StageBlock, b: &&StageBlock| {
+                words::load(a, axis).unwrap_or(0.0).total_cmp(&words::load(b, axis).unwrap_or(0.0))
+            };
+            let low = several.iter().min_by(by_load).unwrap_or(first);
+            let high = several.iter().max_by(by_load).unwrap_or(last);
+            format!("{stages} stages, {} to {}", low.plan.label, high.plan.label)
+        }
     };
     format!("{}, {}: {many}", metrics.backend, metrics.model)
 }
@@ -31,7 +40,7 @@ fn percentile(stage: &StageBlock, name: &str, which: &str) -> String {
 pub(super) fn figures(stage: &StageBlock) -> String {
     let mut parts = Vec::new();
     if stage.rates.output_tok_per_s.is_some() {
-        parts.push(per_s(stage.rates.output_tok_per_s, "output tok/s"));
+        parts.push(per_s(stage.rates.output_tok_per_s, &format!("output {}", words::tok_per_s(stage))));
     }
     if stage.rates.request_per_s.is_some() {
         parts.push(per_s(stage.rates.request_per_s, "req/s"));
@@ -42,6 +51,10 @@ pub(super) fn figures(stage: &StageBlock) -> String {
             percentile(stage, "ttft_ms", "p50"),
             percentile(stage, "ttft_ms", "p99")
         ));
+        // What users wait who come when they come is not what a request takes once it is sent.
+        if words::open(stage) && words::of(stage, "ttft_from_due_ms").is_some() {
+            parts.push(format!("from due p99 {}", percentile(stage, "ttft_from_due_ms", "p99")));
+        }
     } else if words::of(stage, "e2e_ms").is_some() {
         parts.push(format!(
             "E2E p50 {} and p99 {}",
@@ -50,7 +63,8 @@ pub(super) fn figures(stage: &StageBlock) -> String {
         ));
     }
     if words::of(stage, "tpot_ms").is_some() {
-        parts.push(format!("TPOT {}", percentile(stage, "tpot_ms", "p50")));
+        let each = if words::by_chunks(stage) { " per chunk" } else { "" };
+        parts.push(format!("TPOT {}{each}", percentile(stage, "tpot_ms", "p50")));
     }
     parts.push(words::errors(stage));
     parts.join(", ")
@@ -151,8 +165,13 @@ pub(super) fn headline(report: &LoadReport<'_>) -> Headline {
 pub(super) fn warnings(metrics: &LoadMetrics) -> Vec<String> {
     let mut found: Vec<_> = metrics.diagnostics.iter().filter(|row| row.severity >= Severity::Warn).collect();
     found.sort_by_key(|row| Reverse(row.severity));
-    let times = |number: u64| if number > 1 { format!(" ({} times)", count(number)) } else { String::new() };
-    found.iter().map(|row| format!("{}{}", row.first, times(row.count))).collect()
+    // The sentence is of the first; where it has the number itself, or there is no further, that is all.
+    let all = |row: &Diagnostic| {
+        let number = count(row.count);
+        let told = row.first.split(|c: char| !c.is_ascii_digit()).any(|word| word == number);
+        if row.count > 1 && !told { format!(" (in all: {number})") } else { String::new() }
+    };
+    found.iter().map(|row| format!("{}{}", row.first, all(row))).collect()
 }
 
 /// Figures on top of the page, of the stage that stands for the run; the error rate stands beside each.
@@ -161,8 +180,8 @@ pub(super) fn cards(metrics: &LoadMetrics) -> Vec<Card> {
     let beside = |what: String| format!("{what}; {}", words::errors(stage));
     let at = |label: &str| format!("{label} at {}", stage.plan.label);
     let mut cards = vec![Card {
-        label: at("Output tokens"),
-        value: per_s(stage.rates.output_tok_per_s, "tok/s"),
+        label: at(if words::by_chunks(stage) { "Output chunks, tokens not counted" } else { "Output tokens" }),
+        value: per_s(stage.rates.output_tok_per_s, words::tok_per_s(stage)),
         sub: beside(per_s(stage.rates.request_per_s, "req/s")),
     }];
     for (name, label) in [("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("e2e_ms", "E2E")] {

@@ -1,5 +1,6 @@
 //! One vocabulary for every format: what a measure, an outcome and a stage are called, and how a value of them is written.
 
+use crate::config::schema::load::ArrivalKind;
 use crate::record::load::metrics::{Distribution, LoadMetrics, StageBlock};
 use crate::report::number::{self, UNKNOWN, count, digits};
 use crate::stats::quantile::{SUPPORT_CONFIDENCE, samples_needed, supported};
@@ -143,6 +144,27 @@ pub(super) fn weak(name: &str, n: u64) -> Option<String> {
     samples_needed(quantile, SUPPORT_CONFIDENCE).map(|needed| format!("n={n} < {needed}"))
 }
 
+/// Whether output tokens of a stage are chunks that nobody counted the tokens of, so that what is called a token may be several.
+pub(super) fn by_chunks(stage: &StageBlock) -> bool {
+    stage.token_sources.contains_key("chunks")
+}
+
+/// What a stage has per second: tokens, or chunks where nobody counted the tokens in them.
+pub(super) fn tok_per_s(stage: &StageBlock) -> &'static str {
+    if by_chunks(stage) { "chunk/s" } else { "tok/s" }
+}
+
+/// Whether the server reasoned before it answered: its first output is then later than its first token.
+pub(super) fn reasons(stage: &StageBlock) -> bool {
+    let [first, output] = ["ttft_ms", "ttfo_ms"].map(|name| value(stage, name, "mean"));
+    first.zip(output).is_some_and(|(first, output)| first < output)
+}
+
+/// Whether requests of a stage came when a plan said so.
+pub(super) fn open(stage: &StageBlock) -> bool {
+    stage.plan.arrival != ArrivalKind::Closed
+}
+
 /// Successful requests of a stage.
 pub(super) fn ok(stage: &StageBlock) -> u64 {
     stage.outcomes.get("ok").copied().unwrap_or(0)
@@ -162,6 +184,11 @@ pub(super) fn axis_title(axis: &str) -> &'static str {
 /// Where a stage stands on the axis.
 pub(super) fn load(stage: &StageBlock, axis: &str) -> Option<f64> {
     if axis == "rate" { stage.plan.rate } else { stage.plan.concurrency.map(f64::from) }
+}
+
+/// The stage a summary shows: the best one, else the last in which anything succeeded, else the last.
+pub(super) fn shown(metrics: &LoadMetrics) -> Option<&StageBlock> {
+    best(metrics).or_else(|| metrics.stages.iter().rev().find(|stage| ok(stage) > 0)).or_else(|| metrics.stages.last())
 }
 
 /// The stage that stands for the run: the best one, else the only one.

@@ -134,7 +134,7 @@ impl<'a> LoadDriver<'a> {
         if plan.warmup > 0 {
             // A warm-up is a closed loop in any case: what counts is that it is over before the first measured request.
             let places = plan.concurrency.unwrap_or(4).min(plan.warmup);
-            let job = self.job(
+            let mut job = self.job(
                 index,
                 Phase::Warmup,
                 Arrivals::Closed { concurrency: places },
@@ -142,8 +142,15 @@ impl<'a> LoadDriver<'a> {
                 None,
                 settings,
             );
+            if plan.arrival == ArrivalKind::Trace {
+                // The last lines are the longest to be forgotten again by a prompt cache.
+                job.first_item = (self.shared.dataset.items.len() as u64).saturating_sub(u64::from(plan.warmup));
+            }
             let taken = self.drive(&job, events)?;
-            self.next_item += job.items_taken();
+            // Each request of a trace has the time of its own line, so the first that is measured is that of the first.
+            if plan.arrival != ArrivalKind::Trace {
+                self.next_item += job.items_taken();
+            }
             if let Some(reason) = &taken.stopped {
                 return Ok(self.record(
                     plan,
@@ -329,6 +336,8 @@ fn take_in<E: LoadEvents>(
     let mut recent: VecDeque<bool> = VecDeque::with_capacity(WINDOW);
     let mut stopped = None;
     let mut spans = Vec::new();
+    // When the last request that was never sent was given up: it has no time of its own.
+    let mut last_unsent = 0;
     let mut last_look = 0;
     let mut pile = stop.over_saturation.then(OverSaturation::default).filter(|_| job.steady_rate);
     loop {
@@ -348,6 +357,8 @@ fn take_in<E: LoadEvents>(
                 progress.tokens += row.output_tokens.unwrap_or(0);
                 if let (Some(sent), Some(end)) = (row.sent_ns, last_instant(&row)) {
                     spans.push((sent, end));
+                } else if row.outcome.is_error() {
+                    last_unsent = now;
                 }
                 if !row.outcome.is_cancelled() {
                     if recent.len() == WINDOW {
@@ -386,7 +397,7 @@ fn take_in<E: LoadEvents>(
         }
     }
     let begin_ns = job.begin_ns().unwrap_or(shared.origin_ns);
-    let last = spans.iter().map(|(_, end)| *end + shared.origin_ns).max().unwrap_or(begin_ns);
+    let last = spans.iter().map(|(_, end)| *end + shared.origin_ns).max().unwrap_or(begin_ns).max(last_unsent);
     Ok(Taken {
         issued: 0,
         not_issued: 0,

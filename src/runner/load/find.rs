@@ -1,6 +1,6 @@
 //! Stages beyond those that were given: on to the knee, or to the greatest load that keeps a service level.
 
-use crate::config::schema::load::{FindChoice, LoadConfig, Slo};
+use crate::config::schema::load::{ArrivalKind, FindChoice, LoadConfig, Slo};
 use crate::record::load::context::{StagePlan, StageRecord};
 use crate::record::load::outcome::Outcome;
 use crate::record::load::row::{Phase, RequestRow};
@@ -16,8 +16,8 @@ const FLAT: u32 = 2;
 #[derive(Debug)]
 pub struct Finder {
     choice: FindChoice,
-    model: Option<StagePlan>,
-    slo: Slo,
+    config: LoadConfig,
+    closed: bool,
     search: Search,
     limit: f64,
     /// Load and throughput of the stages so far.
@@ -31,16 +31,23 @@ impl Finder {
     pub fn new(config: &LoadConfig, stages: &[StagePlan]) -> Self {
         let first = stages.last();
         let start = first.and_then(value).unwrap_or(1.0);
-        let limit = f64::from(config.find_limit);
+        let closed = config.arrival == ArrivalKind::Closed;
+        // More users than requests would never be in flight at once.
+        let reachable = match (config.requests_per_stage, config.requests_per_user) {
+            (Some(requests), None) if closed => requests,
+            _ => u32::MAX,
+        };
+        let highest = config.find_limit.min(reachable);
+        let limit = f64::from(highest);
         let search = if config.find == FindChoice::MaxRate {
             Search::rate(start, limit)
         } else {
-            Search::concurrency(start as u32, config.find_limit)
+            Search::concurrency(start as u32, highest)
         };
         Self {
-            choice: config.find,
-            model: first.cloned(),
-            slo: config.slo.clone(),
+            choice: if stages.is_empty() { FindChoice::None } else { config.find },
+            config: config.clone(),
+            closed,
             search,
             limit,
             seen: Vec::new(),
@@ -53,8 +60,8 @@ impl Finder {
     pub fn saw(&mut self, stage: &StageRecord, rows: &[RequestRow]) {
         let Some(load) = value(&stage.plan) else { return };
         let measured: Vec<&RequestRow> = rows.iter().filter(|row| row.phase == Phase::Measured).collect();
-        let kept =
-            stage.stopped.is_none() && share_kept(&self.slo, &measured).is_some_and(|share| share >= self.slo.quantile);
+        let kept = stage.stopped.is_none()
+            && share_kept(&self.config.slo, &measured).is_some_and(|share| share >= self.config.slo.quantile);
         self.search.feed(load, kept);
         let seconds = stage.end_ns.saturating_sub(stage.begin_ns) as f64 / 1e9;
         let done = measured.iter().filter(|row| row.outcome == Outcome::Ok);
@@ -67,7 +74,6 @@ impl Finder {
 
     /// The next stage; `None` when there is nothing more to find.
     pub fn further(&mut self) -> Option<StagePlan> {
-        let model = self.model.clone()?;
         let load = match self.choice {
             FindChoice::None => return None,
             FindChoice::Knee => {
@@ -82,7 +88,7 @@ impl Finder {
             return None;
         }
         self.asked.push(load);
-        Some(if model.concurrency.is_some() { at_concurrency(&model, load as u32) } else { at_rate(&model, load) })
+        Some(if self.closed { at_concurrency(&self.config, load as u32) } else { at_rate(&self.config, load) })
     }
 }
 

@@ -10,9 +10,10 @@ use crate::record::gpu::{GPU_SCHEMA_VERSION, GpuColumns, GpuRepeat, GpuTelemetry
 use crate::record::load::context::StageRecord;
 
 /// Looks at the GPUs until it is told to stop.
-#[derive(Default)]
 pub struct GpuWatch {
     devices: Vec<Watched>,
+    /// Why there are none.
+    why_none: Option<String>,
 }
 
 struct Watched {
@@ -33,13 +34,15 @@ impl GpuWatch {
     /// Starts on every GPU that `CUDA_VISIBLE_DEVICES` leaves in sight (on all, if it cannot be known which those are) and whose driver tells
     /// anything. `origin_ns` is the begin of the run's clock.
     pub fn start(run_id: &str, interval: Duration, origin_ns: u64) -> Self {
-        let Ok(system) = gpus() else { return Self::default() };
+        let system = match gpus() {
+            Ok(system) => system,
+            Err(reason) => return Self::none(reason.clone()),
+        };
         let seen = |device: &&GpuIdentity| device.cuda_ordinal.is_some();
         let known = system.devices.iter().any(|device| seen(&device));
         let devices = system.devices.iter().filter(|device| !known || seen(device));
-        let watch = |device: &GpuIdentity| {
-            let sampler =
-                GpuSampler::start_nvml(device, interval).inspect_err(|reason| tracing::warn!("{reason}")).ok()?;
+        let watch = |device: &GpuIdentity| -> Result<Watched, String> {
+            let sampler = GpuSampler::start_nvml(device, interval)?;
             let offset_s = now_ns().saturating_sub(origin_ns) as f64 / 1e9 - sampler.now_s();
             let file = GpuTelemetry {
                 schema_version: GPU_SCHEMA_VERSION,
@@ -54,9 +57,26 @@ impl GpuWatch {
                 samples: GpuColumns::default(),
                 slow_samples: SlowColumns::default(),
             };
-            Some(Watched { sampler, file, offset_s })
+            Ok(Watched { sampler, file, offset_s })
         };
-        Self { devices: devices.filter_map(watch).collect() }
+        let mut watched = Self::none("the driver knows no device that is in sight".to_owned());
+        for device in devices {
+            match watch(device) {
+                Ok(device) => watched.devices.push(device),
+                Err(reason) => watched.why_none = Some(reason),
+            }
+        }
+        watched
+    }
+
+    /// Looks at nothing, and why.
+    pub fn none(why: String) -> Self {
+        Self { devices: Vec::new(), why_none: Some(why) }
+    }
+
+    /// Why no device is looked at; `None` if one is.
+    pub fn why_none(&self) -> Option<&str> {
+        self.why_none.as_deref().filter(|_| self.devices.is_empty())
     }
 
     /// Stops, and gives what was seen of each device on the run's clock, with the time of each stage.

@@ -77,42 +77,64 @@ pub fn request_head(config: &LoadConfig, target: &Target, lines: &str) -> String
     )
 }
 
-/// The stages, in order.
-pub fn stages(config: &LoadConfig) -> Vec<StagePlan> {
-    let plan = |label: String, concurrency: Option<u32>, rate: Option<f64>| StagePlan {
+/// Requests of a stage at least, where nothing says how many.
+const LEAST_REQUESTS: u32 = 32;
+/// Requests for each user there, so that most of a stage has as many in flight as were asked for.
+const REQUESTS_PER_USER: u32 = 4;
+/// Seconds of an open loop there.
+const OPEN_SECONDS: f64 = 10.0;
+
+/// Requests of a stage; `None` where its time, its ramp or its trace ends it.
+fn requests(config: &LoadConfig, concurrency: Option<u32>, rate: Option<f64>) -> Option<u32> {
+    let of_users = concurrency.zip(config.requests_per_user).map(|(users, each)| users.saturating_mul(each));
+    let given = config.requests_per_stage.max(of_users);
+    let ends_itself = config.duration_s.is_some()
+        || matches!(config.arrival, ArrivalKind::Ramp | ArrivalKind::Series | ArrivalKind::Trace);
+    if given.is_some() || ends_itself {
+        return given;
+    }
+    let enough = concurrency.map_or_else(
+        || (rate.unwrap_or(1.0) * OPEN_SECONDS).ceil() as u32,
+        |users| users.saturating_mul(REQUESTS_PER_USER),
+    );
+    Some(enough.max(LEAST_REQUESTS))
+}
+
+fn plan(config: &LoadConfig, label: String, concurrency: Option<u32>, rate: Option<f64>) -> StagePlan {
+    StagePlan {
         label,
         arrival: config.arrival,
         concurrency,
         rate,
-        requests: config.requests_per_stage,
+        requests: requests(config, concurrency, rate),
         duration_s: config.duration_s,
         warmup: config.warmup,
-    };
-    match config.arrival {
-        ArrivalKind::Closed => config.concurrency.0.iter().map(|level| closed(&plan, *level)).collect(),
-        ArrivalKind::Series => vec![plan("series".to_owned(), None, None)],
-        ArrivalKind::Trace => vec![plan("trace".to_owned(), None, None)],
-        _ => config.rate.iter().map(|rate| open(&plan, *rate)).collect(),
     }
 }
 
-fn closed(plan: &dyn Fn(String, Option<u32>, Option<f64>) -> StagePlan, level: u32) -> StagePlan {
-    plan(format!("c={level}"), Some(level), None)
+/// The stages, in order.
+pub fn stages(config: &LoadConfig) -> Vec<StagePlan> {
+    match config.arrival {
+        ArrivalKind::Closed => config.concurrency.0.iter().map(|level| at_concurrency(config, *level)).collect(),
+        ArrivalKind::Series => vec![plan(config, "series".to_owned(), None, None)],
+        ArrivalKind::Trace => vec![plan(config, "trace".to_owned(), None, None)],
+        ArrivalKind::Ramp => {
+            let end = config.rate_end.map_or_else(String::new, |end| format!("{end}"));
+            config.rate.iter().map(|rate| plan(config, format!("{rate}-{end}/s"), None, Some(*rate))).collect()
+        }
+        _ => config.rate.iter().map(|rate| plan(config, format!("{rate}/s"), None, Some(*rate))).collect(),
+    }
 }
 
-fn open(plan: &dyn Fn(String, Option<u32>, Option<f64>) -> StagePlan, rate: f64) -> StagePlan {
-    plan(format!("{rate}/s"), None, Some(rate))
+/// The stage of a closed loop at a concurrency.
+pub fn at_concurrency(config: &LoadConfig, level: u32) -> StagePlan {
+    plan(config, format!("c={level}"), Some(level), None)
 }
 
-/// A stage like `model` at another concurrency.
-pub fn at_concurrency(model: &StagePlan, level: u32) -> StagePlan {
-    StagePlan { label: format!("c={level}"), concurrency: Some(level), ..model.clone() }
-}
-
-/// A stage like `model` at another rate.
-pub fn at_rate(model: &StagePlan, rate: f64) -> StagePlan {
+/// The stage of an open loop at a rate, which is rounded to thousandths.
+pub fn at_rate(config: &LoadConfig, rate: f64) -> StagePlan {
     let rate = (rate * 1000.0).round() / 1000.0;
-    StagePlan { label: format!("{rate}/s"), rate: Some(rate), ..model.clone() }
+    plan(config, format!("{rate}/s"), None, Some(rate))
 }
 
 /// What a stage needs beside its plan; `due_ns` are the arrivals of an open loop.
@@ -143,7 +165,9 @@ pub fn requests_needed(config: &LoadConfig, stages: &[StagePlan]) -> u64 {
             ((per_second * seconds * 1.2) as u64).clamp(LEAST_PROMPTS, MOST_PROMPTS)
         });
         let counted = stage.requests.map(u64::from);
-        let sent = counted.into_iter().chain(in_time).min().unwrap_or(LEAST_PROMPTS);
+        // A trace has all its requests itself.
+        let all = if stage.arrival == ArrivalKind::Trace { MOST_PROMPTS } else { LEAST_PROMPTS };
+        let sent = counted.into_iter().chain(in_time).min().unwrap_or(all);
         sent + u64::from(config.warmup)
     };
     stages.iter().map(of).sum()

@@ -21,6 +21,7 @@ pub(crate) fn row(id: u64, sent_ms: u64) -> RequestRow {
         target: 0,
         due_ns: sent_ms * MS,
         sent_ns: Some(sent_ms * MS),
+        held: false,
         outcome: Outcome::Ok,
         failed: None,
         status: Some(200),

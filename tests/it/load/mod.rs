@@ -14,6 +14,7 @@ mod faults_stream;
 mod faults_tls;
 mod golden;
 mod gpu;
+mod honest;
 mod llama_cpp;
 mod mock;
 mod transcripts;

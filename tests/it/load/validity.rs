@@ -27,7 +27,10 @@ fn a_client_that_sends_later_than_due_makes_the_run_invalid() {
         "client.max_dispatch_delay_ms=50",
     ];
     let run = load(&sandbox, &server.url(), 3, &settings);
-    assert!(run.reasons().contains("load generator late"), "{}", run.reasons());
+    assert!(run.reasons().contains("held back by `max_in_flight`"), "{}", run.reasons());
+    assert!(!run.reasons().contains("load generator late"), "it was not: {}", run.reasons());
+    let held = run.rows.iter().filter(|row| row["held"] == true).count();
+    assert_eq!((held, run.finding("held_back").unwrap()["count"].as_u64()), (59, Some(59)));
     assert_eq!((run.count("ok"), run.stage()["peak_in_flight"].as_u64()), (60, Some(1)));
     // 59 requests of at least 20 ms were before the last one, which was due after 59 ms.
     assert!(run.ms("dispatch_delay_ms", "max") >= 59.0 * 20.0 - 60.0);
@@ -178,7 +181,7 @@ fn a_slow_request_is_told_and_kept() {
     let run = load(&sandbox, &server.url(), 0, &["requests_per_stage=30"]);
     let outlier = run.finding("outlier").unwrap();
     let words = outlier["first"].as_str().unwrap();
-    assert!(words.contains("request 0 took") || words.contains("request 17 took"), "{words}");
+    assert!(words.contains("request 0 had a TTFT of") || words.contains("request 17 had a TTFT of"), "{words}");
     assert!(words.contains("kept in all figures") && outlier["count"].as_u64().unwrap() >= 2, "{outlier}");
     let slow = run.finding("slow_first_request").unwrap();
     assert!(slow["first"].as_str().unwrap().contains("raise `warmup`"), "{slow}");

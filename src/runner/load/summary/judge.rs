@@ -13,6 +13,10 @@ use crate::stats::outliers::outliers;
 use crate::stats::quantile::{quantile, samples_needed, supported};
 use crate::stats::slow_first::slow_first;
 
+/// Share of failed requests above which a stage is INVALID, if `stop.max_error_rate` does not set a lower limit, or none.
+pub(super) const ERRORS_INVALID: f64 = 0.1;
+/// Seconds below which a stage is hardly more than its begin and its end.
+pub(super) const SHORT_STAGE_S: f64 = 1.0;
 /// Share of failed requests that is worth a word.
 pub const ERRORS_WORTH_A_WORD: f64 = 0.01;
 /// The share of the median end-to-end time that the lag may have where the kernel stamps what arrives.
@@ -46,6 +50,8 @@ pub(super) struct Facts<'a> {
     pub peak_in_flight: u32,
     /// Whether the run was cut off in it.
     pub cut_off: bool,
+    /// Its length in seconds.
+    pub elapsed_s: f64,
 }
 
 /// What is said of a stage.
@@ -123,7 +129,9 @@ impl Facts<'_> {
             verdict.reasons.push(what.to_owned());
         }
         if let Some(rate) = self.error_rate {
-            if let Some(limit) = self.context.max_error_rate.filter(|limit| rate > *limit) {
+            // A stage may be let go on further than its numbers can be trusted: those of the survivors flatter.
+            let limit = self.context.max_error_rate.map(|limit| limit.min(ERRORS_INVALID));
+            if let Some(limit) = limit.filter(|limit| rate > *limit) {
                 verdict.reasons.push(format!("{} of the requests failed (limit {})", percent(rate), percent(limit)));
             }
             if rate > ERRORS_WORTH_A_WORD {
@@ -135,6 +143,13 @@ impl Facts<'_> {
                 let text = format!("{failed} requests failed ({}){first}", percent(rate));
                 self.note(diagnostics, "errors", Severity::Warn, failed, &text);
             }
+        }
+        if n > 0 && self.elapsed_s < SHORT_STAGE_S {
+            let text = format!(
+                "it lasted {:.2} s: its begin and its end weigh in all rates; raise `requests_per_stage` or `duration_s`",
+                self.elapsed_s
+            );
+            self.note(diagnostics, "short_stage", Severity::Warn, 1, &text);
         }
         if n > 0 && !supported(0.99, n) {
             let needed = samples_needed(0.99, SUPPORT).unwrap_or(u64::MAX);
@@ -173,20 +188,44 @@ impl Facts<'_> {
             ));
         }
         if self.open() {
-            let delays: Vec<f64> = self.measured.iter().filter_map(|row| waited_ms(row)).collect();
+            // Those that waited for one of the places of `max_in_flight` were late by the user's own wish.
+            let held = self.measured.iter().filter(|row| row.held).count();
             let limit = context.max_dispatch_delay_ms;
-            if let Some(delay) = quantile(&delays, 0.99).filter(|delay| *delay > limit) {
+            let p99 = |of_held: bool| {
+                let delays = self.measured.iter().filter(|row| of_held || !row.held).filter_map(|row| waited_ms(row));
+                quantile(&delays.collect::<Vec<f64>>(), 0.99).filter(|delay| *delay > limit)
+            };
+            if held > 0 {
+                let text = format!(
+                    "{held} of {} requests waited for one of the places of `max_in_flight`; TTFT and E2E from due include it",
+                    self.measured.len()
+                );
+                self.note(diagnostics, "held_back", Severity::Warn, held as u64, &text);
+                if let Some(delay) = p99(true) {
+                    verdict.reasons.push(format!(
+                        "held back by `max_in_flight`, so that the server did not get the load that was asked for: p99 of the delay between due \
+                         and sent is {delay:.2} ms (limit {limit} ms)"
+                    ));
+                }
+            }
+            if let Some(delay) = p99(false) {
                 verdict.reasons.push(format!(
                     "load generator late: p99 of the delay between due and sent is {delay:.2} ms (limit {limit} ms)"
                 ));
             }
         } else if let Some(wanted) = self.record.plan.concurrency
-            && self.record.issued >= u64::from(wanted)
+            && self.record.stopped.is_none()
+            && !self.cut_off
             && f64::from(self.peak_in_flight) < PEAK_SHARE * f64::from(wanted)
         {
+            let why = if self.record.issued < u64::from(wanted) {
+                format!(": only {} were issued; raise `requests_per_stage`", self.record.issued)
+            } else {
+                String::new()
+            };
             verdict
                 .reasons
-                .push(format!("at most {} of {wanted} requests were in flight at once", self.peak_in_flight));
+                .push(format!("at most {} of {wanted} requests were in flight at once{why}", self.peak_in_flight));
         }
         if client.longest_pause_ms > PAUSE_LIMIT_MS {
             let text = format!("this process stood still for {:.2} s", client.longest_pause_ms / 1e3);
@@ -228,15 +267,22 @@ impl Facts<'_> {
             );
             self.note(diagnostics, "slow_first_request", Severity::Warn, 1, &text);
         }
-        let timed: Vec<(u64, f64)> = self.ok.iter().filter_map(|row| Some((row.id, row.e2e_ms()?))).collect();
-        let times: Vec<f64> = timed.iter().map(|(_, ms)| *ms).collect();
-        let found = outliers(&times);
-        if let Some(outlier) = found.first() {
-            let text = format!(
-                "request {} took {:.2} ms (modified z-score {:.0}); it is kept in all figures",
-                timed[outlier.index].0, outlier.value, outlier.score
-            );
-            self.note(diagnostics, "outlier", Severity::Warn, found.len() as u64, &text);
+        // Answers differ in length, so their whole times do too; and nobody minds a fast one.
+        type Get = fn(&RequestRow) -> Option<f64>;
+        for (name, get) in [("TTFT", RequestRow::ttft_ms as Get), ("TPOT", RequestRow::tpot_ms as Get)] {
+            let timed: Vec<(u64, f64)> = self.ok.iter().filter_map(|row| Some((row.id, get(row)?))).collect();
+            let times: Vec<f64> = timed.iter().map(|(_, ms)| *ms).collect();
+            let slow: Vec<_> = outliers(&times).into_iter().filter(|outlier| outlier.score > 0.0).collect();
+            if let Some(outlier) = slow.first() {
+                let text = format!(
+                    "request {} had a {name} of {:.2} ms, the median is {:.2} ms (modified z-score {:.0}); it is kept in all figures",
+                    timed[outlier.index].0,
+                    outlier.value,
+                    quantile(&times, 0.5).unwrap_or(f64::NAN),
+                    outlier.score
+                );
+                self.note(diagnostics, "outlier", Severity::Info, slow.len() as u64, &text);
+            }
         }
     }
 
@@ -248,6 +294,8 @@ impl Facts<'_> {
                 odd.entry(code).or_insert((row.id, 0)).1 += 1;
             }
         }
+        // Who counted the tokens is said with the sources.
+        odd.remove("usage_missing");
         for (code, (id, count)) in odd.into_iter().filter(|(code, _)| is_code(code)) {
             let (severity, words) = match code {
                 "done_missing" => (Severity::Info, "the stream ended without `[DONE]`"),

@@ -177,7 +177,7 @@ fn stage_block(
     let ok: Vec<&RequestRow> = measured.iter().copied().filter(|row| row.outcome == Outcome::Ok).collect();
     let open = record.plan.arrival != ArrivalKind::Closed;
     let end_ns = end_ns(record, measured);
-    let elapsed_s = end_ns.saturating_sub(record.begin_ns) as f64 / 1e9;
+    let elapsed_s = (end_ns.saturating_sub(record.begin_ns) as f64 / 1e9).max(planned_s(record, cut_off));
     let steps = steady::in_flight(measured, end_ns);
     let peak_seen = steps.iter().map(|step| step.1).max().unwrap_or(0);
     let peak_in_flight = if record.client.peak_in_flight > 0 { record.client.peak_in_flight } else { peak_seen };
@@ -185,8 +185,17 @@ fn stage_block(
     let failed = measured.iter().filter(|row| row.outcome.is_error()).count();
     let judged = measured.iter().filter(|row| !row.outcome.is_cancelled()).count();
     let error_rate = (judged > 0).then(|| failed as f64 / judged as f64);
-    let facts =
-        judge::Facts { context, record, measured, ok: &ok, error_rate, errors: &errors, peak_in_flight, cut_off };
+    let facts = judge::Facts {
+        context,
+        record,
+        measured,
+        ok: &ok,
+        error_rate,
+        errors: &errors,
+        peak_in_flight,
+        cut_off,
+        elapsed_s,
+    };
     let verdict = facts.judge(diagnostics);
 
     let steady = steady::window(record, &steps, &ok).map(|window| {
@@ -240,8 +249,19 @@ fn end_ns(record: &StageRecord, measured: &[&RequestRow]) -> u64 {
     ends.max().unwrap_or(record.begin_ns).max(record.begin_ns)
 }
 
+/// Seconds for which an open loop was to send: it lasts as long even if the answer to its last request comes before. 0 where requests or a stop
+/// ended it.
+fn planned_s(record: &StageRecord, cut_off: bool) -> f64 {
+    let by_time = record.plan.arrival != ArrivalKind::Closed
+        && record.stopped.is_none()
+        && !cut_off
+        && record.plan.requests.is_none_or(|requests| record.issued < u64::from(requests));
+    record.plan.duration_s.filter(|_| by_time).unwrap_or(0.0)
+}
+
 fn late(measured: &[&RequestRow]) -> u64 {
-    measured.iter().filter(|row| measures::waited_ms(row).is_some_and(|ms| ms > LATE_MS)).count() as u64
+    let late = |row: &&&RequestRow| !row.held && measures::waited_ms(row).is_some_and(|ms| ms > LATE_MS);
+    measured.iter().filter(late).count() as u64
 }
 
 /// Sums by name.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::measures::per_user_tok_per_s;
-use super::steady::tokens_received;
+use super::steady::{arrived_in, tokens_received};
 use crate::config::schema::load::Slo;
 use crate::record::load::metrics::{Goodput, Rates};
 use crate::record::load::row::RequestRow;
@@ -60,9 +60,8 @@ pub(super) fn whole(ok: &[&RequestRow], window_s: f64) -> Rates {
 /// `sent` are the requests that were sent in it, over which users are asked.
 pub(super) fn within(ok: &[&RequestRow], sent: &[&RequestRow], window: (u64, u64)) -> Rates {
     let window_s = (window.1 - window.0) as f64 / 1e9;
-    let inside = |row: &RequestRow, us: Option<u64>| {
-        us.and_then(|us| row.at_ns(us)).is_some_and(|at| (window.0..window.1).contains(&at))
-    };
+    let inside =
+        |row: &RequestRow, us: Option<u64>| us.and_then(|us| row.at_ns(us)).is_some_and(|at| arrived_in(at, window));
     let ended = ok.iter().filter(|row| inside(row, row.end_us)).count() as f64;
     let output: Option<f64> = ok.iter().map(|row| tokens_received(row, window)).sum();
     let prompts = ok.iter().filter(|row| inside(row, row.chunks.at_us.first().copied().or(row.end_us)));

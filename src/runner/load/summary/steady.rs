@@ -98,10 +98,15 @@ pub(super) fn sent_in<'a>(rows: &[&'a RequestRow], (from, to): (u64, u64)) -> Ve
     rows.iter().copied().filter(|row| row.sent_ns.is_some_and(|sent| (from..to).contains(&sent))).collect()
 }
 
+/// Whether what arrived at `at` belongs to a window. The window of a closed loop ends with the end of a request, which is part of it.
+pub(super) fn arrived_in(at: u64, (from, to): (u64, u64)) -> bool {
+    from < at && at <= to
+}
+
 /// Output tokens of a request that arrived in a window: those of its chunks where the server counts them, else spread evenly over the chunks; of
 /// an answer in one piece all at its end. `None` if their number is not known.
-pub(super) fn tokens_received(row: &RequestRow, (from, to): (u64, u64)) -> Option<f64> {
-    let inside = |us: u64| row.at_ns(us).is_some_and(|at| (from..to).contains(&at));
+pub(super) fn tokens_received(row: &RequestRow, window: (u64, u64)) -> Option<f64> {
+    let inside = |us: u64| row.at_ns(us).is_some_and(|at| arrived_in(at, window));
     let tokens = row.output_tokens? as f64;
     if row.chunks.is_empty() {
         return Some(if row.end_us.is_some_and(inside) { tokens } else { 0.0 });
@@ -211,15 +216,19 @@ mod tests {
         let request = even(0, 1000, 100, 100, 4);
         let within = |from: u64, to: u64| tokens_received(&request, (from * MS, to * MS));
         assert_eq!(within(0, 9000), Some(4.0));
-        assert_eq!(within(1200, 1400), Some(2.0), "chunks at 1100, 1200, 1300, 1400; the end is outside");
+        assert_eq!(
+            within(1200, 1400),
+            Some(2.0),
+            "chunks at 1100, 1200, 1300, 1400; the begin is outside, the end is not"
+        );
         let mut counted = request.clone();
         counted.chunks.tokens = Some(vec![1, 5, 2, 2]);
         counted.output_tokens = Some(10);
-        assert_eq!(tokens_received(&counted, (1200 * MS, 1400 * MS)), Some(7.0));
+        assert_eq!(tokens_received(&counted, (1150 * MS, 1300 * MS)), Some(7.0));
         counted.chunks.tokens = None;
         assert_eq!(tokens_received(&counted, (1200 * MS, 1400 * MS)), Some(5.0), "10 tokens in 4 chunks");
-        assert_eq!(tokens_received(&row(0, 1000), (1000 * MS, 1100 * MS)), Some(0.0), "it ends at 1100");
-        assert_eq!(tokens_received(&row(0, 1000), (1000 * MS, 1101 * MS)), Some(4.0));
+        assert_eq!(tokens_received(&row(0, 1000), (1000 * MS, 1099 * MS)), Some(0.0), "it ends at 1100");
+        assert_eq!(tokens_received(&row(0, 1000), (1000 * MS, 1100 * MS)), Some(4.0));
         counted.output_tokens = None;
         assert_eq!(tokens_received(&counted, (0, 9000 * MS)), None);
     }
