@@ -116,6 +116,17 @@ fn check_node(composed: &Composed, keys: &[Key], node: &Value, path: &str, found
             expected: key.kind.words(),
             origin: composed.origin(path),
         }),
+        Some(key) if key.kind == Kind::Section && !node.is_object() && !node.is_null() => {
+            let inner: Vec<String> =
+                keys::children(keys, path).iter().map(|name| format!("`{}`", join(path, name))).collect();
+            found.push(ConfigError::WrongType {
+                key: path.to_owned(),
+                value: format!("`{}`", value_text(path, node)),
+                expected: format!("it has settings of its own: {}", inner.join(", ")),
+                origin: composed.origin(path),
+            });
+            return;
+        }
         // What a map of the user's holds is the user's business.
         Some(key) if key.kind == Kind::Map => return,
         // A map where something else is expected is a wrong type, which the reader of types tells better.

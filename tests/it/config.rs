@@ -212,6 +212,7 @@ fn what_contradicts_itself_in_a_load_test_is_refused() {
         (&["headers=[Token]"], "`Token`"),
         (&["min_tokens=9", "max_tokens=3"], "min_tokens"),
         (&["slo.ttft=3"], "slo.ttft_ms"),
+        (&["timeout=5"], "`timeout.total_s`"),
     ] {
         let request = ComposeRequest { command: "load".to_owned(), ..request(overrides) };
         let error = compose(&request).and_then(|tree| tree.load()).expect_err(&format!("{overrides:?}"));

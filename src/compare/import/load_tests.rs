@@ -52,7 +52,7 @@ fn stage(label: &str, arrival: &str, concurrency: Option<u32>, rate: Option<f64>
     });
     stage["client"] = json!({
             "lag_p99_ms": 0.1, "cpu_us_per_chunk": 1.0, "limited": false, "stamps": "kernel", "lag_samples": 6, "lag_ms": null,
-            "worker_cpu_s": 0.0, "process_cpu_s": 0.0, "busiest_worker": 0.0, "chunks": 6, "reads": 6, "bytes": 600, "peak_in_flight": 2,
+            "worker_cpu_s": 0.0, "process_cpu_s": 0.0, "busiest_worker": 0.0, "chunks": 6, "misplaced_chunks": 0, "reads": 6, "bytes": 600, "peak_in_flight": 2,
             "connects": 2, "connect_ms": null, "longest_turn_ms": 0.1, "longest_pause_ms": 0.0
     });
     stage

@@ -413,7 +413,8 @@ impl Reception {
                 // The server has said all; that it keeps the connection busy is another matter.
                 if self.done && self.finish_reason.is_some() {
                     self.note("body_not_ended");
-                    self.end_us = Some(at_us);
+                    // The answer was whole when its last event came; how long this client waited for more is its own affair.
+                    self.end_us = self.last_event_us.or(Some(at_us));
                     return;
                 }
                 let tokens = self.chunks.len();

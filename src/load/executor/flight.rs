@@ -159,6 +159,7 @@ pub(super) fn ended(flight: &Flight, answer: Answer, context: &RowContext<'_>) -
         first_event_us: answer.first_event_us,
         chunks: answer.chunks,
         end_us: answer.end_us,
+        gone_us: (answer.end_us.is_none() && flight.sent_ns.is_some()).then(|| flight.offset_us(now_ns())),
         events: answer.events,
         input_tokens: input.or(counted),
         output_tokens: output,

@@ -230,7 +230,13 @@ impl Worker {
         let target = connection.target as usize;
         let mut ended = std::mem::take(&mut self.ended);
         let interest = loop {
-            self.report.chunks += http2.hand_out(arrival, &mut ended);
+            let came = http2.hand_out(arrival, &mut ended);
+            self.report.chunks += came;
+            // All that came in one read has the stamp of what came last.
+            let late = self.late_ns.saturating_add(arrival.now.saturating_sub(self.woken_ns));
+            if came > 1 && late > self.shared.options.max_lag_ns {
+                self.report.misplaced += came - 1;
+            }
             let interest = http2.write(&mut connection.transport);
             // There may be room again for what waited for it.
             if !http2.session.is_flagged() {

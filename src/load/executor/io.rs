@@ -123,8 +123,15 @@ impl Worker {
             }
             State::Handshaking => self.shake(key, event, job, out),
             State::Idle => {
-                // The server ended it, or says something that nobody asked for.
-                self.connections.remove(key);
+                // Session tickets of TLS come after the handshake and are no data. Anything else nobody asked for, or the server ended it.
+                let tickets = event.readable
+                    && matches!(
+                        connection.transport.read(&mut self.plain, &mut self.scratch),
+                        Ok(Read::Nothing | Read::Data { bytes: 0, more: false, .. })
+                    );
+                if !tickets {
+                    self.connections.remove(key);
+                }
             }
             State::Busy(_) => self.exchange(key, event, job, out),
             State::Http2(_) => self.on_http2(key, event, job, out),
@@ -209,7 +216,15 @@ impl Worker {
                         }
                     }
                 }
-                self.report.chunks += (flight.reception.chunks().len() - chunks) as u64;
+                let came = (flight.reception.chunks().len() - chunks) as u64;
+                self.report.chunks += came;
+                // The kernel's stamp is that of what came last, so earlier chunks of the same read may be as early as the last look.
+                let late = self.late_ns.saturating_add(now.saturating_sub(self.woken_ns));
+                if came > 1 && late > self.shared.options.max_lag_ns {
+                    self.report.misplaced += came - 1;
+                    self.report.lag.add(late);
+                    flight.lag_ns = Some(flight.lag_ns.unwrap_or(0).max(late));
+                }
                 if let Some(error) = failed {
                     return self.broken(key, &error, job, out);
                 }
@@ -239,7 +254,10 @@ impl Worker {
         let reused = connection.served > 1;
         let State::Busy(flight) = &mut connection.state else { return };
         if reused && !flight.reception.has_begun() {
-            let message = "a connection that the server had kept open was closed when the next request came".to_owned();
+            let message = format!(
+                "a connection that had served before was closed {:.3} s after the next request was sent on it, without a byte of an answer",
+                at_us as f64 / 1e6
+            );
             flight.reception.give_up(GivenUp::Broken("stale_connection", message), at_us);
         } else {
             flight.reception.give_up(why, at_us);

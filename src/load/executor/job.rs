@@ -37,6 +37,8 @@ pub struct ClientOptions {
     pub max_retry_wait: Duration,
     /// Keep the text of each answer in its row.
     pub keep_text: bool,
+    /// A thread that is later than this misplaces what it reads together, in ns.
+    pub max_lag_ns: u64,
 }
 
 /// What does not change over a run.

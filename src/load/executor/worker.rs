@@ -22,7 +22,9 @@ pub(super) const READ_BYTES: usize = 64 << 10;
 /// Sockets reported at once.
 const EVENTS: usize = 512;
 /// How often deadlines are looked at, and orders to stop.
-pub(super) const LOOK_NS: u64 = 20_000_000;
+pub(super) const LOOK_NS: u64 = 10_000_000;
+/// A look that took longer than this had nothing ready when it began.
+const WAITED_NS: u64 = 50_000;
 
 /// What a worker was while it drove a phase.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +45,8 @@ pub struct WorkerReport {
     pub bytes: u64,
     /// Chunks with output.
     pub chunks: u64,
+    /// Chunks that were read together with a later one of the same answer by a thread that was late: they have its stamp, and not their own.
+    pub misplaced: u64,
     /// Times of connecting in ms.
     pub connect_ms: Vec<f64>,
     /// The longest turn of the event loop in ns.
@@ -140,6 +144,12 @@ pub struct Worker {
     pub(super) next_target: u32,
     pub(super) next_connect_ns: u64,
     pub(super) next_look_ns: u64,
+    /// When the sockets were last looked at, and all that were ready were told.
+    looked_ns: u64,
+    /// When the look of this turn came back.
+    pub(super) woken_ns: u64,
+    /// What the look of this turn told may have been there for so long, in ns.
+    pub(super) late_ns: u64,
     /// Requests of this worker between issued and ended.
     pub(super) under_way: usize,
     /// Nothing new is to be begun.
@@ -185,6 +195,9 @@ impl Worker {
             next_target: index,
             next_connect_ns: 0,
             next_look_ns: 0,
+            looked_ns: now_ns(),
+            woken_ns: 0,
+            late_ns: 0,
             under_way: 0,
             exhausted: false,
             plain: vec![0; READ_BYTES],
@@ -235,6 +248,8 @@ impl Worker {
         }
         if let Arrivals::Closed { concurrency } = job.arrivals {
             let places = self.share(concurrency);
+            // With more threads than places there is nothing for this one to do.
+            self.exhausted = places == 0;
             self.waiting.extend((0..places).map(|_| Waiting { due_ns: begin, conversation: None }));
         }
         // What connecting cost is not the cost of the phase.
@@ -275,6 +290,16 @@ impl Worker {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(Some(timeout), &mut ready)?;
         let after = now_ns();
+        // What was ready at once may have lain there since the last look; what was waited for came while nobody was late, unless the wait itself
+        // lasted longer than it was to.
+        let waited = after.saturating_sub(before);
+        self.late_ns =
+            if waited > WAITED_NS { waited.saturating_sub(timeout) } else { after.saturating_sub(self.looked_ns) };
+        self.woken_ns = after;
+        // A look that gave all it can may have left others behind.
+        if ready.len() < EVENTS {
+            self.looked_ns = after;
+        }
         self.report.longest_oversleep_ns =
             self.report.longest_oversleep_ns.max(after.saturating_sub(before.saturating_add(timeout)));
         for event in &ready {

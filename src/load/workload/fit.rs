@@ -66,7 +66,7 @@ impl<'a> Maker<'a> {
     /// What a reader should know of the lengths, if anything.
     pub(super) fn note(&self) -> Option<String> {
         match (self.counter, self.missed.get()) {
-            (None, _) => Some("lengths are words and not tokens: `prompts.tokenizer` names no tokenizer".to_owned()),
+            (None, _) => Some("lengths are words and not tokens: no tokenizer is given (`prompts.tokenizer`, or `--tokenizer` of `dataset`)".to_owned()),
             (Some(_), 0) => None,
             (Some(_), missed) => Some(format!(
                 "{missed} texts could not be made of exactly the length that was drawn; the farthest misses it by {} tokens",

@@ -58,7 +58,7 @@ pub struct Item {
 }
 
 /// All that may be sent, in the order in which it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dataset {
     /// `builtin`, `random`, … or the file.
     pub name: String,

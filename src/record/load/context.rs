@@ -41,6 +41,8 @@ pub struct ClientStage {
     pub busiest_worker: f64,
     /// Chunks with output that arrived.
     pub chunks: u64,
+    /// Chunks among them that a late thread read together with a later one, so that they have its stamp.
+    pub misplaced_chunks: u64,
     /// Reads.
     pub reads: u64,
     /// Bytes read.

@@ -155,6 +155,9 @@ pub struct RequestRow {
     pub chunks: Chunks,
     /// End of the answer.
     pub end_us: Option<u64>,
+    /// Where it has no end: when it was given up or lost, in microseconds after sending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_us: Option<u64>,
     /// Events of the stream, whatever they held.
     pub events: u32,
     /// Tokens of the prompt, and where the number comes from.
@@ -236,10 +239,22 @@ impl RequestRow {
     fn first_tokens(&self) -> u64 {
         self.chunks.tokens.as_ref().and_then(|tokens| tokens.first()).map_or(1, |tokens| u64::from((*tokens).max(1)))
     }
+    /// Output tokens that came in chunks. A server counts the end token of an answer that ended by itself, and sends no chunk with it.
+    pub fn tokens_in_chunks(&self) -> Option<u64> {
+        let tokens = self.output_tokens?;
+        let chunks = self.chunks.len() as u64;
+        if let Some(counted) = self.chunks.tokens.as_ref().filter(|counted| counted.len() as u64 == chunks) {
+            return Some(counted.iter().map(|tokens| u64::from(*tokens)).sum());
+        }
+        let end_token = self.finish_reason.as_deref() == Some("stop")
+            && self.token_source == Some(TokenSource::Usage)
+            && tokens == chunks + 1;
+        Some(if end_token { chunks } else { tokens })
+    }
     /// Time per output token after the first chunk, in ms: (last − first) / (n − tokens of the first chunk); null where that is no division.
     pub fn tpot_ms(&self) -> Option<f64> {
         let (first, last) = (*self.chunks.at_us.first()?, *self.chunks.at_us.last()?);
-        let later = self.output_tokens?.checked_sub(self.first_tokens()).filter(|later| *later > 0)?;
+        let later = self.tokens_in_chunks()?.checked_sub(self.first_tokens()).filter(|later| *later > 0)?;
         Some(last.saturating_sub(first) as f64 / 1e3 / later as f64)
     }
     /// The time from the first chunk to the end of the answer beyond that which the server says it took for generating, in ms; below 0 if it

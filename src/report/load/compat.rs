@@ -409,7 +409,16 @@ fn genai_perf(stage: &Stage<'_>) -> CompatTable {
     let first = |row: &RequestRow| content_ms(row).map(|(first, _)| first);
     let last = |row: &RequestRow| content_ms(row).map(|(_, last)| last);
     // Only the text of the answer is tokenized.
-    let tokens = |row: &RequestRow| Some(row.output_tokens?.saturating_sub(row.reasoning_tokens.unwrap_or(0)));
+    let tokens = |row: &RequestRow| {
+        let all = row.output_tokens?;
+        let reasoning = row.chunks.count(ChunkKind::Reasoning) as u64;
+        match row.reasoning_tokens {
+            Some(counted) => Some(all.saturating_sub(counted)),
+            None if reasoning == 0 => Some(all),
+            // The server does not say how many of them were reasoning: as many as its chunks are of all.
+            None => Some((all as f64 * (1.0 - reasoning as f64 / row.chunks.len() as f64)).round() as u64),
+        }
+    };
     let seen = stage.values(last).len();
     let window = stage.response_window_s(last);
     let speed = |row: &RequestRow| Some(tokens(row)? as f64 / (last(row)? / 1e3));

@@ -244,13 +244,14 @@ impl<'a> LoadDriver<'a> {
         let origin = self.shared.origin_ns;
         let relative = |ns: u64| ns.saturating_sub(origin);
         let mut lag = LagHistogram::default();
-        let (mut worker_cpu, mut chunks, mut reads, mut bytes) = (0, 0, 0, 0);
+        let (mut worker_cpu, mut chunks, mut misplaced, mut reads, mut bytes) = (0, 0, 0, 0, 0);
         let (mut busiest, mut turn, mut pause) = (0.0f64, 0, 0);
         let mut connects: Vec<f64> = Vec::new();
         for report in &taken.reports {
             lag.merge(&report.lag);
             worker_cpu += report.cpu_ns;
             chunks += report.chunks;
+            misplaced += report.misplaced;
             reads += report.reads;
             bytes += report.bytes;
             busiest = busiest.max(report.cpu_ns as f64 / report.wall_ns.max(1) as f64);
@@ -277,6 +278,7 @@ impl<'a> LoadDriver<'a> {
                 process_cpu_s: taken.process_cpu_ns as f64 / 1e9,
                 busiest_worker: busiest,
                 chunks,
+                misplaced_chunks: misplaced,
                 reads,
                 bytes,
                 peak_in_flight: taken.peak,
@@ -419,7 +421,7 @@ fn from_due_ms(row: &RequestRow) -> Option<f64> {
 
 /// When a request was seen last, on the run's clock.
 fn last_instant(row: &RequestRow) -> Option<u64> {
-    let offset = row.end_us.or(row.chunks.at_us.last().copied()).or(row.first_byte_us).unwrap_or(0);
+    let offset = row.end_us.or(row.gone_us).or(row.chunks.at_us.last().copied()).or(row.first_byte_us).unwrap_or(0);
     row.at_ns(offset)
 }
 

@@ -6,6 +6,7 @@ use crate::record::load::outcome::Outcome;
 use crate::record::load::row::{Phase, RequestRow};
 use crate::runner::load::prepare::{at_concurrency, at_rate};
 use crate::runner::load::search::Search;
+use crate::runner::load::summary::broken_limits;
 
 /// Doubling the load must raise throughput by this much for the knee to lie further on.
 const STILL_GROWING: f64 = 1.05;
@@ -100,17 +101,6 @@ fn value(plan: &StagePlan) -> Option<f64> {
 /// The share of requests that kept `slo`; failed ones did not, cancelled ones are left out.
 fn share_kept(slo: &Slo, rows: &[&RequestRow]) -> Option<f64> {
     let counted: Vec<_> = rows.iter().filter(|row| !row.outcome.is_cancelled()).collect();
-    let good = counted.iter().filter(|row| row.outcome == Outcome::Ok && keeps(slo, row)).count();
+    let good = counted.iter().filter(|row| row.outcome == Outcome::Ok && broken_limits(row, slo).is_empty()).count();
     (!counted.is_empty()).then(|| good as f64 / counted.len() as f64)
-}
-
-fn keeps(slo: &Slo, row: &RequestRow) -> bool {
-    let within =
-        |value: Option<f64>, limit: Option<f64>| limit.is_none_or(|limit| value.is_some_and(|value| value <= limit));
-    let gap = row.gaps_ms().fold(0.0, f64::max);
-    let tpot = slo.tpot_ms.is_none_or(|limit| row.tpot_ms().is_none_or(|tpot| tpot <= limit));
-    within(row.ttft_ms(), slo.ttft_ms)
-        && tpot
-        && slo.itl_ms.is_none_or(|limit| gap <= limit)
-        && within(row.e2e_ms(), slo.e2e_ms)
 }

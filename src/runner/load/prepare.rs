@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::schema::load::{ArrivalKind, ConnectionChoice, LoadConfig, StampChoice, WhenFull};
+use crate::config::schema::load::{ArrivalKind, ConnectionChoice, FindChoice, LoadConfig, StampChoice, WhenFull};
+use crate::load::arrival::Arrival;
 use crate::load::client::body::BodyTemplate;
 use crate::load::client::target::Target;
 use crate::load::executor::job::ClientOptions;
+use crate::load::workload::item::Dataset;
 use crate::record::load::context::StagePlan;
 use crate::runner::load::drive::StageSettings;
 
@@ -15,6 +17,8 @@ const MADE_UP_TOKENS: u32 = 128;
 /// Prompts prepared for a stage that ends by time, at least and at most.
 const LEAST_PROMPTS: u64 = 1024;
 const MOST_PROMPTS: u64 = 20_000;
+/// Prompts prepared for a search, whose stages nobody knows beforehand.
+const FIND_PROMPTS: u64 = 4096;
 
 /// A limit of seconds, where 0 is none.
 fn limit(seconds: f64) -> Option<Duration> {
@@ -41,6 +45,7 @@ pub fn client_options(config: &LoadConfig, server_closes: bool) -> ClientOptions
         retries: config.retry.attempts,
         max_retry_wait: Duration::try_from_secs_f64(config.retry.max_wait_s).unwrap_or(Duration::MAX),
         keep_text: config.client.keep_text,
+        max_lag_ns: (config.client.max_lag_ms * 1e6) as u64,
     }
 }
 
@@ -158,17 +163,27 @@ pub fn most_in_flight(config: &LoadConfig) -> Option<u32> {
 
 /// How many conversations the settings may ask for, so that as many prompts can be made: warm-up and all stages. What a stage of a closed loop sends in its
 /// time is up to the server; two requests a second from each place are prepared for, and beyond that prompts are used again.
+///
+/// 0 if nobody knows: a trace has all its requests itself, and a search goes on with stages that are not planned.
 pub fn requests_needed(config: &LoadConfig, stages: &[StagePlan]) -> u64 {
+    let made_up = matches!(config.dataset.as_str(), "builtin" | "random" | "synthetic");
+    if config.arrival == ArrivalKind::Trace || (config.find != FindChoice::None && !made_up) {
+        return 0;
+    }
     let of = |stage: &StagePlan| {
         let in_time = stage.duration_s.map(|seconds| {
-            let per_second = stage.rate.or(stage.concurrency.map(|places| 2.0 * f64::from(places))).unwrap_or(10.0);
-            ((per_second * seconds * 1.2) as u64).clamp(LEAST_PROMPTS, MOST_PROMPTS)
+            let sent = match stage.arrival {
+                ArrivalKind::Closed => 2.0 * f64::from(stage.concurrency.unwrap_or(1)) * seconds,
+                // A series that cannot be read is refused with its stage.
+                _ => Arrival::of(config, stage.rate.unwrap_or(1.0), &Dataset::default())
+                    .map_or(0.0, |arrival| arrival.expected(seconds)),
+            };
+            ((sent * 1.2) as u64).clamp(LEAST_PROMPTS, MOST_PROMPTS)
         });
         let counted = stage.requests.map(u64::from);
-        // A trace has all its requests itself.
-        let all = if stage.arrival == ArrivalKind::Trace { MOST_PROMPTS } else { LEAST_PROMPTS };
-        let sent = counted.into_iter().chain(in_time).min().unwrap_or(all);
+        let sent = counted.into_iter().chain(in_time).min().unwrap_or(LEAST_PROMPTS);
         sent + u64::from(config.warmup)
     };
-    stages.iter().map(of).sum()
+    let planned: u64 = stages.iter().map(of).sum();
+    if config.find == FindChoice::None { planned } else { planned.max(FIND_PROMPTS) }
 }

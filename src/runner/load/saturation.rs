@@ -8,6 +8,8 @@ use crate::stats::knee::two_lines;
 pub const P99_RISES: f64 = 2.0;
 /// A stage this share beyond the end of the interval of the knee still lies at the knee.
 const KNEE_MARGIN: f64 = 0.05;
+/// Throughput stops to grow where it grows by at most this share of what it grew by before: every curve bends, and one that still pays has no knee.
+const KNEE_SLOPE: f64 = 0.15;
 /// Seed of the interval of the knee, so that a rebuilt report says the same.
 const SEED: u64 = 0x10ad;
 
@@ -164,6 +166,17 @@ fn knee(axis: &str, places: &[Place<'_>], evidence: &mut Vec<String>) -> Option<
         ));
         return None;
     };
+    if lines.slope_after > KNEE_SLOPE * lines.slope_before {
+        evidence.push(format!(
+            "no knee: the {} of the {} grow more slowly beyond {axis} {:.1} (by {} per unit after {}), but go on",
+            throughput.unit,
+            throughput.part,
+            lines.at,
+            figure(lines.slope_after),
+            figure(lines.slope_before)
+        ));
+        return None;
+    }
     evidence.push(format!(
         "{} of the {} grow by {} per unit of {axis} up to {axis} {:.1} (95 % interval {:.1} to {:.1}), by {} beyond",
         throughput.unit,
@@ -305,6 +318,23 @@ mod tests {
         ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn throughput_that_bends_and_goes_on_has_no_knee_and_its_best_stage_is_the_last() {
+        // A batch costs 10 ms and 0.05 ms for each request in it: 1000·c/(10 + 0.05·c) tokens a second, which bends all the way.
+        let levels: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+        let mut stages = stages(&levels, None);
+        for (stage, level) in stages.iter_mut().zip(levels) {
+            let noise = 1.0 + 0.01 * if level % 3 == 0 { 1.0 } else { -1.0 };
+            let level = level as f64;
+            stage.rates.output_tok_per_s = Some(1000.0 * level / (10.0 + 0.05 * level) * noise);
+            stage.steady = None;
+        }
+        let found = saturation(&stages, None).unwrap();
+        assert_eq!(found.knee, None, "{:?}", found.evidence);
+        assert!(found.evidence.iter().any(|text| text.contains("no knee")), "{:?}", found.evidence);
+        assert_eq!(found.best.unwrap().stage, "c=64");
     }
 
     #[test]

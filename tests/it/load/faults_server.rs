@@ -212,3 +212,57 @@ fn a_server_that_always_fails_gives_no_figures_and_an_early_end() {
     assert!(run.outcome.stdout.contains('–') && run.outcome.stdout.contains("INVALID"), "{}", run.outcome.stdout);
     assert!(run.outcome.stdout.contains("out of order"), "{}", run.outcome.stdout);
 }
+
+// S01
+#[test]
+fn secrets_given_in_every_way_a_load_test_knows_reach_neither_files_nor_terminal() {
+    let secrets: Vec<String> = (1..=7).map(|way| format!("sentinel-{way}-0a1b2c3d4e5f")).collect();
+    let server = FaultServer::start(|_| good(3));
+    let sandbox = Sandbox::new();
+    sandbox.write(".env", format!("KEY_B={}\n", secrets[1]));
+    let url = server.url().replacen("http://", &format!("http://user:{}@", secrets[2]), 1);
+    let metrics = server.url().replacen("http://", &format!("http://me:{}@", secrets[4]), 1) + "/metrics";
+    let mut command = command(
+        &sandbox,
+        &url,
+        &[
+            "telemetry.server=auto",
+            &format!("telemetry.metrics_url={metrics}"),
+            "api_key_env=KEY_A",
+            &format!(
+                "headers=['X-Api-Key: ${{KEY_B}}', 'X-Auth-Token: {}', 'Cookie: session={}']",
+                secrets[3], secrets[6]
+            ),
+            &format!("extra_body={{api_key: {}}}", secrets[5]),
+            "client.keep_text=true",
+        ],
+    );
+    command.arg("-v").env("KEY_A", &secrets[0]);
+    let run = read(&sandbox, finish(command).exits(0));
+    let seen: String = server.all().iter().map(|seen| format!("{}{}", seen.head, seen.body)).collect();
+    for given in [0, 1, 3, 5, 6] {
+        assert!(seen.contains(&secrets[given]), "the server itself gets number {given}");
+    }
+    sandbox.run(&["report", run.run.to_str().unwrap()]).exits(0);
+    let mut files: Vec<std::path::PathBuf> = vec![sandbox.path().join("tmp")];
+    let mut looked = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        looked += 1;
+        let bytes = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{} has {secret}", path.display());
+        }
+    }
+    assert!(looked > 10, "{looked} files");
+    for secret in &secrets {
+        assert!(
+            !run.outcome.stdout.contains(secret.as_str()) && !run.outcome.stderr.contains(secret.as_str()),
+            "{secret}"
+        );
+    }
+}

@@ -173,3 +173,16 @@ fn a_handshake_that_fails_during_the_test_fails_its_request_alone() {
     assert!([1, 2, 3].iter().all(|prompt| run.row(*prompt)["sent_ns"].is_null()));
     assert_eq!(run.measure("connect_ms", "n"), 3);
 }
+
+#[test]
+fn connections_made_ahead_outlive_the_tickets_that_follow_their_handshake() {
+    let certificate = Certificate::good();
+    let config = Arc::clone(&certificate.server);
+    let server = FaultServer::builder().tls(move |_| Tls::With(Arc::clone(&config))).start(|_| good(3));
+    let sandbox = Sandbox::new();
+    let settings = [&certificate.trusted(&sandbox), "concurrency=6", "requests_per_stage=24", "http=1.1", "warmup=0"];
+    let run = load(&sandbox, &https(&server), 0, &settings);
+    assert_eq!(run.count("ok"), 24);
+    assert_eq!(run.stage()["client"]["connects"], 6, "one for each user, and none again");
+    assert_eq!(run.measure("connect_ms", "n"), 0, "no request waited for one");
+}

@@ -166,6 +166,8 @@ fn what_the_device_does_not_tell_is_null_and_without_one_nothing_is_written() {
     let Some((_sandbox, load)) = run(&[("NVML_INIT", "9")], &[], 0) else { return };
     assert_eq!(load.metrics["gpus"], json!([]));
     assert!(!load.run.join("gpu_telemetry.json").exists());
+    let why = load.finding("gpu_unavailable").unwrap();
+    assert!(why["severity"] == "info" && why["first"].as_str().unwrap().contains("driver"), "{why}");
     let Some((_sandbox, load)) = run(&without, &["telemetry.gpu=off"], 0) else { return };
     assert_eq!(load.metrics["gpus"], json!([]));
 }

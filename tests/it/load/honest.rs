@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::answers::{good, json_answer};
+use super::fault_server::{FaultServer, Step};
 use super::mock::Mock;
 use super::{Load, command, read, read_run, runs};
 use crate::sandbox::{Sandbox, finish, json_of, text_of};
@@ -37,15 +39,21 @@ fn a_level_that_too_few_requests_could_not_reach_is_invalid_and_by_itself_every_
 }
 
 #[test]
+fn a_heavy_test_says_so_before_it_begins() {
+    let (_sandbox, heavy) = run(&FAST, 0, &["load=heavy", "concurrency=64,128", "warmup=0", "max_tokens=150"]);
+    // 100 requests of each level at least, and two for each user.
+    let warned = "a heavy test: 384 requests in 2 stages of up to 128 at once, and up to 57600 output tokens";
+    assert!(heavy.outcome.stderr.contains(warned), "{}", heavy.outcome.stderr);
+    let (_sandbox, light) = run(&FAST, 0, &["load=quick"]);
+    assert!(!light.outcome.stderr.contains("a heavy test"), "{}", light.outcome.stderr);
+}
+
+#[test]
 fn a_search_does_not_go_beyond_what_its_requests_can_reach() {
     let settings = ["find=max_concurrency", "slo.ttft_ms=10000", "requests_per_stage=12", "find_limit=64"];
     let (_sandbox, found) = run(&FAST, 0, &settings);
-    let most = found.metrics["stages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|stage| stage["concurrency"].as_u64().unwrap())
-        .max();
+    let most =
+        found.metrics["stages"].as_array().unwrap().iter().map(|stage| stage["concurrency"].as_u64().unwrap()).max();
     assert_eq!(most, Some(12));
 }
 
@@ -152,8 +160,11 @@ fn a_summary_with_another_header_is_left_as_it_is_and_one_is_begun_beside_it() {
 fn a_server_that_dies_leaves_times_and_no_advice() {
     let sandbox = Sandbox::new();
     let mock = Mock::start(&sandbox, &["--ttft-ms", "20", "--itl-ms", "5"]);
-    let mut command =
-        command(&sandbox, &mock.url, &["model=mock", "concurrency=2,4", "requests_per_stage=24", "max_tokens=8", "stop.max_error_rate=0.5"]);
+    let mut command = command(
+        &sandbox,
+        &mock.url,
+        &["model=mock", "concurrency=2,4", "requests_per_stage=24", "max_tokens=8", "stop.max_error_rate=0.5"],
+    );
     let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let enough = || {
         runs(&sandbox).first().is_some_and(|run| {
@@ -181,4 +192,107 @@ fn a_server_that_dies_leaves_times_and_no_advice() {
     for advice in ["Try higher loads", "Run the server at", "Requests begin to fail at"] {
         assert!(!summary.contains(advice), "{summary}");
     }
+}
+
+/// The answer of a model that writes `count` prompts as it was asked, in a fence of Markdown as models do.
+fn prompts_of_a_model(count: usize) -> String {
+    let categories = ["math", "summarization", "coding"];
+    let items: Vec<Value> = (0..count)
+        .map(|at| json!({"category": categories[at % 3], "prompt": format!("Prompt {at} of a model."), "max_output_tokens": 64 + at}))
+        .collect();
+    let text = format!("Here you are:\n```json\n{}\n```\n", Value::from(items));
+    json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]})
+        .to_string()
+}
+
+#[test]
+fn a_model_behind_an_api_writes_a_dataset_that_a_load_test_takes() {
+    let server = FaultServer::start(|seen| {
+        // The first answer is no list; the second try is told so.
+        if seen.body.contains("An earlier answer could not be used") {
+            vec![Step::Send(json_answer(200, "", &prompts_of_a_model(6)))]
+        } else if seen.body.contains("JSON array") {
+            vec![Step::Send(json_answer(
+                200,
+                "",
+                r#"{"choices":[{"index":0,"message":{"content":"I would rather not."}}]}"#,
+            ))]
+        } else {
+            good(3)
+        }
+    });
+    let sandbox = Sandbox::new();
+    let mut generate =
+        sandbox.command(&["dataset", "generate", "--count", "6", "--model", "writer", "--base-url", &server.url()]);
+    generate.args(["--api-key-env", "WRITER_KEY"]).env("WRITER_KEY", "sk-writer-sentinel");
+    let outcome = finish(generate).exits(0);
+    assert!(!outcome.stdout.contains("sentinel") && !outcome.stderr.contains("sentinel"), "{outcome:?}");
+    let asked = server.all();
+    assert_eq!(asked.len(), 2, "once more after an answer that was none");
+    assert!(asked.iter().all(|seen| seen.head.contains("Authorization: Bearer sk-writer-sentinel")));
+    assert!(asked.iter().all(|seen| seen.body.contains(r#""model":"writer""#)));
+    let written: Value = serde_json::from_str(&text_of(sandbox.path(), "benchmark_dataset.json")).unwrap();
+    let items = written.as_array().unwrap();
+    assert_eq!((items.len(), &items[5]["max_output_tokens"]), (6, &json!(69)), "{written}");
+    let mut command = command(&sandbox, &server.url(), &["requests_per_stage=6"]);
+    command.arg("dataset=benchmark_dataset.json");
+    let load = read(&sandbox, finish(command).exits(0));
+    let asked: Vec<&Value> = load.rows.iter().map(|row| &row["max_tokens"]).collect();
+    assert_eq!(asked, [64, 65, 66, 67, 68, 69]);
+}
+
+#[test]
+fn more_threads_than_places_end_as_well() {
+    let (_sandbox, load) = run(&FAST, 0, &["client.threads=3", "concurrency=1,2", "warmup=1", "requests_per_stage=6"]);
+    assert_eq!(load.metrics["stages"].as_array().unwrap().len(), 2);
+    assert_eq!(load.count("ok"), 6);
+}
+
+#[test]
+fn time_in_which_a_server_hangs_is_part_of_the_stage() {
+    // The last answers never come.
+    let server = FaultServer::start(|seen| if seen.number >= Some(10) { vec![Step::Wait(60_000)] } else { good(3) });
+    let sandbox = Sandbox::new();
+    let settings = ["concurrency=2", "requests_per_stage=12", "timeout.first_token_s=1.5"];
+    let load = read(&sandbox, finish(command(&sandbox, &server.url(), &settings)).exits(0));
+    assert_eq!((load.count("ok"), load.count("timeout_first_token")), (10, 2));
+    let elapsed = load.stage()["elapsed_s"].as_f64().unwrap();
+    assert!((1.4..20.0).contains(&elapsed), "{elapsed}");
+    for row in load.ended("timeout_first_token") {
+        assert!(row["gone_us"].as_u64().unwrap() >= 1_400_000 && row["end_us"].is_null(), "{row}");
+    }
+    let rate = load.stage()["request_per_s"].as_f64().unwrap();
+    assert!((rate - 10.0 / elapsed).abs() < 1e-9);
+}
+
+#[test]
+fn a_long_trace_is_sent_whole() {
+    let sandbox = Sandbox::new();
+    let mock = Mock::start(&sandbox, &["--ttft-ms", "1", "--itl-ms", "0.1"]);
+    let lines: Vec<String> = (0..1500)
+        .map(|at| json!({"timestamp": at, "input_length": 8, "output_length": 2, "hash_ids": [at]}).to_string())
+        .collect();
+    sandbox.write("trace.jsonl", lines.join("\n"));
+    let settings =
+        ["model=mock", "arrival=trace", "requests_per_stage=null", "duration_s=30", "stop.over_saturation=false"];
+    let mut command = command(&sandbox, &mock.url, &settings);
+    command.arg("dataset=trace.jsonl");
+    let load = read(&sandbox, finish(command).exits(0));
+    assert_eq!(load.count("ok"), 1500);
+    // It is as long as it is, and not as long as it might have been.
+    let elapsed = load.stage()["elapsed_s"].as_f64().unwrap();
+    assert!((1.4..15.0).contains(&elapsed), "{elapsed}");
+}
+
+#[test]
+fn a_search_without_streams_judges_as_the_report_does() {
+    let settings = ["stream=false", "slo.tpot_ms=50", "find=max_concurrency", "find_limit=8", "requests_per_stage=8"];
+    let (_sandbox, load) = run(&FAST, 0, &settings);
+    let most = &load.metrics["saturation"]["max_under_slo"];
+    assert!(most.is_null() || most["value"].is_null(), "{most}");
+    assert_eq!(
+        load.metrics["stages"].as_array().unwrap().len(),
+        1,
+        "what is not known at one user is not looked for at eight"
+    );
 }

@@ -21,6 +21,8 @@ pub(super) const SHORT_STAGE_S: f64 = 1.0;
 pub const ERRORS_WORTH_A_WORD: f64 = 0.01;
 /// The share of the median end-to-end time that the lag may have where the kernel stamps what arrives.
 pub const LAG_SHARE: f64 = 0.01;
+/// Share of the chunks that may have the stamp of a later one, because they were read late and together.
+pub(super) const MISPLACED_LIMIT: f64 = 0.01;
 /// Share of its time that a thread driving connections may be busy before it, and not the server, sets the figures.
 pub const BUSY_LIMIT: f64 = 0.9;
 /// Share of the asked concurrency that must have been in flight at once.
@@ -179,6 +181,14 @@ impl Facts<'_> {
                 "what arrives is stamped as late"
             };
             limited(format!("p99 of this client's lag is {lag:.2} ms (limit {limit:.1} ms): {effect}"));
+        }
+        let misplaced = client.misplaced_chunks as f64 / client.chunks.max(1) as f64;
+        if misplaced > MISPLACED_LIMIT {
+            limited(format!(
+                "{} of the chunks were read more than {} ms late and together with later ones, whose stamps they have: gaps between them are not seen",
+                percent(misplaced),
+                context.max_lag_ms
+            ));
         }
         if client.busiest_worker > BUSY_LIMIT {
             limited(format!(

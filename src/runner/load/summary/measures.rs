@@ -79,7 +79,7 @@ pub(super) fn token_gaps(row: &RequestRow, into: &mut Vec<(f64, f64)>) {
         }
         return;
     }
-    let each = row.output_tokens.map_or(1.0, |tokens| tokens as f64 / chunks as f64).max(1.0);
+    let each = row.tokens_in_chunks().map_or(1.0, |tokens| tokens as f64 / chunks as f64).max(1.0);
     into.extend(row.gaps_ms().map(|gap| (gap / each, each)));
 }
 
@@ -135,6 +135,22 @@ mod tests {
     fn of(rows: &[RequestRow]) -> Measures {
         let rows: Vec<&RequestRow> = rows.iter().collect();
         measures(&rows, &rows, false)
+    }
+
+    #[test]
+    fn an_end_token_that_is_counted_and_not_sent_is_no_part_of_a_gap() {
+        // Seven chunks 20 ms apart; `usage` says 8, as the answer ended by itself.
+        let mut request = stream(0, 0, &[100, 120, 140, 160, 180, 200, 220]);
+        request.output_tokens = Some(8);
+        request.token_source = Some(TokenSource::Usage);
+        request.finish_reason = Some("stop".to_owned());
+        let map = of(std::slice::from_ref(&request));
+        assert_eq!((map["tpot_ms"].summary.p50, map["itl_ms"].summary.p50), (Some(20.0), Some(20.0)));
+        assert_eq!((map["output_tokens"].summary.p50, map["itl_ms"].summary.n), (Some(8.0), 6));
+        // Cut off by its length it has no end token: then a chunk held two.
+        request.finish_reason = Some("length".to_owned());
+        let cut = of(&[request]);
+        assert!(cut["tpot_ms"].summary.p50.unwrap() < 20.0);
     }
 
     #[test]

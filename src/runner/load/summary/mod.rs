@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 pub use judge::{BUSY_LIMIT, ERRORS_WORTH_A_WORD, LAG_SHARE, LATE_MS, PAUSE_LIMIT_MS, PEAK_SHARE};
 pub use measures::MEASURES;
+pub use rates::broken_limits;
 pub use steady::{STEADY_LEAST_REQUESTS, STEADY_LEAST_S, STEADY_SHARE};
 
 use super::saturation::{max_under_slo, saturation};
@@ -73,22 +74,22 @@ pub fn summarize(context: &LoadContext, rows: &[RequestRow], extras: &Extras<'_>
             stage_block(context, record, measured, cut_off, extras, &mut diagnostics)
         })
         .collect();
-    if context.workload.distinct == 1 && ordered.len() > 1 {
+    // Later turns of a conversation are none of the dataset's.
+    let begun = ordered.iter().filter(|row| row.turn == 0).count();
+    if context.workload.distinct == 1 && begun > 1 {
         diagnostics.note(
             "identical_prompts",
             Severity::Warn,
             format!(
-                "all {} requests had the same prompt: a prompt cache answers them faster than real ones; `prompts.salt=true` tells them apart",
-                ordered.len()
+                "all {begun} requests had the same prompt: a prompt cache answers them faster than real ones; `prompts.salt=true` tells them apart"
             ),
         );
-    } else if context.workload.distinct > 1 && ordered.len() as u64 > context.workload.distinct {
+    } else if context.workload.distinct > 1 && begun as u64 > context.workload.distinct {
         diagnostics.note(
             "repeated_prompts",
-            Severity::Info,
+            Severity::Warn,
             format!(
-                "{} requests had {} different prompts: what a prompt cache knows it answers faster; `prompts.salt=true` tells them apart",
-                ordered.len(),
+                "{begun} requests had {} different prompts: what a prompt cache knows it answers faster; `prompts.salt=true` tells them apart",
                 context.workload.distinct
             ),
         );
@@ -249,10 +250,10 @@ fn end_ns(record: &StageRecord, measured: &[&RequestRow]) -> u64 {
     ends.max().unwrap_or(record.begin_ns).max(record.begin_ns)
 }
 
-/// Seconds for which an open loop was to send: it lasts as long even if the answer to its last request comes before. 0 where requests or a stop
-/// ended it.
+/// Seconds for which a stage was to send: it lasts as long even if the answer to its last request comes before. 0 where requests, a trace or a
+/// stop ended it.
 fn planned_s(record: &StageRecord, cut_off: bool) -> f64 {
-    let by_time = record.plan.arrival != ArrivalKind::Closed
+    let by_time = record.plan.arrival != ArrivalKind::Trace
         && record.stopped.is_none()
         && !cut_off
         && record.plan.requests.is_none_or(|requests| record.issued < u64::from(requests));

@@ -76,11 +76,11 @@ pub(super) fn within(ok: &[&RequestRow], sent: &[&RequestRow], window: (u64, u64
 }
 
 /// The limits of a level that a successful request broke. What is not known cannot be called kept, but a single token has no TPOT and no gap.
-pub(super) fn broken_limits(row: &RequestRow, level: &Slo) -> Vec<&'static str> {
+pub fn broken_limits(row: &RequestRow, level: &Slo) -> Vec<&'static str> {
     let above = |limit: Option<f64>, value: Option<f64>, without: bool| {
         limit.is_some_and(|limit| value.map_or(!without, |value| value > limit))
     };
-    let single = row.output_tokens.is_some_and(|tokens| tokens <= 1) || (row.streamed() && row.chunks.len() <= 1);
+    let single = row.output_tokens.is_some_and(|tokens| tokens <= 1);
     let largest_gap = row.gaps_ms().reduce(f64::max);
     let limits = [
         ("ttft_ms", above(level.ttft_ms, row.ttft_ms(), false)),

@@ -19,7 +19,8 @@ const TURNOVER_NS: u64 = 5_000_000;
 pub(super) fn flight(row: &RequestRow, stage_end_ns: u64) -> Option<(u64, u64)> {
     let sent = row.sent_ns?;
     let seen = [row.end_us, row.chunks.at_us.last().copied(), row.first_event_us, row.first_byte_us];
-    let end = match row.end_us {
+    let end = match row.end_us.or(row.gone_us) {
+        Some(end) => row.at_ns(end)?,
         None if row.outcome.is_cancelled() => stage_end_ns.max(sent),
         _ => row.at_ns(seen.into_iter().flatten().max().unwrap_or(0))?,
     };
