@@ -131,12 +131,18 @@ pub(super) fn ended(flight: &Flight, answer: Answer, context: &RowContext<'_>) -
     let mut notes = answer.notes;
     // Counts the server gives win; what was said before makes the dataset's count of the turn too small.
     let counted = flight.input_tokens.filter(|_| flight.conversation.history.is_empty()).map(u64::from);
-    let Usage { input, output, reasoning, cached } = answer.usage;
+    let Usage { input, mut output, reasoning, cached } = answer.usage;
     if answer.outcome == Outcome::Ok
         && let (Some(asked), Some(got)) = (flight.max_tokens, output)
         && got > u64::from(asked)
     {
-        notes.push("more_than_max_tokens".to_owned());
+        if answer.chunks.is_empty() || answer.chunks.len() as u64 > u64::from(asked) {
+            // The server did not keep the limit, or in an answer of one piece nothing else tells.
+            notes.push("more_than_max_tokens".to_owned());
+        } else {
+            notes.push("usage_wrong".to_owned());
+            output = None;
+        }
     }
     let row = RequestRow {
         stage: context.job.stage,

@@ -411,7 +411,7 @@ fn genai_perf(stage: &Stage<'_>) -> CompatTable {
     // Only the text of the answer is tokenized.
     let tokens = |row: &RequestRow| {
         let all = row.output_tokens?;
-        let reasoning = row.chunks.count(ChunkKind::Reasoning) as u64;
+        let reasoning = row.chunks.count(ChunkKind::Reasoning);
         match row.reasoning_tokens {
             Some(counted) => Some(all.saturating_sub(counted)),
             None if reasoning == 0 => Some(all),

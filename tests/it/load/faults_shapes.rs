@@ -222,15 +222,17 @@ fn counts_that_are_missing_or_cannot_be_true_are_not_believed() {
             4 => told(&json!({"prompt_tokens": 5, "completion_tokens": 2})),
             5 => told(&json!({"prompt_tokens": 5, "completion_tokens": "six"})),
             6 => told(&json!({})),
-            // More than was asked for: the text may hold as many, so it stands, and is told.
-            _ => told(&json!({"prompt_tokens": 5, "completion_tokens": 600})),
+            // More than was asked for, and no more chunks than that.
+            7 => told(&json!({"prompt_tokens": 5, "completion_tokens": 600})),
+            // More than was asked for, and sent: the limit was not kept.
+            _ => told(&json!({"prompt_tokens": 5, "completion_tokens": 10})),
         };
-        let mut events = words(6);
+        let mut events = words(if seen.prompt() == 8 { 10 } else { 6 });
         events.extend([finish("length"), usage, DONE.to_owned()].into_iter().filter(|event| !event.is_empty()));
         [vec![Step::Wait(10)], whole_stream(&events)].into_iter().flatten().collect()
     });
     let sandbox = Sandbox::new();
-    let settings = ["requests_per_stage=8", "max_tokens=8"];
+    let settings = ["requests_per_stage=9", "max_tokens=8"];
     let run = load(&sandbox, &server.url(), 3, &settings);
     for (prompt, note) in [
         (0, "usage_missing"),
@@ -240,16 +242,17 @@ fn counts_that_are_missing_or_cannot_be_true_are_not_believed() {
         (4, "usage_wrong"),
         (5, "usage_wrong"),
         (6, "usage_wrong"),
+        (7, "usage_wrong"),
     ] {
         let row = run.row(prompt);
         assert_eq!((end_of(row), notes_of(row)), (("ok", ""), vec![note]), "{row}");
         assert_eq!((&row["output_tokens"], &row["token_source"]), (&json!(6), &json!("chunks")), "{row}");
     }
-    assert_eq!(notes_of(run.row(7)), ["more_than_max_tokens"]);
+    assert_eq!(notes_of(run.row(8)), ["more_than_max_tokens"]);
     assert!(run.finding("more_than_max_tokens").is_some());
     assert_eq!(run.finding("usage_missing").unwrap()["severity"], "warn");
     assert!(run.reasons().contains("mixed sources of token counts"), "{}", run.reasons());
-    assert_eq!(run.stage()["token_sources"], json!({"chunks": 42, "usage": 600}));
+    assert_eq!(run.stage()["token_sources"], json!({"chunks": 48, "usage": 10}));
 }
 
 // L19
