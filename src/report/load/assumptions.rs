@@ -79,7 +79,7 @@ pub(super) fn sections(report: &LoadReport<'_>) -> Vec<AssumptionSection> {
                 ),
                 (
                     "stamps",
-                    "`kernel` means that the kernel stamped the data when it arrived at the socket, so that a busy client does not delay it; `user` \
+                    "`kernel` means that the kernel stamped the data when it arrived at the socket, so that a client that reads late does not delay it (what it reads together shares the last stamp, and is counted); `user` \
                      that this program did when it read"
                         .to_owned(),
                 ),
