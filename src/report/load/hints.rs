@@ -2,7 +2,7 @@
 
 use super::words;
 use crate::record::load::metrics::{LoadMetrics, StageBlock};
-use crate::report::number::{digits, percent};
+use crate::report::number::{self, digits, percent};
 use crate::report::table::{Cell, Table};
 
 /// Share of the end-to-end time before the first token that is worth a word.
@@ -133,7 +133,7 @@ fn tokens(metrics: &LoadMetrics, stage: &StageBlock, found: &mut Vec<Hint>) {
 /// Requests per second low.
 fn requests(metrics: &LoadMetrics, stage: &StageBlock, found: &mut Vec<Hint>) {
     let utilisation = gpu_utilisation(metrics);
-    let knee = metrics.saturation.as_ref().and_then(|saturation| saturation.knee.as_ref());
+    let knee = metrics.saturation.as_ref().and_then(|all| Some((all.axis.as_str(), all.knee.as_ref()?)));
     match (utilisation, knee) {
         (Some(share), _) if share < GPU_IDLE => found.push(Hint {
             symptom: "QPS low: the GPU waits for its host",
@@ -141,13 +141,13 @@ fn requests(metrics: &LoadMetrics, stage: &StageBlock, found: &mut Vec<Hint>) {
             attempt: "look at the CPU: CUDA graphs on (no --enforce-eager), fewer log lines, tokenizer and API in processes of their own, and a trace \
                       (`perfprof analyze`) of what the GPU waits for",
         }),
-        (share, Some(knee)) => {
+        (share, Some((axis, knee))) => {
             let busy = share.filter(|share| *share >= GPU_BUSY);
             found.push(Hint {
                 symptom: "QPS low: the server is at its limit",
                 seen: format!(
-                    "throughput stops to grow at {}{}",
-                    digits(knee.at),
+                    "throughput stops to grow at {axis} {}{}",
+                    number::load(knee.at),
                     busy.map_or_else(String::new, |share| format!("; the GPU was busy {}", percent(share)))
                 ),
                 attempt: "another replica or more GPUs; quantized weights; shorter answers (`max_tokens`); beyond the knee more load only waits longer",

@@ -124,7 +124,7 @@ fn breaks(metrics: &LoadMetrics) -> Vec<String> {
     let mut lines = Vec::new();
     // Where the numbers must not be relied on, nothing is concluded from them.
     let valid = metrics.validity.is_valid();
-    let by_label = |label: &str| metrics.stages.iter().find(|stage| stage.plan.label == label).map(load);
+    let by_label = |label: &str| metrics.stages.iter().find(|stage| stage.plan.label == label).map(short);
     if let Some(saturation) = metrics.saturation.as_ref().filter(|_| valid) {
         let what = if saturation.axis == "rate" { "requests per second" } else { "users at once" };
         if let Some(knee) = &saturation.knee {
@@ -170,6 +170,17 @@ fn breaks(metrics: &LoadMetrics) -> Vec<String> {
     lines
 }
 
+/// Whether the heaviest load gave clearly more than all lighter ones.
+fn still_grows(metrics: &LoadMetrics) -> bool {
+    let axis = words::axis(metrics);
+    let rate = |stage: &StageBlock| stage.rates.output_tok_per_s.or(stage.rates.request_per_s);
+    let mut seen: Vec<(f64, f64)> =
+        metrics.stages.iter().filter_map(|stage| Some((words::load(stage, axis)?, rate(stage)?))).collect();
+    seen.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let Some(((_, last), lighter)) = seen.split_last() else { return false };
+    lighter.iter().all(|(_, rate)| *last > 1.05 * rate)
+}
+
 /// What to try, by what was seen.
 fn proposals(metrics: &LoadMetrics) -> Vec<String> {
     let mut lines = Vec::new();
@@ -202,10 +213,8 @@ fn proposals(metrics: &LoadMetrics) -> Vec<String> {
             percent(share)
         ));
     }
-    if metrics.saturation.as_ref().is_some_and(|saturation| saturation.knee.is_none()) {
-        lines.push(
-            "Try higher loads: throughput still grew at the last one, or the loads are too few to say.".to_owned(),
-        );
+    if metrics.saturation.as_ref().is_some_and(|saturation| saturation.knee.is_none()) && still_grows(metrics) {
+        lines.push("Try higher loads: throughput still grew at the last one.".to_owned());
     }
     let few = words::best(metrics).and_then(|stage| words::of(stage, "e2e_ms")).map(|one| one.summary.n);
     if let Some(n) = few.filter(|n| words::weak("p99", *n).is_some()) {

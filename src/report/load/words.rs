@@ -39,7 +39,7 @@ pub(super) const MEASURES: [Measure; 19] = [
         "tpot_ms",
         "TPOT",
         "time per output token: (last chunk − first chunk) / (output tokens − tokens of the first chunk) of each request; none where that is no \
-         division. The tokens of the first chunk are as the server counts them, else 1",
+         division. The tokens of the first chunk are as the server counts them, else 1; an end token that is counted and not sent is left out",
     ),
     measure(
         "itl_ms",

@@ -10,6 +10,8 @@ pub const P99_RISES: f64 = 2.0;
 const KNEE_MARGIN: f64 = 0.05;
 /// Throughput stops to grow where it grows by at most this share of what it grew by before: every curve bends, and one that still pays has no knee.
 const KNEE_SLOPE: f64 = 0.15;
+/// The best stage is the lightest with this share of the most throughput.
+const ENOUGH: f64 = 0.95;
 /// Seed of the interval of the knee, so that a rebuilt report says the same.
 const SEED: u64 = 0x10ad;
 
@@ -220,12 +222,26 @@ fn best(axis: &str, places: &[Place<'_>], knee: Option<&Knee>) -> (Option<Peak>,
     let end = knee.map_or(f64::INFINITY, |knee| knee.ci95[1] * (1.0 + KNEE_MARGIN));
     let rate = |place: &Place<'_>| place.stage.rates.output_tok_per_s.or(place.stage.rates.request_per_s);
     match largest(valid().filter(|place| place.x <= end), rate) {
-        Some((place, value)) => {
+        Some((top, most)) => {
+            // What the last per cent of throughput cost is paid in waiting.
+            let enough = |place: &&Place<'_>| rate(place).is_some_and(|value| value >= ENOUGH * most);
+            let lightest = valid().filter(enough).min_by(|a, b| a.x.total_cmp(&b.x)).unwrap_or(top);
+            let (place, value) = (lightest, rate(lightest).unwrap_or(most));
             let unit = if place.stage.rates.output_tok_per_s.is_some() { "output tokens" } else { "requests" };
             let before = knee
                 .map_or_else(String::new, |knee| format!(" up to the end of the knee at {axis} {:.1}", knee.ci95[1]));
-            let because =
-                format!("the most {unit} per second{before}: {} at {axis} {}", figure(value), figure(place.x));
+            let because = if value < most {
+                format!(
+                    "the smallest load with {:.0} % of the most {unit} per second{before}: {} at {axis} {}, of {} at {axis} {}",
+                    ENOUGH * 100.0,
+                    figure(value),
+                    figure(place.x),
+                    figure(most),
+                    figure(top.x)
+                )
+            } else {
+                format!("the most {unit} per second{before}: {} at {axis} {}", figure(value), figure(place.x))
+            };
             (Some(place.peak(value)), because)
         }
         None => (None, "no VALID stage before the end of the knee has a throughput".to_owned()),
@@ -335,6 +351,23 @@ mod tests {
         assert_eq!(found.knee, None, "{:?}", found.evidence);
         assert!(found.evidence.iter().any(|text| text.contains("no knee")), "{:?}", found.evidence);
         assert_eq!(found.best.unwrap().stage, "c=64");
+    }
+
+    #[test]
+    fn the_last_per_cent_of_throughput_is_not_worth_any_wait() {
+        let levels: [u64; 5] = [1, 2, 4, 8, 16];
+        let mut stages = stages(&levels, None);
+        for (stage, rate) in stages.iter_mut().zip([121.8, 119.0, 137.6, 141.1, 140.8]) {
+            stage.rates.output_tok_per_s = Some(rate);
+            stage.steady = None;
+        }
+        let found = saturation(&stages, None).unwrap();
+        assert_eq!(found.best.unwrap().stage, "c=4");
+        assert!(
+            found.best_because.contains("137.600 at concurrency 4, of 141.100 at concurrency 8"),
+            "{}",
+            found.best_because
+        );
     }
 
     #[test]
